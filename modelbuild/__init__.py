@@ -1,0 +1,3 @@
+"""Build local language models from version-controlled recipes."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,208 @@
+"""Every error a user can meet, in one tree.
+
+    ModelbuildError                 base: code, blame, exit status, optional hint
+    ├── RecipeError                 a mistake in the recipe, with file, line and column     exit 2
+    ├── UsageError                  a mistake on the command line                           exit 2
+    ├── InputError                  a file that is not what it should be, with offset or key exit 1
+    ├── UnsupportedError            a sound input that this version cannot handle           exit 1
+    ├── StoreError                  the models directory or cache cannot be used            exit 1
+    ├── SpaceError                  not enough room on disk                                 exit 1
+    ├── ChangedError                an input changed while it was being used                exit 1
+    └── Problems                    several of the above, shown together
+
+Readers raise only `InputError`; code above them never catches built-in exceptions.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Text quoted from an input is cut here, so that a hostile file cannot flood a terminal or a log.
+QUOTED_TEXT_LIMIT = 120
+
+
+class Blame(enum.Enum):
+    """Whose fault an error is: it decides the wording and the exit status."""
+
+    RECIPE = "recipe"
+    INPUT = "input"
+    ENVIRONMENT = "environment"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A place in a text file; line and column count from 1, columns in characters."""
+
+    path: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}:{self.column}"
+
+
+def printable(text: str, limit: int = QUOTED_TEXT_LIMIT) -> str:
+    """Untrusted text made safe for a terminal: control and bidi characters escaped, length cut."""
+    shown = text if len(text) <= limit else text[: limit - 1] + "…"
+    return "".join(_escape(char) if _is_unsafe(char) else char for char in shown)
+
+
+def _is_unsafe(char: str) -> bool:
+    point = ord(char)
+    return (
+        point < 0x20
+        or 0x7F <= point <= 0x9F
+        or 0x202A <= point <= 0x202E
+        or 0x2066 <= point <= 0x2069
+        or 0xD800 <= point <= 0xDFFF
+    )
+
+
+def _escape(char: str) -> str:
+    return f"\\u{{{ord(char):x}}}"
+
+
+class ModelbuildError(Exception):
+    """An error with a stable code, and a hint that says what to type or edit next."""
+
+    blame = Blame.INTERNAL
+    exit_status = 1
+
+    def __init__(self, code: str, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+
+    @property
+    def where(self) -> str:
+        """The place the error speaks of, or an empty string."""
+        return ""
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.message}" if self.where else self.message
+        return f"{text}\n  hint: {self.hint}" if self.hint else text
+
+
+class RecipeError(ModelbuildError):
+    """A mistake in a recipe; `position` says where."""
+
+    blame = Blame.RECIPE
+    exit_status = 2
+
+    def __init__(self, code: str, message: str, position: Position, *, hint: str = "") -> None:
+        super().__init__(code, message, hint=hint)
+        self.position = position
+
+    @property
+    def where(self) -> str:
+        return str(self.position)
+
+
+class UsageError(ModelbuildError):
+    """A mistake on the command line or in a call of the Python API."""
+
+    blame = Blame.RECIPE
+    exit_status = 2
+
+
+class InputError(ModelbuildError):
+    """A file that is not what it should be.
+
+    code: upper case and stable, e.g. TRUNCATED, MAGIC, SHAPE, TOKENIZER (docs/errors.md lists them).
+    path: the file; offset: byte offset in it; key: the field, tensor or metadata key in question.
+    """
+
+    blame = Blame.INPUT
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        path: Path | str | None = None,
+        offset: int | None = None,
+        key: str | None = None,
+        hint: str = "",
+    ) -> None:
+        super().__init__(code, message, hint=hint)
+        self.path = path
+        self.offset = offset
+        self.key = key
+
+    @property
+    def where(self) -> str:
+        parts = [] if self.path is None else [printable(str(self.path), 4096)]
+        if self.offset is not None:
+            parts.append(f"offset {self.offset}")
+        if self.key is not None:
+            parts.append(printable(self.key))
+        return ": ".join(parts)
+
+
+class UnsupportedError(InputError):
+    """A sound input that this version of modelbuild cannot handle."""
+
+
+class StoreError(ModelbuildError):
+    """The models directory or the cache cannot be used as it is."""
+
+    blame = Blame.ENVIRONMENT
+
+
+class SpaceError(StoreError):
+    """The disk has too little room; the message holds the numbers."""
+
+
+class ChangedError(ModelbuildError):
+    """An input changed while it was being used, so the result was dropped."""
+
+    blame = Blame.ENVIRONMENT
+
+
+class Problems(ModelbuildError):
+    """Several errors reported together, in the order of their positions."""
+
+    blame = Blame.RECIPE
+
+    def __init__(self, errors: Iterable[ModelbuildError]) -> None:
+        self.errors = tuple(sorted(errors, key=_sort_key))
+        self.exit_status = max(error.exit_status for error in self.errors)
+        super().__init__("problems", "\n".join(str(error) for error in self.errors))
+
+
+def _sort_key(error: ModelbuildError) -> tuple[str, int, int]:
+    if isinstance(error, RecipeError):
+        return (error.position.path, error.position.line, error.position.column)
+    return ("\uffff" + error.where, 0, 0)
+
+
+class ProblemCollector:
+    """Gathers errors so that the user sees all of them at once."""
+
+    def __init__(self) -> None:
+        self.errors: list[ModelbuildError] = []
+
+    def add(self, error: ModelbuildError) -> None:
+        """Remember one error and go on."""
+        self.errors.extend(error.errors if isinstance(error, Problems) else [error])
+
+    @contextmanager
+    def collect(self) -> Iterator[None]:
+        """Run a block and remember the `ModelbuildError` it raises, if any."""
+        try:
+            yield
+        except ModelbuildError as error:
+            self.add(error)
+
+    def finish(self) -> None:
+        """Raise what was gathered: nothing, the single error itself, or `Problems`."""
+        if len(self.errors) == 1:
+            raise self.errors[0]
+        if self.errors:
+            raise Problems(self.errors)
