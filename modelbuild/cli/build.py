@@ -1,0 +1,58 @@
+"""`modelbuild build`: the no-op check first, because it is what happens most; then the planner and the engine."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from modelbuild.cli.render import choose_renderer
+from modelbuild.cli.settings import Settings, current_settings, settings_options
+from modelbuild.engine.snapshot import find_unchanged, snapshot_key
+from modelbuild.events import Emit, ModelFinished, RunFinished, RunStarted
+from modelbuild.store.blobs import LINK_MODES
+from modelbuild.store.state import State
+
+DEFAULT_RECIPE = "recipe.yaml"
+
+
+@click.command(name="build")
+@click.argument("recipe", type=click.Path(path_type=Path), default=DEFAULT_RECIPE)
+@click.argument("models", nargs=-1)
+@click.option("--force", is_flag=True, help="Run every action, up to date or not.")
+@click.option("--link", type=click.Choice(LINK_MODES), default="auto", show_default=True,
+              help="How an unchanged GGUF gets into the store; auto clones, else hard-links your own files, else copies.")
+@click.option("--jobs", "-j", type=click.IntRange(1), metavar="N", help="Threads that pack weights [all cores].")
+@settings_options
+@click.pass_context
+def command(
+    context: click.Context, recipe: Path, models: tuple[str, ...], *, force: bool, link: str, jobs: int | None
+) -> None:  # fmt: skip
+    """Build what is missing of the models of RECIPE (default: recipe.yaml), or only of MODELS."""
+    settings = current_settings(context)
+    emit = choose_renderer(settings.progress)
+    state = State(settings.cache)
+    try:
+        if not force and _show_unchanged(recipe, models, settings, state, emit):
+            return
+        from modelbuild.engine.build import BuildRequest, build_recipe
+        from modelbuild.engine.run import RunOptions
+
+        options = RunOptions(link=link, force=force, workers=jobs)
+        build_recipe(BuildRequest(recipe, settings.store, settings.cache, models, options), state, emit)
+    finally:
+        state.close()
+
+
+def _show_unchanged(recipe: Path, models: tuple[str, ...], settings: Settings, state: State, emit: Emit) -> bool:
+    started_s = time.monotonic()
+    found = find_unchanged(state, snapshot_key(recipe, settings.store, models))
+    if found is None:
+        return False
+    unchanged, actions = found
+    emit(RunStarted(tuple(model.name for model in unchanged), actions))
+    for model in unchanged:
+        emit(ModelFinished(model.name, "unchanged", model.digest, model.size_bytes))
+    emit(RunFinished(0, actions, 0, time.monotonic() - started_s))
+    return True

@@ -1,0 +1,81 @@
+"""Entry point: finds the command, turns errors into one message and an exit status."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from modelbuild import __version__
+from modelbuild.cli.settings import settings_options
+from modelbuild.errors import ModelbuildError
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+#: Command → (module, what it does). The text stands here so that --help imports no command.
+COMMANDS = {
+    "build": ("modelbuild.cli.build", "Build what is missing of a recipe's models."),
+    "plan": ("modelbuild.cli.plan", "Show what a build would do, and why."),
+    "validate": ("modelbuild.cli.validate", "Check a recipe and show all its errors."),
+    "list": ("modelbuild.cli.list", "List the models in the store."),
+    "show": ("modelbuild.cli.show", "Show one model of the store."),
+}
+
+
+class _LazyGroup(click.Group):
+    """Imports a command's module when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(COMMANDS[cmd_name][0])
+        command = module.command
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="modelbuild")
+@settings_options
+def cli() -> None:
+    """Build local language models from version-controlled recipes."""
+
+
+def run() -> None:
+    """Run the command line and leave with the documented exit status."""
+    try:
+        status = cli.main(standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except ModelbuildError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_status)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; stay silent at exit
+        sys.exit(EXIT_FAILED)
+    except Exception as error:
+        if os.environ.get("MODELBUILD_DEBUG"):
+            raise
+        click.echo(f"internal error: {type(error).__name__}: {error}", err=True)
+        click.echo("  hint: set MODELBUILD_DEBUG=1 to see where, and please report it", err=True)
+        sys.exit(EXIT_FAILED)

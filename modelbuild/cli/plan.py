@@ -1,0 +1,62 @@
+"""`modelbuild plan`: what a build would do, and why; changes nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from modelbuild.cli.build import DEFAULT_RECIPE
+from modelbuild.cli.render import format_size
+from modelbuild.cli.settings import current_settings, settings_options
+from modelbuild.store.state import State
+
+if TYPE_CHECKING:
+    from modelbuild.plan.preview import ActionPreview
+
+EXIT_WORK_PENDING = 3
+
+
+@click.command(name="plan")
+@click.argument("recipe", type=click.Path(path_type=Path), default=DEFAULT_RECIPE)
+@click.argument("models", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per action.")
+@click.option("--tensors", is_flag=True, help="Show every tensor's source type, type and the rule that chose it.")
+@click.option("--exit-code", is_flag=True, help="Exit with 3 when there is something to do.")
+@settings_options
+@click.pass_context
+def command(
+    context: click.Context, recipe: Path, models: tuple[str, ...], *, as_json: bool, tensors: bool, exit_code: bool
+) -> int:
+    """Show what building RECIPE (default: recipe.yaml) would do, action by action, and why."""
+    from modelbuild.engine.run import decide_all
+    from modelbuild.plan.planner import make_plan
+    from modelbuild.plan.preview import preview_actions
+    from modelbuild.recipe.resolve import load_recipe
+    from modelbuild.store.store import Store
+
+    settings = current_settings(context)
+    store, state = Store(settings.store), State(settings.cache)
+    try:
+        decisions = decide_all(make_plan(load_recipe(recipe), store, models), store, state)
+    finally:
+        state.close()
+    previews = preview_actions(decisions, store)
+    for preview in previews:
+        click.echo(json.dumps(preview.to_json(tensors=tensors)) if as_json else _line(preview, tensors=tensors))
+    pending = sum(preview.runs for preview in previews)
+    if not as_json:
+        click.echo(f"{pending} to run, {len(previews) - pending} up to date")
+    return EXIT_WORK_PENDING if exit_code and pending else 0
+
+
+def _line(preview: ActionPreview, *, tensors: bool) -> str:
+    head = f"{'run   ' if preview.runs else 'cached'}  {preview.title}"
+    if preview.write_bytes is not None and preview.runs:
+        head += f"  (reads {format_size(preview.read_bytes or 0)}, writes {format_size(preview.write_bytes)})"
+    lines = [head, *(f"          {reason}" for reason in preview.reasons)]
+    if tensors:
+        lines += [f"          {row.name}  {row.source_type} → {row.type}  {row.rule}" for row in preview.tensors]
+    return "\n".join(lines)

@@ -1,0 +1,92 @@
+"""Renderers: what a user sees of the event stream. Each is a function from event to output, and decides nothing."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from modelbuild.events import (
+    ActionFinished,
+    ActionProgress,
+    ActionStarted,
+    Emit,
+    Event,
+    ModelFinished,
+    RunFinished,
+    Warned,
+    encode_event,
+    ignore_event,
+)
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+#: Plain output shows progress of a long action this often.
+_PROGRESS_INTERVAL_S = 5.0
+
+
+def choose_renderer(mode: str) -> Emit:
+    """The renderer for a progress mode: auto, plain, json or quiet."""
+    if mode == "json":
+        return _render_json
+    if mode == "quiet":
+        return _render_quiet
+    return PlainRenderer()
+
+
+def format_size(size_bytes: int) -> str:
+    """A size in the largest unit that keeps it at 1 or above: 2927680 → "2.8 MiB"."""
+    size = float(size_bytes)
+    for unit in _UNITS[:-1]:
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} {_UNITS[-1]}"
+
+
+class PlainRenderer:
+    """One line per action that runs and per model; models go to standard output, the rest to standard error."""
+
+    def __init__(self) -> None:
+        self._next_progress_s = 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        if isinstance(event, ActionStarted):
+            self._next_progress_s = time.monotonic() + _PROGRESS_INTERVAL_S
+            click.echo(f"{event.title}: {'; '.join(event.reasons)}", err=True)
+        elif isinstance(event, ActionProgress):
+            self._show_progress(event)
+        elif isinstance(event, ActionFinished) and event.outcome == "ran":
+            click.echo(f"  done in {event.seconds:.1f} s, {format_size(event.size_bytes)}", err=True)
+        elif isinstance(event, ModelFinished):
+            click.echo(f"{event.model}  {event.digest[7:19]}  {format_size(event.size_bytes)}  {event.outcome}")
+        elif isinstance(event, Warned):
+            click.echo(f"warning: {event.message}", err=True)
+        elif isinstance(event, RunFinished) and not event.failed:
+            click.echo(summary_line(event.ran, event.cached, event.seconds), err=True)
+
+    def _show_progress(self, event: ActionProgress) -> None:
+        now_s = time.monotonic()
+        if now_s < self._next_progress_s or not event.total_bytes:
+            return
+        self._next_progress_s = now_s + _PROGRESS_INTERVAL_S
+        share = 100 * event.done_bytes // event.total_bytes
+        click.echo(f"  {share} % of {format_size(event.total_bytes)}", err=True)
+
+
+def summary_line(ran: int, cached: int, seconds: float) -> str:
+    """The last line of a build."""
+    if not ran:
+        return f"nothing to do: {cached} actions up to date"
+    return f"{ran} actions ran, {cached} up to date, {seconds:.1f} s"
+
+
+def _render_json(event: Event) -> None:
+    click.echo(encode_event(event))
+
+
+def _render_quiet(event: Event) -> None:
+    if isinstance(event, Warned):
+        click.echo(f"warning: {event.message}", err=True)
+    else:
+        ignore_event(event)

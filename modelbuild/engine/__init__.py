@@ -1,0 +1,1 @@
+"""Runs plans: the only scheduler, and one executor for each kind of action."""

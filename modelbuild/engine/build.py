@@ -1,0 +1,67 @@
+"""Building a recipe from its text to its manifests: the one function behind every door."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelbuild.engine.run import RunOptions, RunSummary, run_plan
+from modelbuild.engine.snapshot import SnapshotModel, record_unchanged, snapshot_key
+from modelbuild.events import Emit, Warned, ignore_event
+from modelbuild.plan.graph import Plan
+from modelbuild.plan.planner import make_plan
+from modelbuild.recipe.resolve import load_recipe
+from modelbuild.recipe.resolved import Recipe
+from modelbuild.store.state import State
+from modelbuild.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """What to build and where. wanted: keys or names of models, all of the recipe when empty."""
+
+    recipe: Path
+    store: Path
+    cache: Path
+    wanted: tuple[str, ...] = ()
+    options: RunOptions = RunOptions()  # noqa: RUF009 - frozen
+
+
+def build_recipe(request: BuildRequest, state: State, emit: Emit = ignore_event) -> RunSummary:
+    """Bring the wanted models up to date; raises ModelbuildError, and then no manifest has changed but finished ones."""
+    started_ns = time.time_ns()
+    store = Store(request.store)
+    recipe = load_recipe(request.recipe)
+    for warning in recipe.warnings:
+        emit(Warned(warning))
+    plan = make_plan(recipe, store, request.wanted)
+    summary = run_plan(plan, store, state, emit, request.options)
+    _record_snapshot(request, recipe, plan, store, state, started_ns)
+    return summary
+
+
+def _record_snapshot(
+    request: BuildRequest, recipe: Recipe, plan: Plan, store: Store, state: State, started_ns: int
+) -> None:
+    blobs: set[Path] = set()
+    models: list[SnapshotModel] = []
+    for name in plan.models:
+        found = store.find(name)
+        if found is None:
+            return
+        manifest, digest = found
+        blobs.update(store.blobs.path(layer.digest) for layer in (manifest.config, *manifest.layers))
+        models.append(SnapshotModel(str(name), digest, manifest.size_bytes))
+    own = [store.manifest_path(name) for name in plan.models]
+    bases = [path for path in plan.base_manifests if path not in own]
+    record_unchanged(
+        state,
+        snapshot_key(request.recipe, request.store, request.wanted),
+        inputs=[*recipe.files, *plan.input_files, *plan.watched_directories, *bases],
+        manifests=own,
+        blobs=blobs,
+        models=models,
+        actions=len(plan.actions),
+        started_ns=started_ns,
+    )

@@ -1,0 +1,110 @@
+"""What deciding asks about the world: stat records, recorded actions, blobs in the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from modelbuild.digest import Digest
+from modelbuild.errors import ChangedError, ModelbuildError
+from modelbuild.formats.files import open_input
+from modelbuild.formats.hashing import digest_of_file
+from modelbuild.plan.action import FileInput, Kind, short_digest
+from modelbuild.plan.decide import Result, describe_missing_blob
+from modelbuild.plan.graph import Action, PublishWork
+from modelbuild.store.state import FileStat, State
+from modelbuild.store.store import Store
+
+
+class WorldFacts:
+    """`plan.decide.Facts` answered from the state file and the store."""
+
+    def __init__(self, store: Store, state: State) -> None:
+        self._store = store
+        self._state = state
+        self._hashed: dict[Path, Digest] = {}
+        self._stats: dict[Path, FileStat] = {}
+
+    def file_digest(self, item: FileInput) -> Digest | None:
+        """The digest of a file if a trusted record or this run knows it."""
+        known = self._hashed.get(item.path)
+        if known is not None:
+            return known
+        try:
+            status = item.path.stat()
+        except OSError:
+            return None
+        stat = FileStat.of(status)
+        digest = self._state.file_digest(str(item.path.absolute()), stat)
+        if digest is not None:
+            self._hashed[item.path], self._stats[item.path] = digest, stat
+        return digest
+
+    def unknown_file_reason(self, item: FileInput) -> str:
+        """Why that file has to be read."""
+        known_before = self._state.last_file_digest(str(item.path.absolute()))
+        return f"{item.path.name} was touched or changed" if known_before else f"{item.path.name} was never read"
+
+    def recorded(self, key: str) -> tuple[str, str] | None:
+        """Manifest and result recorded for an action key."""
+        record = self._state.result(key)
+        return None if record is None else (record.manifest, record.result)
+
+    def last_recorded(self, action: Action) -> tuple[str, str] | None:
+        """Manifest and result of the action that last made this output in this store."""
+        record = self._state.last_action(self.output_id(action))
+        return None if record is None else (record.manifest, record.result)
+
+    def missing(self, action: Action, result: Result) -> str:
+        """What of a recorded result is gone; an empty text when it all stands."""
+        if action.kind is not Kind.PUBLISH:
+            return describe_missing_blob(result.digest, self._store.blobs.size_of(result.digest), result.size_bytes)
+        return self._missing_of_model(action, result)
+
+    def output_id(self, action: Action) -> str:
+        """What an action makes, as recorded: its id within this store."""
+        return f"{self._store.root}\n{action.id}"
+
+    def hash_file(self, item: FileInput, progress: Callable[[int], None]) -> Digest:
+        """Read a file, record its digest, and make sure that it did not change meanwhile."""
+        recorded_ns = time.time_ns()
+        with open_input(item.path) as source:
+            digest = digest_of_file(source, progress)
+            stat = FileStat.of(item.path.stat())
+            if stat != FileStat.of(source.stat):
+                message = f"{item.path} changed while it was read"
+                raise ChangedError("CHANGED", message, hint="run the build again when it is complete")
+        self.remember(item.path, stat, digest, recorded_ns)
+        return digest
+
+    def remember(self, path: Path, stat: FileStat, digest: Digest, recorded_ns: int) -> None:
+        """Keep a digest worked out elsewhere, for this run and for later ones."""
+        self._hashed[path], self._stats[path] = digest, stat
+        self._state.record_file(str(path.absolute()), stat, digest, recorded_ns)
+
+    def check_unchanged(self, item: FileInput) -> None:
+        """ChangedError if a file that this run hashed or trusted is not the same any more."""
+        status = self._stats.get(item.path)
+        if status is not None and FileStat.of(item.path.stat()) != status:
+            message = f"{item.path} changed during the build; the result was dropped"
+            raise ChangedError("CHANGED", message, hint="run the build again when it is complete")
+
+    def _missing_of_model(self, action: Action, result: Result) -> str:
+        if not isinstance(action.work, PublishWork):
+            raise AssertionError("a publish action carries publish work")
+        name = str(action.options["name"])
+        try:
+            found = self._store.find(action.work.target)
+        except ModelbuildError:
+            return f"the manifest of {name} is damaged"
+        if found is None:
+            return f"{name} is not in the store"
+        manifest, digest = found
+        if digest != result.digest:
+            return f"{name} was changed by somebody else: {short_digest(result.digest)} → {short_digest(digest)}"
+        for layer in (manifest.config, *manifest.layers):
+            gone = describe_missing_blob(layer.digest, self._store.blobs.size_of(layer.digest), layer.size_bytes)
+            if gone:
+                return gone
+        return ""

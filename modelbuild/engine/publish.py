@@ -1,0 +1,114 @@
+"""Puts a model together from blobs that stand in the store, and writes its manifest last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from modelbuild.digest import Digest
+from modelbuild.errors import InputError, StoreError
+from modelbuild.formats.gguf.reader import open_gguf
+from modelbuild.formats.json_text import read_json_object
+from modelbuild.plan.compose import BaseModel, Composition, GgufFacts, compose_model
+from modelbuild.plan.decide import Result
+from modelbuild.plan.graph import LayerSlot, PublishWork
+from modelbuild.plan.layer_kind import describe_file_type, describe_parameter_count
+from modelbuild.store.config import decode_config
+from modelbuild.store.go_json import encode_go_json
+from modelbuild.store.manifest import CONFIG_MEDIA_TYPE, Layer, Manifest, layer_media_type
+from modelbuild.store.store import Store
+
+#: A config document is some hundred bytes; the limit only guards against a damaged store.
+_CONFIG_LIMIT_BYTES = 16 << 20
+
+
+def publish_model(work: PublishWork, results: Mapping[str, Result], store: Store) -> Result:
+    """Write params, config and manifest of a model; returns the manifest's digest and the model's size.
+
+    results: of the actions behind the work's slots. The manifest appears in one step, after all it names.
+    """
+    base = None if work.base is None else _read_base(work, store)
+    new_layers = [_layer(slot, results[slot.action]) for slot in work.slots]
+    replacements = [_layer(LayerSlot("model", action), results[action]) for action in work.replacements]
+    inherited = () if base is None else base.layers
+    composition = compose_model(
+        work.model,
+        base,
+        replacements=replacements,
+        new_layers=new_layers,
+        facts=_gguf_facts([*inherited, *replacements, *new_layers], store),
+        remote=(work.remote_host, work.remote_model),
+    )
+    manifest = _write_documents(composition, store)
+    digest = store.publish(work.target, manifest)
+    _check_blobs(manifest, store)
+    return Result(digest, manifest.size_bytes)
+
+
+def _read_base(work: PublishWork, store: Store) -> BaseModel:
+    found = None if work.base is None else store.find(work.base)
+    if found is None:
+        raise InputError("MANIFEST", f"the model {work.base} is gone from the store", hint="build it again first")
+    manifest, _ = found
+    path = store.blobs.path(manifest.config.digest)
+    with_config = decode_config(_read_blob(store, manifest.config), path)
+    parameters: dict[str, object] = {}
+    for layer in manifest.of_kind("params"):
+        parameters = read_json_object(store.blobs.path(layer.digest))
+    return BaseModel(str(work.base), _with_sizes(manifest.layers, store), with_config, parameters)
+
+
+def _read_blob(store: Store, layer: Layer) -> bytes:
+    from modelbuild.formats.files import open_input
+
+    with open_input(store.blobs.path(layer.digest)) as source:
+        return source.read_at(0, min(source.size_bytes, _CONFIG_LIMIT_BYTES))
+
+
+def _with_sizes(layers: tuple[Layer, ...], store: Store) -> tuple[Layer, ...]:
+    """The base's layers, each refreshed and proven to be there at its size."""
+    for layer in layers:
+        if store.blobs.size_of(layer.digest) != layer.size_bytes:
+            path = store.blobs.path(layer.digest)
+            raise InputError("MANIFEST", "a layer of the base model is missing or cut", path=path)
+        store.blobs.refresh(layer.digest)
+    return layers
+
+
+def _layer(slot: LayerSlot, result: Result) -> Layer:
+    return Layer(layer_media_type(slot.kind), result.digest, result.size_bytes, slot.from_)
+
+
+def _gguf_facts(layers: list[Layer], store: Store) -> dict[Digest, GgufFacts]:
+    facts: dict[Digest, GgufFacts] = {}
+    for layer in layers:
+        if layer.kind in ("model", "draft") and layer.digest not in facts:
+            header = open_gguf(store.blobs.path(layer.digest))
+            facts[layer.digest] = GgufFacts(
+                header.kv.get_string("general.architecture") or "",
+                describe_parameter_count(header),
+                describe_file_type(header),
+            )
+    return facts
+
+
+def _write_documents(composition: Composition, store: Store) -> Manifest:
+    layers = list(composition.layers)
+    if composition.parameters is not None:
+        data = encode_go_json(composition.parameters, sort_keys=True) + b"\n"
+        params = Layer(layer_media_type("params"), store.blobs.put(data), len(data))
+        layers.insert(composition.params_index, params)
+    config = composition.config.encode()
+    return Manifest(Layer(CONFIG_MEDIA_TYPE, store.blobs.put(config), len(config)), tuple(layers))
+
+
+def _check_blobs(manifest: Manifest, store: Store) -> None:
+    """A starting Ollama server deletes blobs that no manifest names yet; better to notice than to publish a torso."""
+    for layer in (manifest.config, *manifest.layers):
+        if store.blobs.size_of(layer.digest) != layer.size_bytes:
+            raise StoreError(
+                "STORE",
+                f"the blob {layer.digest} disappeared while the model was published",
+                hint="another program cleaned the store; run the build again",
+            )
+
+

@@ -1,0 +1,253 @@
+"""Runs a plan: decides each action when its inputs are known, runs what is missing, records what it learnt."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelbuild.errors import InputError, ModelbuildError, ProblemCollector
+from modelbuild.events import ActionFinished, ActionProgress, ActionStarted, Emit, ModelFinished, RunFinished, RunStarted
+from modelbuild.formats.files import open_input
+from modelbuild.plan.action import DigestInput, FileInput, Kind
+from modelbuild.plan.decide import Decision, Result, decide
+from modelbuild.plan.graph import SOURCE_ROLE, Action, AssembleWork, ImportWork, Plan, PublishWork, TextWork
+from modelbuild.store.blobs import free_space, no_space
+from modelbuild.store.state import ActionRecord, FileStat, State, trusted_since
+from modelbuild.store.store import Store
+
+from modelbuild.engine.facts import WorldFacts
+from modelbuild.engine.publish import publish_model
+
+if TYPE_CHECKING:
+    from modelbuild.plan.assembly import Assembly
+
+#: Room left beside a result for the small documents and the file system's own needs.
+SPACE_MARGIN_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How to run: `link` is one of store.blobs.LINK_MODES, `force` runs everything, `workers` pack weights."""
+
+    link: str = "auto"
+    force: bool = False
+    workers: int | None = None
+
+
+@dataclass(slots=True)
+class RunSummary:
+    """What a run did. results: by action id; decisions: in the order they were taken."""
+
+    results: dict[str, Result] = field(default_factory=dict)
+    decisions: list[Decision] = field(default_factory=list)
+
+    @property
+    def ran(self) -> tuple[str, ...]:
+        """The ids of the actions that ran."""
+        return tuple(decision.action.id for decision in self.decisions if decision.runs)
+
+
+def decide_all(plan: Plan, store: Store, state: State, *, force: bool = False) -> list[Decision]:
+    """What a run would do, as far as it can be told without reading weights; changes nothing."""
+    facts = WorldFacts(store, state)
+    results: dict[str, Result] = {}
+    decisions = []
+    for action in plan.actions:
+        decision = decide(action, results, facts, force=force)
+        decisions.append(decision)
+        if decision.result is not None:
+            results[action.id] = decision.result
+    return decisions
+
+
+def run_plan(
+    plan: Plan, store: Store, state: State, emit: Emit, options: RunOptions = RunOptions()  # noqa: B008 - frozen
+) -> RunSummary:
+    """Bring every model of the plan up to date.
+
+    Everything that headers can tell is checked before the first byte is hashed or written. Raises the first error of
+    an action; what was finished before stays recorded, so the next run continues there.
+    """
+    runner = _Runner(plan, store, state, emit, options)
+    return runner.run()
+
+
+class _Runner:
+    """One execution of a plan."""
+
+    def __init__(self, plan: Plan, store: Store, state: State, emit: Emit, options: RunOptions) -> None:
+        self._plan = plan
+        self._store = store
+        self._state = state
+        self._emit = emit
+        self._options = options
+        self._facts = WorldFacts(store, state)
+        self._assemblies: dict[str, Assembly] = {}
+        self._summary = RunSummary()
+        self._failed = 0
+
+    def run(self) -> RunSummary:
+        started_s = time.monotonic()
+        self._emit(RunStarted(tuple(str(name) for name in self._plan.models), len(self._plan.actions)))
+        self._prepare()
+        self._store.blobs.sweep()
+        try:
+            for action in self._plan.actions:
+                self._take(action)
+        finally:
+            ran = len(self._summary.ran)
+            cached = len(self._summary.decisions) - ran
+            self._emit(RunFinished(ran, cached, self._failed, time.monotonic() - started_s))
+        return self._summary
+
+    def _prepare(self) -> None:
+        """Check by headers alone whatever may have to run, and whether the disk has room for it."""
+        problems = ProblemCollector()
+        needed_bytes = 0
+        for decision in decide_all(self._plan, self._store, self._state, force=self._options.force):
+            if not decision.runs or not isinstance(decision.action.work, AssembleWork):
+                continue
+            with problems.collect():
+                needed_bytes += self._prepare_assembly(decision.action)
+        problems.finish()
+        if needed_bytes and needed_bytes + SPACE_MARGIN_BYTES > free_space(self._store.root):
+            raise no_space(self._store.root, needed_bytes + SPACE_MARGIN_BYTES)
+
+    def _prepare_assembly(self, action: Action) -> int:
+        from modelbuild.plan.assembly import prepare_assembly
+
+        work = action.work
+        if not isinstance(work, AssembleWork):
+            return 0
+        source = self._source_path(action)
+        if work.checkpoint is None and source is None:
+            return 0  # the GGUF is made by an action that has not run yet
+        assembly = prepare_assembly(work, source)
+        self._assemblies[action.id] = assembly
+        return assembly.layout.file_size
+
+    def _source_path(self, action: Action) -> Path | None:
+        for item in action.inputs:
+            if item.role != SOURCE_ROLE:
+                continue
+            if isinstance(item, FileInput):
+                return item.path
+            if isinstance(item, DigestInput):
+                return self._store.blobs.path(item.digest)
+            result = self._summary.results.get(item.action)
+            return None if result is None else self._store.blobs.path(result.digest)
+        return None
+
+    # -- one action ----------------------------------------------------------------------------------------------
+
+    def _take(self, action: Action) -> None:
+        started_s = time.monotonic()
+        try:
+            if not isinstance(action.work, ImportWork):
+                self._hash_inputs(action)
+            decision = decide(action, self._summary.results, self._facts, force=self._options.force)
+            result = decision.result
+            if result is None:
+                result = self._execute(action, decision)
+                decision = self._record(action, decision, result)
+        except ModelbuildError:
+            self._failed += 1
+            self._emit(ActionFinished(action.id, action.kind, action.title, "failed", "", 0, time.monotonic() - started_s))
+            raise
+        self._summary.results[action.id] = result
+        self._summary.decisions.append(decision)
+        outcome = "ran" if decision.runs else "cached"
+        seconds = time.monotonic() - started_s
+        self._emit(
+            ActionFinished(action.id, action.kind, action.title, outcome, result.digest, result.size_bytes, seconds)
+        )
+        if isinstance(action.work, PublishWork):
+            state = "built" if decision.runs else "unchanged"
+            self._emit(ModelFinished(str(action.work.target), state, result.digest, result.size_bytes))
+
+    def _hash_inputs(self, action: Action) -> None:
+        """Work out the digests of input files that no record knows."""
+        unknown = [
+            item for item in action.inputs if isinstance(item, FileInput) and self._facts.file_digest(item) is None
+        ]
+        total_bytes = sum(item.path.stat().st_size for item in unknown)
+        done_bytes = 0
+        for item in unknown:
+            before_bytes = done_bytes
+
+            def report(file_bytes: int, before_bytes: int = before_bytes) -> None:
+                self._emit(ActionProgress(action.id, before_bytes + file_bytes, total_bytes))
+
+            self._facts.hash_file(item, report)
+            done_bytes += item.path.stat().st_size
+
+    def _execute(self, action: Action, decision: Decision) -> Result:
+        total_bytes = self._total_bytes(action)
+        self._emit(ActionStarted(action.id, action.kind, action.title, decision.reasons, total_bytes))
+        work = action.work
+        if isinstance(work, ImportWork):
+            return self._import(action, work)
+        if isinstance(work, TextWork):
+            return Result(self._store.blobs.put(work.data), len(work.data))
+        if isinstance(work, AssembleWork):
+            return self._assemble(action)
+        return publish_model(work, self._summary.results, self._store)
+
+    def _total_bytes(self, action: Action) -> int:
+        if isinstance(action.work, ImportWork):
+            return action.work.path.stat().st_size
+        assembly = self._assemblies.get(action.id)
+        return 0 if assembly is None else assembly.layout.file_size
+
+    def _import(self, action: Action, work: ImportWork) -> Result:
+        item = action.inputs[0]
+        recorded_ns = time.time_ns()
+        with open_input(work.path) as source:
+            known = item.digest if isinstance(item, DigestInput) else None
+            if isinstance(item, FileInput):
+                known = self._facts.file_digest(item)
+
+            def report(done_bytes: int) -> None:
+                self._emit(ActionProgress(action.id, done_bytes, source.size_bytes))
+
+            adopted = self._store.blobs.adopt(source, link=self._options.link, known=known, progress=report)
+        status = work.path.stat()  # linking moved ctime, so the record is made afterwards
+        self._facts.remember(work.path, FileStat.of(status), adopted.digest, trusted_since(status, recorded_ns))
+        return Result(adopted.digest, adopted.size_bytes)
+
+    def _assemble(self, action: Action) -> Result:
+        from modelbuild.engine.assemble import write_assembly
+
+        if action.id not in self._assemblies:
+            self._prepare_assembly(action)
+        assembly = self._assemblies[action.id]
+
+        def report(done_bytes: int, total_bytes: int) -> None:
+            self._emit(ActionProgress(action.id, done_bytes, total_bytes))
+
+        with self._store.blobs.stage(assembly.layout.file_size) as staged:
+            digest = write_assembly(assembly, staged, report, workers=self._options.workers)
+            self._check_inputs(action)
+            staged.publish(digest)
+        return Result(digest, assembly.layout.file_size)
+
+    def _check_inputs(self, action: Action) -> None:
+        """The digests in the key were worked out before the files were used; they must still hold."""
+        for item in action.inputs:
+            if isinstance(item, FileInput):
+                self._facts.check_unchanged(item)
+
+    def _record(self, action: Action, decision: Decision, result: Result) -> Decision:
+        if decision.manifest is None:  # an import: its input became known by running it
+            later = decide(action, self._summary.results, self._facts)
+            if later.manifest is None:
+                raise InputError("CHANGED", "the file changed while it was imported", key=action.title)
+            decision = Decision(action, later.manifest, None, decision.reasons)
+        if decision.manifest is not None:
+            record = ActionRecord(decision.manifest.key, decision.manifest.encode(), result.encode())
+            self._state.record_action(self._facts.output_id(action), record)
+        return decision
+
+

@@ -1,0 +1,140 @@
+"""The no-op check: has anything moved since this recipe was last found up to date?
+
+A snapshot remembers, for one recipe and one set of options, the stat records of everything that was read and the
+sizes of everything that was made. It only ever answers "nothing moved"; every doubt falls through to the planner.
+This module decides how fast an unchanged build is, so it imports next to nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelbuild import __version__
+from modelbuild.store.state import RACY_WINDOW_NS, State, trusted_since
+
+#: Raised when the stored form changes.
+_SNAPSHOT_VERSION = 1
+#: Young files are compared by content if that is cheaper than planning.
+_CHEAP_HASH_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotModel:
+    """A model that a snapshot vouches for: what `build` prints about it."""
+
+    name: str
+    digest: str
+    size_bytes: int
+
+
+def snapshot_key(recipe: Path, store: Path, wanted: Sequence[str]) -> str:
+    """The key for a recipe, a store and the wanted models."""
+    parts = [_SNAPSHOT_VERSION, __version__, str(recipe.absolute()), str(store.absolute()), sorted(wanted)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def find_unchanged(state: State, key: str) -> tuple[list[SnapshotModel], int] | None:
+    """The models and the number of actions of an up-to-date build, or None when anything may have moved."""
+    text = state.snapshot(key)
+    if text is None:
+        return None
+    record = json.loads(text)
+    if not all(_is_same_blob(*item) for item in record["blobs"]):
+        return None
+    verdicts = [_compare(*row) for row in record["files"]]
+    if None in verdicts:
+        return None
+    if False in verdicts:
+        _trust_from_now(state, key, record)
+    return [SnapshotModel(*item) for item in record["models"]], record["actions"]
+
+
+def record_unchanged(
+    state: State,
+    key: str,
+    *,
+    inputs: Iterable[Path],
+    manifests: Iterable[Path],
+    blobs: Iterable[Path],
+    models: Iterable[SnapshotModel],
+    actions: int,
+    started_ns: int,
+) -> None:
+    """Remember that everything is up to date; started_ns is the time before the first input was read.
+
+    inputs: files and directories that were read. An input that changed since then makes the snapshot useless, so
+    none is recorded.
+    """
+    rows = []
+    for path in sorted(set(inputs)):
+        status = path.stat()
+        recorded_ns = trusted_since(status, started_ns)
+        if max(status.st_mtime_ns, status.st_ctime_ns) > max(started_ns, recorded_ns):
+            return
+        rows.append([str(path.absolute()), _fields(status), _content(path, status), recorded_ns])
+    for path in sorted(set(manifests)):
+        status = path.stat()
+        rows.append([str(path.absolute()), _fields(status), _content(path, status), started_ns])
+    record = {
+        "files": rows,
+        "blobs": [[str(path), *_blob_fields(path.lstat())] for path in sorted(set(blobs))],
+        "models": [[item.name, item.digest, item.size_bytes] for item in models],
+        "actions": actions,
+    }
+    state.record_snapshot(key, json.dumps(record, separators=(",", ":")))
+
+
+def _trust_from_now(state: State, key: str, record: dict[str, Any]) -> None:
+    """The contents of young files were compared, so from now on their stat records count."""
+    now_ns = time.time_ns()
+    rows = [[path, fields, content, max(recorded_ns, now_ns)] for path, fields, content, recorded_ns in record["files"]]
+    state.record_snapshot(key, json.dumps(record | {"files": rows}, separators=(",", ":")))
+
+
+def _fields(status: os.stat_result) -> list[int]:
+    return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def _blob_fields(status: os.stat_result) -> list[int]:
+    """Size, and the time of a hard-linked blob: its content can change through the other name."""
+    return [status.st_size, status.st_mtime_ns if status.st_nlink > 1 else 0]
+
+
+def _is_same_blob(path: str, size_bytes: int, mtime_ns: int) -> bool:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return False
+    return (
+        stat.S_ISREG(status.st_mode) and status.st_size == size_bytes and mtime_ns in (0, status.st_mtime_ns)
+    )
+
+
+def _compare(path: str, wanted: list[int], content: str | None, recorded_ns: int) -> bool | None:
+    """True: certainly the same; False: the same by content; None: changed, or too costly to tell."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - a Path object costs more than the call
+    except OSError:
+        return None
+    if _fields(status) != wanted:
+        return None
+    if max(status.st_mtime_ns, status.st_ctime_ns) + RACY_WINDOW_NS < recorded_ns:
+        return True
+    return False if content is not None and content == _content(Path(path), status) else None
+
+
+def _content(path: Path, status: os.stat_result) -> str | None:
+    """A fingerprint of a small file's content or of a directory's listing; None for large files."""
+    if stat.S_ISDIR(status.st_mode):
+        return hashlib.sha256("\0".join(sorted(os.listdir(path))).encode("utf-8", "surrogateescape")).hexdigest()
+    if status.st_size > _CHEAP_HASH_BYTES:
+        return None
+    return hashlib.sha256(path.read_bytes()).hexdigest()

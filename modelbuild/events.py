@@ -1,0 +1,106 @@
+"""What happens during a run, as frozen records; renderers and stored logs read nothing else.
+
+`encode_event` gives the published JSON form (`schemas/events.schema.json`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+#: Raised when a field changes meaning or disappears; added fields keep it.
+EVENT_SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """A run begins; `actions` counts what the plan holds, cached or not."""
+
+    models: tuple[str, ...]
+    actions: int
+
+
+@dataclass(frozen=True, slots=True)
+class ActionStarted:
+    """An action begins to run, for the stated reasons."""
+
+    action: str
+    kind: str
+    title: str
+    reasons: tuple[str, ...]
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ActionProgress:
+    """`done_bytes` of `total_bytes` are worked on; both count output bytes, or input bytes when hashing."""
+
+    action: str
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ActionFinished:
+    """An action ended. outcome: "ran", "cached" or "failed"; digest is empty when it failed."""
+
+    action: str
+    kind: str
+    title: str
+    outcome: str
+    digest: str
+    size_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFinished:
+    """A model stands in the store. outcome: "built" or "unchanged"; digest is that of its manifest."""
+
+    model: str
+    outcome: str
+    digest: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something the user should know that does not stop the run."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """The run ended; the counts say how many actions ran, were cached and failed."""
+
+    ran: int
+    cached: int
+    failed: int
+    seconds: float
+
+
+Event = RunStarted | ActionStarted | ActionProgress | ActionFinished | ModelFinished | Warned | RunFinished
+Emit = Callable[[Event], None]
+
+_EVENT_NAMES: dict[type, str] = {
+    RunStarted: "run-started",
+    ActionStarted: "action-started",
+    ActionProgress: "action-progress",
+    ActionFinished: "action-finished",
+    ModelFinished: "model-finished",
+    Warned: "warned",
+    RunFinished: "run-finished",
+}
+
+
+def encode_event(event: Event) -> str:
+    """One line of JSON: the event's name, the schema version, then its fields."""
+    record: dict[str, object] = {"event": _EVENT_NAMES[type(event)], "version": EVENT_SCHEMA_VERSION}
+    return json.dumps(record | asdict(event), ensure_ascii=True, separators=(",", ":"))
+
+
+def ignore_event(event: Event) -> None:
+    """An `Emit` for callers that do not listen."""
+    del event

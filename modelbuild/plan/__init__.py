@@ -1,0 +1,1 @@
+"""Plans: actions, keys and reasons. Nothing here writes."""

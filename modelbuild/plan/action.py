@@ -1,0 +1,130 @@
+"""Actions as values: what determines an output, the key made of it, and the difference to the last time.
+
+Deciding and explaining read the same value (`ActionManifest`), so they cannot disagree.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelbuild.digest import Digest
+
+#: Any value that JSON can hold.
+Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
+
+
+class Kind(enum.StrEnum):
+    """The kinds of action; each has one executor in the engine."""
+
+    IMPORT = "import"
+    ASSEMBLE = "assemble"
+    TEXT = "text"
+    PUBLISH = "publish"
+
+
+#: Raised when the output for the same inputs and options changes; part of every key.
+VERSIONS: Mapping[Kind, int] = {Kind.IMPORT: 1, Kind.ASSEMBLE: 1, Kind.TEXT: 1, Kind.PUBLISH: 1}
+
+
+@dataclass(frozen=True, slots=True)
+class FileInput:
+    """A file of the user; its digest comes from a stat record or from hashing it."""
+
+    role: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ActionInput:
+    """The result of another action of the plan."""
+
+    role: str
+    action: str
+
+
+@dataclass(frozen=True, slots=True)
+class DigestInput:
+    """Content that is known already: a blob or manifest of the store."""
+
+    role: str
+    digest: Digest
+
+
+Input = FileInput | ActionInput | DigestInput
+
+
+@dataclass(frozen=True, slots=True)
+class ActionManifest:
+    """Everything that determines the output of an action."""
+
+    kind: Kind
+    version: int
+    inputs: Mapping[str, Digest]
+    options: Mapping[str, Json]
+
+    def encode(self) -> str:
+        """Canonical JSON: sorted keys, no blanks, ASCII."""
+        return canonical_json(
+            {"kind": self.kind, "version": self.version, "inputs": self.inputs, "options": self.options}
+        )
+
+    @property
+    def key(self) -> str:
+        """The action key: SHA-256 of the canonical JSON, in hex."""
+        return hashlib.sha256(self.encode().encode()).hexdigest()
+
+
+def canonical_json(value: object) -> str:
+    """The one JSON text of a value, whatever the order of its keys."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def explain_difference(old: str, new: str) -> tuple[str, ...]:
+    """Why two encoded manifests of the same output differ, one line per input, option or version."""
+    before, after = json.loads(old), json.loads(new)
+    return (
+        *_version_reasons(before, after),
+        *_named_reasons("input", before["inputs"], after["inputs"]),
+        *_option_reasons("", before["options"], after["options"]),
+    )
+
+
+def _version_reasons(before: Mapping[str, object], after: Mapping[str, object]) -> Iterator[str]:
+    if before["version"] != after["version"]:
+        yield f"{after['kind']} version {before['version']} → {after['version']}"
+
+
+def _named_reasons(what: str, before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted(before.keys() | after.keys()):
+        if name not in before:
+            yield f"new {what} {name}"
+        elif name not in after:
+            yield f"{what} {name} is gone"
+        elif before[name] != after[name]:
+            yield f"{what} {name} changed: {short_digest(before[name])} → {short_digest(after[name])}"
+
+
+def _option_reasons(prefix: str, before: Mapping[str, Json], after: Mapping[str, Json]) -> Iterator[str]:
+    for name in sorted(before.keys() | after.keys()):
+        old, new = before.get(name), after.get(name)
+        if old == new:
+            continue
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from _option_reasons(f"{prefix}{name}.", old, new)
+        else:
+            yield f"option {prefix}{name}: {_shown(old)} → {_shown(new)}"
+
+
+def short_digest(digest: str) -> str:
+    """A digest as people read it: the first twelve hex digits."""
+    return digest.removeprefix("sha256:")[:12]
+
+
+def _shown(value: Json) -> str:
+    text = "not set" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:59] + "…"

@@ -1,0 +1,201 @@
+"""One GGUF to be, decided to the last byte before any weight is read: keys, tensors, types, layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from modelbuild.convert import Checkpoint, ConversionOptions, plan_conversion
+from modelbuild.convert.planned import PlannedTensor, Rounded, Stored
+from modelbuild.errors import InputError, UnsupportedError
+from modelbuild.formats.gguf.reader import GgufHeader, Metadata, open_gguf
+from modelbuild.formats.gguf.types import GgmlType, is_quantized
+from modelbuild.formats.gguf.writer import GgufLayout, KeyValue, lay_out, raw, u32
+from modelbuild.formats.safetensors import StoredTensor
+from modelbuild.plan.graph import COPY_PRESET, AssembleWork
+from modelbuild.quantize.mixes import ModelFacts, TensorFacts, TypeChoice, choose_types, order_tensors
+from modelbuild.quantize.presets import Preset, find_preset
+
+QUANTIZATION_VERSION = 2
+_VERSION_KEY, _TYPE_KEY = "general.quantization_version", "general.file_type"
+_SPLIT_KEYS = ("split.no", "split.count", "split.tensors.count")
+#: Presets that the converter makes itself, as the reference converter's --outtype does.
+_FLOAT_PRESETS = ("F32", "F16", "BF16")
+_FLOAT_TYPES = {GgmlType.F32: "F32", GgmlType.F16: "F16", GgmlType.BF16: "BF16"}
+#: File type of a GGUF that does not say its own: flag "guessed" and the majority type (llama-quantize COPY).
+_GUESSED = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """A GGUF file that can be written in one pass.
+
+    tensors stand in file order and match layout.slots; rules says for each why it has its type.
+    """
+
+    kv: tuple[KeyValue, ...]
+    tensors: tuple[PlannedTensor, ...]
+    rules: tuple[str, ...]
+    layout: GgufLayout
+    notes: tuple[str, ...] = ()
+
+    @property
+    def source_bytes(self) -> int:
+        """How many bytes of weights are read."""
+        return sum(span.size_bytes for tensor in self.tensors for span in tensor.source.spans())
+
+
+def prepare_assembly(work: AssembleWork, source: Path | None) -> Assembly:
+    """The assembly for an action; `source` is the GGUF it starts from when it has no checkpoint.
+
+    Only headers and small files are read. Raises InputError or UnsupportedError for anything that could fail later.
+    """
+    if work.checkpoint is not None:
+        return _from_checkpoint(work, work.checkpoint)
+    if source is None:
+        raise AssertionError("an assembly needs a checkpoint or a GGUF")
+    return _from_gguf(open_gguf(source), work)
+
+
+def _from_checkpoint(work: AssembleWork, files: Mapping[str, Path]) -> Assembly:
+    direct = work.preset in ("", *_FLOAT_PRESETS)
+    float_type = (work.preset or "auto") if direct else "source"
+    options = ConversionOptions(float_type=float_type, pre_tokenizer=work.pre_tokenizer or None)
+    planned = plan_conversion(Checkpoint(files, work.origin), options)
+    if direct:
+        rules = tuple("source precision" if not work.preset else f"preset {work.preset}" for _ in planned.tensors)
+        return _assembly(planned.kv, planned.tensors, rules, planned.notes)
+    return _quantized(planned.kv, planned.tensors, work, planned.notes)
+
+
+def _from_gguf(header: GgufHeader, work: AssembleWork) -> Assembly:
+    kv = [raw(key, value) for key, value in header.kv.items()]
+    tensors = tuple(_stored(header, index) for index in range(len(header.tensors)))
+    if work.preset != COPY_PRESET:
+        return _quantized(kv, tensors, work, ())
+    facts = order_tensors([_facts(tensor) for tensor in tensors])
+    by_name = {tensor.name: tensor for tensor in tensors}
+    file_type = header.kv.get_u32(_TYPE_KEY)
+    if file_type is None:
+        file_type = _GUESSED | _guess_file_type(facts)
+    edited = _edit_keys(kv, file_type)
+    ordered = tuple(by_name[item.name] for item in facts)
+    return _assembly(edited, ordered, tuple("copied" for _ in ordered), ())
+
+
+def _quantized(
+    kv: Sequence[KeyValue], tensors: Sequence[PlannedTensor], work: AssembleWork, notes: tuple[str, ...]
+) -> Assembly:
+    preset = find_preset(work.preset)
+    if preset is None:
+        raise AssertionError(f"the planner admits known presets only, not {work.preset}")
+    facts = [_facts(tensor) for tensor in tensors]
+    choices = choose_types(preset, facts, model_facts(kv))
+    by_name = {tensor.name: tensor for tensor in tensors}
+    ordered = tuple(_retyped(by_name[choice.name], choice, work) for choice in choices)
+    rules = tuple(choice.rule for choice in choices)
+    return _assembly(_edit_keys(kv, preset.file_type), ordered, rules, notes)
+
+
+def _retyped(tensor: PlannedTensor, choice: TypeChoice, work: AssembleWork) -> PlannedTensor:
+    if choice.type == tensor.type:
+        return tensor
+    if tensor.type not in _FLOAT_TYPES:
+        raise UnsupportedError(
+            "TYPE",
+            f"the tensor is {tensor.type.name} already; packing it again as {choice.type.name} would lose quality",
+            path=work.origin,
+            key=tensor.name,
+            hint="start from F32, F16 or BF16 weights",
+        )
+    source = tensor.source
+    if work.intermediate and is_quantized(choice.type):
+        source = Rounded(source, work.intermediate.upper())
+    return replace(tensor, source=source, type=choice.type)
+
+
+def _assembly(
+    kv: Sequence[KeyValue], tensors: Sequence[PlannedTensor], rules: tuple[str, ...], notes: tuple[str, ...]
+) -> Assembly:
+    layout = lay_out(kv, [(tensor.name, _gguf_shape(tensor), tensor.type) for tensor in tensors])
+    return Assembly(tuple(kv), tuple(tensors), rules, layout, notes)
+
+
+def _edit_keys(kv: Sequence[KeyValue], file_type: int) -> list[KeyValue]:
+    """llama-quantize's edits: the two general keys move to the end, split keys go, the alignment is 32."""
+    dropped = (_VERSION_KEY, _TYPE_KEY, *_SPLIT_KEYS, "general.alignment")
+    kept = [item for item in kv if item.key not in dropped]
+    return [*kept, u32(_VERSION_KEY, QUANTIZATION_VERSION), u32(_TYPE_KEY, file_type)]
+
+
+def _stored(header: GgufHeader, index: int) -> PlannedTensor:
+    info = header.tensors[index]
+    shape = tuple(reversed(_without_trailing_ones(info.shape)))
+    dtype = _FLOAT_TYPES.get(info.type, info.type.name)
+    offset = header.data_offset + info.offset
+    stored = StoredTensor(header.path, info.name, dtype, shape, offset, info.size_bytes)
+    return PlannedTensor(info.name, Stored(stored), info.type)
+
+
+def _without_trailing_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    while len(shape) > 1 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
+
+
+def _gguf_shape(tensor: PlannedTensor) -> tuple[int, ...]:
+    return tuple(reversed(tensor.source.shape))
+
+
+def _facts(tensor: PlannedTensor) -> TensorFacts:
+    return TensorFacts(tensor.name, _gguf_shape(tensor), tensor.type)
+
+
+def model_facts(kv: Sequence[KeyValue]) -> ModelFacts:
+    """What the type policy wants to know about a model, from its keys."""
+    values = {item.key: item.value for item in kv}
+    arch = _plain(values.get("general.architecture"))
+    if not isinstance(arch, str) or not arch:
+        raise InputError("META", "general.architecture is missing", key="general.architecture")
+
+    def first(name: str, default: int = 0) -> int:
+        value = _plain(values.get(f"{arch}.{name}"))
+        if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+            value = value[0] if value else default
+        return value if isinstance(value, int) else default
+
+    heads = first("attention.head_count")
+    return ModelFacts(
+        architecture=arch,
+        block_count=first("block_count"),
+        expert_count=first("expert_count"),
+        head_count=heads,
+        head_count_kv=first("attention.head_count_kv", heads),
+        nextn_predict_layers=first("nextn_predict_layers"),
+    )
+
+
+def _plain(value: object) -> object:
+    decode = getattr(value, "decode", None)
+    return decode() if callable(decode) and not isinstance(value, bytes) else value
+
+
+def _guess_file_type(facts: Sequence[TensorFacts]) -> int:
+    """The file type of the type that first reaches the highest count in output order."""
+    counts: dict[GgmlType, int] = {}
+    best, best_count = GgmlType.F32, 0
+    for item in facts:
+        counts[item.type] = counts.get(item.type, 0) + 1
+        if counts[item.type] > best_count:
+            best, best_count = item.type, counts[item.type]
+    return _FILE_TYPE_OF.get(best, 0)
+
+
+_FILE_TYPE_OF: Mapping[GgmlType, int] = {
+    GgmlType.F32: 0, GgmlType.F16: 1, GgmlType.BF16: 32, GgmlType.Q4_0: 2, GgmlType.Q4_1: 3, GgmlType.Q5_0: 8,
+    GgmlType.Q5_1: 9, GgmlType.Q8_0: 7, GgmlType.Q2_K: 10, GgmlType.Q3_K: 12, GgmlType.Q4_K: 15, GgmlType.Q5_K: 17,
+    GgmlType.Q6_K: 18, GgmlType.TQ1_0: 36, GgmlType.TQ2_0: 37, GgmlType.IQ2_XXS: 19, GgmlType.IQ2_XS: 20,
+    GgmlType.IQ2_S: 28, GgmlType.IQ3_XXS: 23, GgmlType.IQ1_S: 24, GgmlType.IQ1_M: 31, GgmlType.IQ4_NL: 25,
+    GgmlType.IQ4_XS: 30, GgmlType.IQ3_S: 26, GgmlType.NVFP4: 39, GgmlType.Q1_0: 40, GgmlType.Q2_0: 41,
+}  # fmt: skip

@@ -1,0 +1,138 @@
+"""Run it or not, and why: the one place that decides, read by `plan`, `build` and `explain` alike."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from modelbuild.digest import Digest
+from modelbuild.plan.action import (
+    VERSIONS,
+    ActionInput,
+    ActionManifest,
+    DigestInput,
+    FileInput,
+    canonical_json,
+    explain_difference,
+    short_digest,
+)
+from modelbuild.plan.graph import Action, ImportWork, TextWork
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an action made: a blob, or for publish a manifest (size_bytes then is the size of the whole model)."""
+
+    digest: Digest
+    size_bytes: int
+
+    def encode(self) -> str:
+        """Canonical JSON, as recorded in the state."""
+        return canonical_json({"digest": self.digest, "size_bytes": self.size_bytes})
+
+    @classmethod
+    def decode(cls, text: str) -> Result:
+        """The result recorded as `text`."""
+        record = json.loads(text)
+        return cls(Digest(record["digest"]), int(record["size_bytes"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether an action runs.
+
+    manifest: None when an input is not known yet. result: the recorded result when it does not run.
+    reasons: why it runs, one line each; empty when it does not.
+    """
+
+    action: Action
+    manifest: ActionManifest | None
+    result: Result | None
+    reasons: tuple[str, ...]
+
+    @property
+    def runs(self) -> bool:
+        """Is there something to do?"""
+        return self.result is None
+
+
+class Facts(Protocol):
+    """What deciding may ask about the world; nothing it answers with changes anything."""
+
+    def file_digest(self, item: FileInput) -> Digest | None:
+        """The digest of a file as far as it is known without reading the file."""
+
+    def unknown_file_reason(self, item: FileInput) -> str:
+        """Why the digest of that file is not known."""
+
+    def recorded(self, key: str) -> tuple[str, str] | None:
+        """Manifest and result recorded for an action key."""
+
+    def last_recorded(self, action: Action) -> tuple[str, str] | None:
+        """Manifest and result of the action that last made this action's output."""
+
+    def missing(self, action: Action, result: Result) -> str:
+        """What of a recorded result does not stand in the store any more; an empty text when all does."""
+
+
+def decide(action: Action, results: Mapping[str, Result], facts: Facts, *, force: bool = False) -> Decision:
+    """The decision for one action; `results` holds those of the actions before it that are certain."""
+    inputs: dict[str, Digest] = {}
+    unknown: list[str] = []
+    for item in action.inputs:
+        digest, reason = _input_digest(item, results, facts)
+        if digest is None:
+            unknown.append(reason)
+        else:
+            inputs[item.role] = digest
+    if unknown:
+        return Decision(action, None, None, tuple(dict.fromkeys(unknown)))
+    manifest = ActionManifest(action.kind, VERSIONS[action.kind], inputs, action.options)
+    if force:
+        return Decision(action, manifest, None, ("forced",))
+    return _decide_known(action, manifest, facts)
+
+
+def _input_digest(
+    item: FileInput | ActionInput | DigestInput, results: Mapping[str, Result], facts: Facts
+) -> tuple[Digest | None, str]:
+    if isinstance(item, DigestInput):
+        return item.digest, ""
+    if isinstance(item, ActionInput):
+        result = results.get(item.action)
+        return (None, f"waits for {item.action}") if result is None else (result.digest, "")
+    digest = facts.file_digest(item)
+    return digest, "" if digest is not None else facts.unknown_file_reason(item)
+
+
+def _decide_known(action: Action, manifest: ActionManifest, facts: Facts) -> Decision:
+    result = _evident_result(action, manifest)
+    if result is None:
+        recorded = facts.recorded(manifest.key)
+        result = None if recorded is None else Result.decode(recorded[1])
+    if result is not None:
+        missing = facts.missing(action, result)
+        return Decision(action, manifest, None if missing else result, (missing,) if missing else ())
+    last = facts.last_recorded(action)
+    difference = () if last is None else explain_difference(last[0], manifest.encode())
+    return Decision(action, manifest, None, difference or ("never built",))
+
+
+def _evident_result(action: Action, manifest: ActionManifest) -> Result | None:
+    """Imports and texts keep their content as it is, so their result follows from the input alone."""
+    if isinstance(action.work, ImportWork):
+        return Result(next(iter(manifest.inputs.values())), action.work.path.stat().st_size)
+    if isinstance(action.work, TextWork):
+        return Result(next(iter(manifest.inputs.values())), len(action.work.data))
+    return None
+
+
+def describe_missing_blob(digest: Digest, found_bytes: int | None, wanted_bytes: int) -> str:
+    """The reason for a blob that is not there, or not of its size; an empty text when it is."""
+    if found_bytes is None:
+        return f"blob {short_digest(digest)} is missing from the store"
+    if found_bytes != wanted_bytes:
+        return f"blob {short_digest(digest)} has {found_bytes} bytes, {wanted_bytes} expected"
+    return ""

@@ -1,0 +1,114 @@
+"""The plan: actions in an order where each follows those it depends on, and what the engine needs to run them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelbuild.model_name import ModelName
+from modelbuild.plan.action import ActionInput, FileInput, Input, Json, Kind
+from modelbuild.recipe.resolved import ResolvedModel
+
+
+@dataclass(frozen=True, slots=True)
+class ImportWork:
+    """Make a file a blob, unchanged."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class TextWork:
+    """Store small content."""
+
+    data: bytes
+
+
+#: Role of the input that holds the one GGUF an assemble action starts from.
+SOURCE_ROLE = "source"
+#: Preset that only rewrites a GGUF in the canonical order, as `llama-quantize COPY` does.
+COPY_PRESET = "COPY"
+
+
+@dataclass(frozen=True, slots=True)
+class AssembleWork:
+    """Make one GGUF: convert a checkpoint, or re-type or rewrite a GGUF.
+
+    checkpoint: relative file names and where each file is; None when the source is the GGUF of the input SOURCE_ROLE.
+    preset: the type to make, "" for the source's own precision, COPY_PRESET to rewrite only.
+    """
+
+    checkpoint: Mapping[str, Path] | None
+    origin: str
+    preset: str
+    intermediate: str = ""
+    pre_tokenizer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSlot:
+    """A layer to be: its kind, the action that makes its blob, and the `from` text it carries."""
+
+    kind: str
+    action: str
+    from_: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishWork:
+    """Put a model together and write its manifest.
+
+    target: the name it is published under, spelt as on disk. base: the stored model whose layers it takes over, if any.
+    replacements: actions that make new blobs for the base's model layers, in their order; () keeps the base's.
+    slots: new layers in final order, GGUF first, then texts.
+    remote_model: set for a remote model, which has no base layers.
+    """
+
+    model: ResolvedModel
+    target: ModelName
+    base: ModelName | None
+    replacements: tuple[str, ...]
+    slots: tuple[LayerSlot, ...]
+    remote_host: str = ""
+    remote_model: str = ""
+
+
+Work = ImportWork | TextWork | AssembleWork | PublishWork
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One cacheable step. `id` is unique in a plan and stable between runs; `work` is not part of the key."""
+
+    id: str
+    kind: Kind
+    title: str
+    inputs: tuple[Input, ...]
+    options: Mapping[str, Json]
+    work: Work
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The ids of the actions whose results it uses."""
+        return tuple(item.action for item in self.inputs if isinstance(item, ActionInput))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All actions for the wanted models, dependencies first.
+
+    watched_directories: directories whose listing decided something.
+    base_manifests: stored manifests that the plan was made from.
+    """
+
+    actions: tuple[Action, ...]
+    models: tuple[ModelName, ...]
+    watched_directories: tuple[Path, ...] = ()
+    base_manifests: tuple[Path, ...] = ()
+
+    @property
+    def input_files(self) -> tuple[Path, ...]:
+        """Every file of the user that the plan reads, sorted."""
+        paths = {item.path for action in self.actions for item in action.inputs if isinstance(item, FileInput)}
+        return tuple(sorted(paths))

@@ -1,0 +1,99 @@
+"""What `plan` shows of each action: decision, reasons, bytes, and the type of every tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelbuild.plan.action import DigestInput, FileInput
+from modelbuild.plan.decide import Decision
+from modelbuild.plan.graph import SOURCE_ROLE, AssembleWork, ImportWork
+from modelbuild.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class TensorPreview:
+    """One tensor of a GGUF to be."""
+
+    name: str
+    source_type: str
+    type: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class ActionPreview:
+    """One action; byte counts are exact, None where they depend on an action that has not run."""
+
+    id: str
+    kind: str
+    title: str
+    runs: bool
+    reasons: tuple[str, ...]
+    read_bytes: int | None
+    write_bytes: int | None
+    tensors: tuple[TensorPreview, ...] = ()
+
+    def to_json(self, *, tensors: bool = False) -> dict[str, object]:
+        """The preview as a JSON object."""
+        record: dict[str, object] = {
+            "action": self.id,
+            "kind": self.kind,
+            "title": self.title,
+            "runs": self.runs,
+            "reasons": list(self.reasons),
+            "read_bytes": self.read_bytes,
+            "write_bytes": self.write_bytes,
+        }
+        if tensors:
+            record["tensors"] = [
+                {"name": row.name, "source_type": row.source_type, "type": row.type, "rule": row.rule}
+                for row in self.tensors
+            ]
+        return record
+
+
+def preview_actions(decisions: Sequence[Decision], store: Store) -> list[ActionPreview]:
+    """Previews in plan order; reads headers of what would be assembled."""
+    return [_preview(decision, store) for decision in decisions]
+
+
+def _preview(decision: Decision, store: Store) -> ActionPreview:
+    action = decision.action
+    read_bytes: int | None = None
+    write_bytes: int | None = None
+    tensors: tuple[TensorPreview, ...] = ()
+    if isinstance(action.work, ImportWork):
+        read_bytes = write_bytes = action.work.path.stat().st_size
+    elif isinstance(action.work, AssembleWork):
+        read_bytes, write_bytes, tensors = _preview_assembly(decision, action.work, store)
+    return ActionPreview(
+        action.id, action.kind, action.title, decision.runs, decision.reasons, read_bytes, write_bytes, tensors
+    )
+
+
+def _preview_assembly(
+    decision: Decision, work: AssembleWork, store: Store
+) -> tuple[int | None, int | None, tuple[TensorPreview, ...]]:
+    from modelbuild.plan.assembly import prepare_assembly
+
+    source = source_of(decision, store)
+    if work.checkpoint is None and source is None:
+        return None, None, ()
+    assembly = prepare_assembly(work, source)
+    rows = tuple(
+        TensorPreview(tensor.name, tensor.source.dtype, tensor.type.name, rule)
+        for tensor, rule in zip(assembly.tensors, assembly.rules, strict=True)
+    )
+    return assembly.source_bytes, assembly.layout.file_size, rows
+
+
+def source_of(decision: Decision, store: Store) -> Path | None:
+    """The GGUF an assemble action starts from, if it exists already."""
+    for item in decision.action.inputs:
+        if item.role == SOURCE_ROLE and isinstance(item, FileInput):
+            return item.path
+        if item.role == SOURCE_ROLE and isinstance(item, DigestInput):
+            return store.blobs.path(item.digest)
+    return None

@@ -1,0 +1,1 @@
+"""Recipes: text → nodes with positions → schema check → resolved models."""

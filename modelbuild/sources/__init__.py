@@ -1,0 +1,1 @@
+"""What `from`, `files` and `adapters` may point at."""

@@ -1,0 +1,62 @@
+"""Tells from names and first bytes what a path is, without reading more than a few bytes."""
+
+from __future__ import annotations
+
+import difflib
+import enum
+from collections.abc import Mapping
+from pathlib import Path
+
+from modelbuild.errors import InputError
+from modelbuild.formats.files import open_input
+
+GGUF_MAGIC = b"GGUF"
+_PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+class SourceKind(enum.Enum):
+    """What weights can come from."""
+
+    GGUF = "a GGUF file"
+    CHECKPOINT = "a checkpoint directory"
+
+
+def identify_path(path: Path) -> SourceKind:
+    """The kind of source at a path; InputError with what was found and near names when it is none."""
+    if path.is_dir():
+        return SourceKind.CHECKPOINT
+    if not path.exists():
+        raise InputError("PATH", "no such file or directory", path=path, hint=_near_names(path))
+    return identify_files({path.name: path})
+
+
+def identify_files(files: Mapping[str, Path]) -> SourceKind:
+    """The kind of a set of named files: by extension first, then by their first bytes."""
+    if any(name.endswith(".safetensors") for name in files):
+        return SourceKind.CHECKPOINT
+    if any(name.endswith(".gguf") or starts_as_gguf(path) for name, path in files.items()):
+        return SourceKind.GGUF
+    name, path = next(iter(files.items()))
+    if name.endswith(_PICKLE_SUFFIXES):
+        raise InputError(
+            "PICKLE",
+            "a PyTorch pickle can run code and is not read",
+            path=path,
+            hint="convert the checkpoint to safetensors first",
+        )
+    raise InputError("MAGIC", "unknown type: neither GGUF nor safetensors", path=path)
+
+
+def starts_as_gguf(path: Path) -> bool:
+    """Does the file begin with the GGUF magic?"""
+    with open_input(path) as source:
+        return source.size_bytes >= len(GGUF_MAGIC) and source.read_at(0, len(GGUF_MAGIC)) == GGUF_MAGIC
+
+
+def _near_names(path: Path) -> str:
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        return f"the directory {path.parent} does not exist"
+    near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(sorted(near))}?" if near else "paths are relative to the recipe"

@@ -1,0 +1,1 @@
+"""The Ollama models directory and our own cache: names, blobs, manifests, state."""

@@ -1,0 +1,204 @@
+"""What earlier runs learnt, in one SQLite file of the cache directory.
+
+Everything in it is a hint: losing the file costs time, never correctness. A file digest counts only while device,
+inode, size and both times agree and the record is clearly younger than the file; an action's result counts only
+while its blobs stand in the store.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelbuild.errors import StoreError
+from modelbuild.digest import Digest
+
+STATE_FILE = "state.sqlite3"
+#: Raised when a table changes; an older file is dropped, not migrated.
+STATE_VERSION = 1
+#: File systems keep times in steps of up to two seconds; a younger file may have changed unseen.
+RACY_WINDOW_NS = 2_000_000_000
+_LOCK_WAIT_S = 30.0
+
+_TABLES = f"""
+PRAGMA journal_mode=WAL;
+PRAGMA synchronous=NORMAL;
+BEGIN;
+CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, device INT, inode INT, size INT, mtime_ns INT, ctime_ns INT,
+    digest TEXT NOT NULL, recorded_ns INT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, manifest TEXT NOT NULL, result TEXT NOT NULL,
+    recorded_ns INT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS outputs (output TEXT PRIMARY KEY, key TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS snapshots (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+PRAGMA user_version={STATE_VERSION};
+COMMIT;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """What the file system says about a file; equal records mean the content cannot have changed unseen."""
+
+    device: int
+    inode: int
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> FileStat:
+        """The record of an `os.stat` result."""
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+    def is_settled(self, recorded_ns: int) -> bool:
+        """Was the file clearly older than a record made at `recorded_ns`?"""
+        return max(self.mtime_ns, self.ctime_ns) + RACY_WINDOW_NS < recorded_ns
+
+
+def trusted_since(status: os.stat_result, recorded_ns: int) -> int:
+    """From when a record of a file counts that was read at `recorded_ns` and maybe hard-linked by us afterwards.
+
+    Linking moves ctime to now. A file whose mtime was settled when it was read is still the one we read, so the new
+    ctime must not make it look young.
+    """
+    if status.st_nlink > 1 and status.st_mtime_ns + RACY_WINDOW_NS < recorded_ns:
+        return max(recorded_ns, status.st_ctime_ns + RACY_WINDOW_NS + 1)
+    return recorded_ns
+
+
+@dataclass(frozen=True, slots=True)
+class ActionRecord:
+    """The last time an action ran: its key, the manifest behind the key, its result (both canonical JSON)."""
+
+    key: str
+    manifest: str
+    result: str
+
+
+class State:
+    """The state file of one cache directory; opened lazily, safe for several processes."""
+
+    def __init__(self, cache: Path) -> None:
+        self.path = cache / STATE_FILE
+        self._connection = _open(self.path)
+
+    def close(self) -> None:
+        """Close the file; the object cannot be used afterwards."""
+        self._connection.close()
+
+    def file_digest(self, path: str, stat: FileStat) -> Digest | None:
+        """The digest recorded for a file, if the record can be trusted for this stat."""
+        row = self._connection.execute(
+            "SELECT device, inode, size, mtime_ns, ctime_ns, digest, recorded_ns FROM files WHERE path=?", (path,)
+        ).fetchone()
+        if row is None or FileStat(*row[:5]) != stat or not stat.is_settled(row[6]):
+            return None
+        return Digest(row[5])
+
+    def last_file_digest(self, path: str) -> Digest | None:
+        """The digest a file had when it was last read, trusted or not; for explanations."""
+        row = self._connection.execute("SELECT digest FROM files WHERE path=?", (path,)).fetchone()
+        return None if row is None else Digest(row[0])
+
+    def record_file(self, path: str, stat: FileStat, digest: Digest, recorded_ns: int) -> None:
+        """Remember a file's digest; recorded_ns is the time before the file was read."""
+        self._connection.execute(
+            "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?)",
+            (
+                path,
+                stat.device,
+                stat.inode,
+                stat.size_bytes,
+                stat.mtime_ns,
+                stat.ctime_ns,
+                digest,
+                recorded_ns,
+            ),
+        )
+
+    def result(self, key: str) -> ActionRecord | None:
+        """What the action with this key gave, whoever ran it."""
+        row = self._connection.execute("SELECT key, manifest, result FROM results WHERE key=?", (key,)).fetchone()
+        return None if row is None else ActionRecord(*row)
+
+    def last_action(self, output: str) -> ActionRecord | None:
+        """The record of the action that last made this output."""
+        row = self._connection.execute(
+            "SELECT r.key, r.manifest, r.result FROM outputs o JOIN results r ON r.key=o.key WHERE o.output=?",
+            (output,),
+        ).fetchone()
+        return None if row is None else ActionRecord(*row)
+
+    def record_action(self, output: str, record: ActionRecord) -> None:
+        """Remember a finished action and that it made this output."""
+        with self._connection:
+            self._connection.execute(
+                "INSERT OR REPLACE INTO results VALUES (?,?,?,?)",
+                (record.key, record.manifest, record.result, time.time_ns()),
+            )
+            self._connection.execute("INSERT OR REPLACE INTO outputs VALUES (?,?)", (output, record.key))
+
+    def snapshot(self, key: str) -> str | None:
+        """The snapshot stored under a key (see engine/snapshot.py), or None."""
+        row = self._connection.execute("SELECT value FROM snapshots WHERE key=?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def record_snapshot(self, key: str, value: str) -> None:
+        """Replace the snapshot stored under a key."""
+        with self._connection:
+            self._connection.execute("INSERT OR REPLACE INTO snapshots VALUES (?,?)", (key, value))
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_owner(path.parent)
+        try:
+            return _connect(path)
+        except sqlite3.OperationalError:
+            raise  # locked or not writable: the content is not to blame
+        except sqlite3.DatabaseError:
+            _set_aside(path)
+            return _connect(path)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(
+            "CACHE",
+            f"cannot use the cache {path.parent}: {error}",
+            hint="choose another directory with --cache, or remove this one: it only saves time",
+        ) from error
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=_LOCK_WAIT_S)
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, STATE_VERSION):
+            raise sqlite3.DatabaseError(f"state version {version}, {STATE_VERSION} expected")
+        if version == 0:
+            connection.executescript(_TABLES)
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _set_aside(path: Path) -> None:
+    """Move a damaged file out of the way; its write-ahead log belongs to it and goes too."""
+    path.rename(path.with_suffix(".damaged"))
+    for suffix in ("-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            Path(f"{path}{suffix}").unlink()
+
+
+def _check_owner(directory: Path) -> None:
+    status = directory.stat()
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise StoreError(
+            "CACHE",
+            f"the cache {directory} belongs to or can be written by somebody else",
+            hint="run 'chmod go-w' on it, or choose another directory with --cache",
+        )
