@@ -21,8 +21,13 @@ DEFAULT_RECIPE = "recipe.yaml"
 @click.argument("recipe", type=click.Path(path_type=Path), default=DEFAULT_RECIPE)
 @click.argument("models", nargs=-1)
 @click.option("--force", is_flag=True, help="Run every action, up to date or not.")
-@click.option("--link", type=click.Choice(LINK_MODES), default="auto", show_default=True,
-              help="How an unchanged GGUF gets into the store; auto clones, else hard-links your own files, else copies.")
+@click.option(
+    "--link",
+    type=click.Choice(LINK_MODES),
+    default="auto",
+    show_default=True,
+    help="How an unchanged GGUF gets into the store; auto clones, else hard-links your own files, else copies.",
+)
 @click.option("--jobs", "-j", type=click.IntRange(1), metavar="N", help="Threads that pack weights [all cores].")
 @settings_options
 @click.pass_context

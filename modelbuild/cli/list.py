@@ -23,7 +23,10 @@ def command(context: click.Context, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([row.to_json() for row in rows], indent=2))
         return
-    table = [("NAME", "ID", "SIZE", "TYPE"), *((r.name, r.digest[7:19], _size(r.size_bytes), r.file_type) for r in rows)]
+    table = [
+        ("NAME", "ID", "SIZE", "TYPE"),
+        *((r.name, r.digest[7:19], _size(r.size_bytes), r.file_type) for r in rows),
+    ]
     widths = [max(len(row[column]) for row in table) for column in range(4)]
     for row in table:
         click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())

@@ -28,7 +28,13 @@ EXIT_WORK_PENDING = 3
 @settings_options
 @click.pass_context
 def command(
-    context: click.Context, recipe: Path, models: tuple[str, ...], *, as_json: bool, tensors: bool, exit_code: bool
+    context: click.Context,
+    recipe: Path,
+    models: tuple[str, ...],
+    *,
+    as_json: bool,
+    tensors: bool,
+    exit_code: bool,
 ) -> int:
     """Show what building RECIPE (default: recipe.yaml) would do, action by action, and why."""
     from modelbuild.engine.run import decide_all

@@ -66,6 +66,10 @@ def current_settings(context: click.Context) -> Settings:
 
 def _set(context: click.Context, parameter: click.Parameter, value: Path | str | None) -> None:
     settings = current_settings(context)
-    if value is not None and parameter.name is not None:
-        chosen = value.expanduser().absolute() if isinstance(value, Path) else value
-        context.find_root().obj = replace(settings, **{parameter.name: chosen})
+    if isinstance(value, str):
+        settings = replace(settings, progress=value)
+    elif value is not None:
+        directory = value.expanduser().absolute()
+        is_store = parameter.name == "store"
+        settings = replace(settings, store=directory) if is_store else replace(settings, cache=directory)
+    context.find_root().obj = settings

@@ -110,9 +110,7 @@ def _row(model: StoredModel, store: Store) -> ModelRow:
         config = decode_config(_read(store, model.manifest.config), config_path)
     except ModelbuildError as error:
         return ModelRow(name, path, digest, size_bytes, modified, damage=error.message)
-    return ModelRow(
-        name, path, digest, size_bytes, modified, config.model_family, config.model_type, config.file_type
-    )
+    return ModelRow(name, path, digest, size_bytes, modified, config.model_family, config.model_type, config.file_type)
 
 
 def _check_blobs(manifest: Manifest, store: Store) -> None:

@@ -110,5 +110,3 @@ def _check_blobs(manifest: Manifest, store: Store) -> None:
                 f"the blob {layer.digest} disappeared while the model was published",
                 hint="another program cleaned the store; run the build again",
             )
-
-

@@ -7,18 +7,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modelbuild.engine.facts import WorldFacts
+from modelbuild.engine.publish import publish_model
 from modelbuild.errors import InputError, ModelbuildError, ProblemCollector
-from modelbuild.events import ActionFinished, ActionProgress, ActionStarted, Emit, ModelFinished, RunFinished, RunStarted
+from modelbuild.events import (
+    ActionFinished,
+    ActionProgress,
+    ActionStarted,
+    Emit,
+    ModelFinished,
+    RunFinished,
+    RunStarted,
+)
 from modelbuild.formats.files import open_input
-from modelbuild.plan.action import DigestInput, FileInput, Kind
+from modelbuild.plan.action import DigestInput, FileInput
 from modelbuild.plan.decide import Decision, Result, decide
 from modelbuild.plan.graph import SOURCE_ROLE, Action, AssembleWork, ImportWork, Plan, PublishWork, TextWork
 from modelbuild.store.blobs import free_space, no_space
 from modelbuild.store.state import ActionRecord, FileStat, State, trusted_since
 from modelbuild.store.store import Store
-
-from modelbuild.engine.facts import WorldFacts
-from modelbuild.engine.publish import publish_model
 
 if TYPE_CHECKING:
     from modelbuild.plan.assembly import Assembly
@@ -63,7 +70,11 @@ def decide_all(plan: Plan, store: Store, state: State, *, force: bool = False) -
 
 
 def run_plan(
-    plan: Plan, store: Store, state: State, emit: Emit, options: RunOptions = RunOptions()  # noqa: B008 - frozen
+    plan: Plan,
+    store: Store,
+    state: State,
+    emit: Emit,
+    options: RunOptions = RunOptions(),
 ) -> RunSummary:
     """Bring every model of the plan up to date.
 
@@ -154,7 +165,9 @@ class _Runner:
                 decision = self._record(action, decision, result)
         except ModelbuildError:
             self._failed += 1
-            self._emit(ActionFinished(action.id, action.kind, action.title, "failed", "", 0, time.monotonic() - started_s))
+            self._emit(
+                ActionFinished(action.id, action.kind, action.title, "failed", "", 0, time.monotonic() - started_s)
+            )
             raise
         self._summary.results[action.id] = result
         self._summary.decisions.append(decision)
@@ -249,5 +262,3 @@ class _Runner:
             record = ActionRecord(decision.manifest.key, decision.manifest.encode(), result.encode())
             self._state.record_action(self._facts.output_id(action), record)
         return decision
-
-

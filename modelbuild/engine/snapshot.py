@@ -113,9 +113,7 @@ def _is_same_blob(path: str, size_bytes: int, mtime_ns: int) -> bool:
         status = os.lstat(path)
     except OSError:
         return False
-    return (
-        stat.S_ISREG(status.st_mode) and status.st_size == size_bytes and mtime_ns in (0, status.st_mtime_ns)
-    )
+    return stat.S_ISREG(status.st_mode) and status.st_size == size_bytes and mtime_ns in (0, status.st_mtime_ns)
 
 
 def _compare(path: str, wanted: list[int], content: str | None, recorded_ns: int) -> bool | None:

@@ -9,13 +9,13 @@ from pathlib import Path
 from modelbuild.convert import Checkpoint, ConversionOptions, plan_conversion
 from modelbuild.convert.planned import PlannedTensor, Rounded, Stored
 from modelbuild.errors import InputError, UnsupportedError
-from modelbuild.formats.gguf.reader import GgufHeader, Metadata, open_gguf
+from modelbuild.formats.gguf.reader import GgufHeader, open_gguf
 from modelbuild.formats.gguf.types import GgmlType, is_quantized
 from modelbuild.formats.gguf.writer import GgufLayout, KeyValue, lay_out, raw, u32
 from modelbuild.formats.safetensors import StoredTensor
 from modelbuild.plan.graph import COPY_PRESET, AssembleWork
 from modelbuild.quantize.mixes import ModelFacts, TensorFacts, TypeChoice, choose_types, order_tensors
-from modelbuild.quantize.presets import Preset, find_preset
+from modelbuild.quantize.presets import find_preset
 
 QUANTIZATION_VERSION = 2
 _VERSION_KEY, _TYPE_KEY = "general.quantization_version", "general.file_type"

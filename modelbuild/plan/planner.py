@@ -55,7 +55,9 @@ def _select(models: Sequence[ResolvedModel], wanted: Sequence[str]) -> list[Reso
         if not matches:
             names = [model.id or str(model.name) for model in models]
             near = difflib.get_close_matches(text, names, n=3) or names
-            raise UsageError("UNKNOWN", f"no model {printable(text)!r} in the recipe", hint=f"there is {', '.join(near)}")
+            raise UsageError(
+                "UNKNOWN", f"no model {printable(text)!r} in the recipe", hint=f"there is {', '.join(near)}"
+            )
         chosen.update(model.id for model in matches)
     by_id = {model.id: model for model in models}
     for model_id in list(chosen):
@@ -77,26 +79,26 @@ class _Planner:
     """Collects actions; knows which layers each planned model gets."""
 
     def __init__(self, store: Store, models: dict[str, ResolvedModel]) -> None:
-        self._store = store
-        self._models = models
+        self.store = store
+        self.models = models
         self._actions: dict[str, Action] = {}
-        self._weights: dict[str, _Weights] = {}
+        self.weights: dict[str, _Weights] = {}
         self._names: list[ModelName] = []
-        self._directories: list[Path] = []
-        self._manifests: list[Path] = []
+        self.directories: list[Path] = []
+        self.manifests: list[Path] = []
 
     def plan(self) -> Plan:
         """What has been added so far."""
         return Plan(
             tuple(self._actions.values()),
             tuple(self._names),
-            tuple(dict.fromkeys(self._directories)),
-            tuple(dict.fromkeys(self._manifests)),
+            tuple(dict.fromkeys(self.directories)),
+            tuple(dict.fromkeys(self.manifests)),
         )
 
     def add(self, model: ResolvedModel) -> None:
         """Plan one model; those it builds on were added before."""
-        name = self._store.spelling(model.name)
+        name = self.store.spelling(model.name)
         _ModelPlanner(self, model, name).add()
         self._names.append(name)
 
@@ -110,7 +112,7 @@ class _ModelPlanner:
 
     def __init__(self, planner: _Planner, model: ResolvedModel, name: ModelName) -> None:
         self._planner = planner
-        self._store = planner._store
+        self._store = planner.store
         self._model = model
         self._name = name
         self._slots: list[LayerSlot] = []
@@ -131,7 +133,7 @@ class _ModelPlanner:
             for entry in model.draft_files:
                 self._add_gguf_entry(entry, "draft")
         self._add_texts()
-        self._planner._weights[model.id] = self._weights
+        self._planner.weights[model.id] = self._weights
         self._add_publish(base_name, base_input, remote_host, remote_model)
 
     def _remote(self) -> tuple[str, str]:
@@ -150,9 +152,9 @@ class _ModelPlanner:
 
     def _add_base(self, base: FromName | FromModel) -> tuple[ModelName, Input]:
         if isinstance(base, FromModel):
-            other = self._planner._models[base.id]
+            other = self._planner.models[base.id]
             name = self._store.spelling(other.name)
-            self._weights.inputs = list(self._planner._weights[base.id].inputs)
+            self._weights.inputs = list(self._planner.weights[base.id].inputs)
             base_input: Input = ActionInput("base", f"{name}/publish")
         else:
             name = parse_name(split_source(base.text)[0])
@@ -168,9 +170,11 @@ class _ModelPlanner:
             stored = [str(item.name) for item in self._store.models()]
             near = difflib.get_close_matches(str(name), stored, n=3, cutoff=0.5)
             hint = f"did you mean {' or '.join(near)}?" if near else "a file or directory is named with ./ in front"
-            raise RecipeError("MISSING", f"no model {str(name)!r} in the store {self._store.root}", base.position, hint=hint)
+            raise RecipeError(
+                "MISSING", f"no model {str(name)!r} in the store {self._store.root}", base.position, hint=hint
+            )
         manifest, digest = found
-        self._planner._manifests.append(self._store.manifest_path(name))
+        self._planner.manifests.append(self._store.manifest_path(name))
         for layer in manifest.of_kind("model"):
             self._weights.inputs.append(("model", DigestInput(SOURCE_ROLE, layer.digest)))
         return DigestInput("base", digest)
@@ -222,7 +226,7 @@ class _ModelPlanner:
 
         with _located(position):
             checkpoint = Checkpoint.of_directory(path)
-        self._planner._directories.extend(_directories_of(path, checkpoint.files))
+        self._planner.directories.extend(_directories_of(path, checkpoint.files))
         inputs = [FileInput(name, file) for name, file in checkpoint.files.items()]
         self._add_checkpoint(dict(checkpoint.files), inputs, str(path))
 
@@ -250,7 +254,13 @@ class _ModelPlanner:
         self._weights.inputs.append((kind, ActionInput(SOURCE_ROLE, action)))
 
     def _import_or_rewrite(
-        self, what: str, header: GgufHeader, kind: str, wanted_kind: str, source: FileInput | DigestInput, entry: FileEntry
+        self,
+        what: str,
+        header: GgufHeader,
+        kind: str,
+        wanted_kind: str,
+        source: FileInput | DigestInput,
+        entry: FileEntry,
     ) -> tuple[str, str]:
         if kind == "model" and not wanted_kind:
             preset = self._preset() if self._model.quantize else ""
@@ -364,7 +374,13 @@ class _ModelPlanner:
             "remote_model": remote_model,
         }
         work = PublishWork(
-            model, self._name, base_name, tuple(self._replacements), tuple(self._slots), remote_host, remote_model
+            model,
+            self._name,
+            base_name,
+            tuple(self._replacements),
+            tuple(self._slots),
+            remote_host,
+            remote_model,
         )
         self._planner.add_action(
             Action(

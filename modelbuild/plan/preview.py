@@ -69,7 +69,14 @@ def _preview(decision: Decision, store: Store) -> ActionPreview:
     elif isinstance(action.work, AssembleWork):
         read_bytes, write_bytes, tensors = _preview_assembly(decision, action.work, store)
     return ActionPreview(
-        action.id, action.kind, action.title, decision.runs, decision.reasons, read_bytes, write_bytes, tensors
+        action.id,
+        action.kind,
+        action.title,
+        decision.runs,
+        decision.reasons,
+        read_bytes,
+        write_bytes,
+        tensors,
     )
 
 

@@ -48,7 +48,9 @@ def _tool_call(call: Mapping[str, object]) -> Mapping[str, object]:
         "index": function.get("index") or 0,
         "name": str(function.get("name") or ""),
         # The top level keeps its order, everything below is sorted, as Ollama does.
-        "arguments": {key: _sorted(value) for key, value in arguments.items()} if isinstance(arguments, Mapping) else {},
+        "arguments": {key: _sorted(value) for key, value in arguments.items()}
+        if isinstance(arguments, Mapping)
+        else {},
     }
     return record
 

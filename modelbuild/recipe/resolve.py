@@ -7,23 +7,31 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from modelbuild.digest import Digest, is_digest
 from modelbuild.errors import InputError, ModelbuildError, Position, ProblemCollector, RecipeError, printable
 from modelbuild.formats.files import open_input
+from modelbuild.model_name import ModelName, parse_name
 from modelbuild.recipe.messages import normalize_messages
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode, to_plain
+from modelbuild.recipe.reference import normalize_remote_host
 from modelbuild.recipe.resolved import FileEntry, FromModel, FromName, FromPath, Recipe, ResolvedModel
 from modelbuild.recipe.schema import check_document, load_schema
 from modelbuild.recipe.text import TEXT_LIMIT_BYTES, parse_recipe_text
-from modelbuild.digest import Digest, is_digest
-from modelbuild.model_name import ModelName, parse_name
-from modelbuild.recipe.reference import normalize_remote_host
 
 SCHEMA = "recipe.schema.json"
 #: A template, system prompt or licence; larger ones are mistakes (a model file named by accident).
 TEXT_FILE_LIMIT_BYTES = 4 << 20
 _PATH_STARTS = ("./", "../", "/", "~")
 _T = TypeVar("_T")
-_SOURCE_FIELDS = ("files", "adapters", "draft_files", "quantize", "quantization", "intermediate", "pre_tokenizer")
+_SOURCE_FIELDS = (
+    "files",
+    "adapters",
+    "draft_files",
+    "quantize",
+    "quantization",
+    "intermediate",
+    "pre_tokenizer",
+)
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -82,7 +90,10 @@ class _Resolver:
     def _check_sources(self, node: MappingNode, position: Position) -> None:
         if "from" in node.entries and "files" in node.entries:
             raise RecipeError(
-                "CONFLICT", "both 'from' and 'files' are given", node.keys["files"], hint="remove one of the two"
+                "CONFLICT",
+                "both 'from' and 'files' are given",
+                node.keys["files"],
+                hint="remove one of the two",
             )
         if "from" not in node.entries and "files" not in node.entries:
             raise RecipeError(
@@ -135,10 +146,10 @@ class _Resolver:
     def _name(self, key: str, node: MappingNode, position: Position) -> ModelName:
         for field in ("model", "name"):
             if text := self._string(node, field):
-                return _located(lambda text=text: parse_name(text), node.entries[field].position)
+                return _parse_name(text, node.entries[field].position)
         if not key:
             raise RecipeError("MISSING", "the model has no name", position, hint="add 'model: NAME'")
-        return _located(lambda: parse_name(key), position)
+        return _parse_name(key, position)
 
     def _base(self, node: MappingNode) -> FromName | FromPath | FromModel | None:
         value = node.get("from")
@@ -150,7 +161,7 @@ class _Resolver:
         if text.startswith(_PATH_STARTS):
             return FromPath(self._path(text), value.position)
         if "remote_host" not in node.entries:
-            _located(lambda: parse_name(text), value.position)
+            _parse_name(text, value.position)
         return FromName(text, value.position)
 
     def _file_set(self, node: MappingNode, field: str) -> tuple[FileEntry, ...]:
@@ -224,6 +235,10 @@ class _Resolver:
     def _mapping(self, value: Node | None) -> Mapping[str, object] | None:
         plain = None if value is None else to_plain(value)
         return dict(plain) if isinstance(plain, dict) else None
+
+
+def _parse_name(text: str, position: Position) -> ModelName:
+    return _located(lambda: parse_name(text), position)
 
 
 def _located(read: Callable[[], _T], position: Position) -> _T:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelbuild.errors import Position
 from modelbuild.digest import Digest
+from modelbuild.errors import Position
 from modelbuild.model_name import ModelName
 
 

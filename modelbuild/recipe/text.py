@@ -150,7 +150,7 @@ class _Builder:
         if event.anchor not in self._anchors:
             is_open = any(frame.anchor == event.anchor for frame in self._frames)
             what = "refers to a value that contains it" if is_open else "has no anchor before it"
-            raise self._error("YAML", f"the alias *{printable(event.anchor)} {what}", position)
+            raise self._error("YAML", f"the alias *{printable(str(event.anchor))} {what}", position)
         node, weight = self._anchors[event.anchor]
         self._expanded += weight
         if self._expanded > EXPANDED_NODE_LIMIT:
@@ -233,7 +233,7 @@ class _Builder:
 
     def _at(self, event: yaml.Event) -> Position:
         mark = event.start_mark
-        return Position(self._path, mark.line + 1, mark.column + 1)
+        return Position(self._path, mark.line + 1, mark.column + 1) if mark else Position(self._path, 1, 1)
 
     def _error(self, code: str, message: str, position: Position, hint: str = "") -> RecipeError:
         return RecipeError(code, message, position, hint=hint)

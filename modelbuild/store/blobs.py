@@ -17,9 +17,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelbuild.digest import Digest, digest_of
 from modelbuild.errors import ChangedError, SpaceError, StoreError
 from modelbuild.formats.files import InputFile, open_input
-from modelbuild.digest import Digest, digest_of
 from modelbuild.formats.hashing import digest_of_file
 
 #: Linux ioctl that makes a file share the blocks of another one (FICLONE, linux/fs.h).
@@ -84,7 +84,12 @@ class BlobStore:
                 os.utime(path)
 
     def adopt(
-        self, source: InputFile, *, link: str = "auto", known: Digest | None = None, progress: Progress | None = None
+        self,
+        source: InputFile,
+        *,
+        link: str = "auto",
+        known: Digest | None = None,
+        progress: Progress | None = None,
     ) -> Adopted:
         """Make a file a blob, read at most once: reflink, else hard link, else copy while hashing.
 
@@ -302,7 +307,9 @@ def _check_unchanged(source: InputFile) -> None:
     now = os.fstat(source.fd)
     if (now.st_size, now.st_mtime_ns) != (source.stat.st_size, source.stat.st_mtime_ns):
         raise ChangedError(
-            "CHANGED", f"{source.path} changed while it was imported", hint="run the build again when it is complete"
+            "CHANGED",
+            f"{source.path} changed while it was imported",
+            hint="run the build again when it is complete",
         )
 
 
@@ -337,4 +344,6 @@ def _unusable(path: Path, error: OSError) -> StoreError:
 
 
 def _no_link(path: Path, how: str, error: OSError) -> StoreError:
-    return StoreError("STORE", f"cannot make a {how} of {path}: {error.strerror}", hint="use --link auto or --link copy")
+    return StoreError(
+        "STORE", f"cannot make a {how} of {path}: {error.strerror}", hint="use --link auto or --link copy"
+    )

@@ -10,6 +10,19 @@ from modelbuild.errors import InputError
 from modelbuild.formats.json_text import parse_json
 from modelbuild.store.go_json import encode_go_json
 
+_TEXT_KEYS = (
+    "model_format",
+    "model_family",
+    "model_type",
+    "file_type",
+    "renderer",
+    "parser",
+    "requires",
+    "remote_host",
+    "remote_model",
+    "base_name",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
@@ -66,11 +79,9 @@ def decode_config(data: bytes, path: Path) -> ModelConfig:
     document = parse_json(data, path=path)
     if not isinstance(document, dict):
         raise InputError("MANIFEST", "damaged model config: a JSON object expected", path=path)
-    texts = ("model_format", "model_family", "model_type", "file_type", "renderer", "parser", "requires")
-    texts += ("remote_host", "remote_model", "base_name")
     draft = document.get("draft")
     return ModelConfig(
-        **{key: _text(document, key, path) for key in texts},
+        **{key: _text(document, key, path) for key in _TEXT_KEYS},
         model_families=_texts(document, "model_families", path),
         capabilities=_texts(document, "capabilities", path) or (),
         context_length=_length(document, "context_length", path),

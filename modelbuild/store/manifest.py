@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelbuild.digest import Digest, digest_of, is_digest
 from modelbuild.errors import InputError, printable
 from modelbuild.formats.files import open_input
 from modelbuild.formats.json_text import parse_json
-from modelbuild.digest import Digest, digest_of, is_digest
 from modelbuild.store.go_json import encode_go_json
 
 MANIFEST_MEDIA_TYPE = "application/vnd.docker.distribution.manifest.v2+json"

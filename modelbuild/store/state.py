@@ -14,8 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelbuild.errors import StoreError
 from modelbuild.digest import Digest
+from modelbuild.errors import StoreError
 
 STATE_FILE = "state.sqlite3"
 #: Raised when a table changes; an older file is dropped, not migrated.
@@ -93,7 +93,8 @@ class State:
     def file_digest(self, path: str, stat: FileStat) -> Digest | None:
         """The digest recorded for a file, if the record can be trusted for this stat."""
         row = self._connection.execute(
-            "SELECT device, inode, size, mtime_ns, ctime_ns, digest, recorded_ns FROM files WHERE path=?", (path,)
+            "SELECT device, inode, size, mtime_ns, ctime_ns, digest, recorded_ns FROM files WHERE path=?",
+            (path,),
         ).fetchone()
         if row is None or FileStat(*row[:5]) != stat or not stat.is_settled(row[6]):
             return None

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelbuild.errors import InputError, ModelbuildError
-from modelbuild.store.blobs import BlobStore, write_atomically
 from modelbuild.digest import Digest, digest_of
-from modelbuild.store.manifest import Manifest, read_manifest
+from modelbuild.errors import InputError, ModelbuildError
 from modelbuild.model_name import ModelName, parse_name
+from modelbuild.store.blobs import BlobStore, write_atomically
+from modelbuild.store.manifest import Manifest, read_manifest
 
 _MANIFEST_DEPTH = 4
 

@@ -1,0 +1,55 @@
+# Everything a user or contributor types. `make demo` and `make test` need nothing but Python 3.11 or newer.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := .demo
+
+.PHONY: help demo test unit lint types conformance bench clean
+
+help:
+	@echo "make demo         install into $(VENV) and build a real example, twice"
+	@echo "make test         everything needed to trust this checkout"
+	@echo "make unit         the fast tests only"
+	@echo "make lint types   ruff, mypy"
+	@echo "make conformance  compare with reference data, where MODELBUILD_SHARED points to it"
+	@echo "make bench        the benchmarks, side by side with the references"
+
+$(BIN)/modelbuild: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.test: $(BIN)/modelbuild
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@touch $@
+
+demo: $(BIN)/modelbuild
+	@sh examples/demo.sh $(BIN)/modelbuild $(DEMO)
+
+test: lint types unit-all
+
+unit-all: $(VENV)/.test
+	$(BIN)/python -m pytest -q -n 2 tests
+
+unit: $(VENV)/.test
+	$(BIN)/python -m pytest -q -n 2 tests/unit tests/property
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+conformance: $(VENV)/.test
+	$(BIN)/python -m pytest -q tests/conformance
+
+bench: $(VENV)/.test
+	for script in benchmarks/*.py; do $(BIN)/python $$script; done
+
+clean:
+	rm -rf $(VENV) $(DEMO) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,83 @@
+"""Opening files of strangers: regular files only, exact reads, one kind of error."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from types import TracebackType
+
+from modelbuild.errors import InputError
+
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+
+
+class InputFile:
+    """An open regular file; `stat` is what the file system said when it was opened."""
+
+    def __init__(self, path: Path, fd: int, status: os.stat_result) -> None:
+        self.path = path
+        self.fd = fd
+        self.stat = status
+        self.size_bytes: int = status.st_size
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Exactly `size` bytes from an offset; InputError TRUNCATED when the file ends before."""
+        self._check(offset, size)
+        parts: list[bytes] = []
+        while size:
+            part = os.pread(self.fd, size, offset)
+            if not part:
+                raise self._truncated(offset)
+            parts.append(part)
+            offset, size = offset + len(part), size - len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a writable buffer from an offset; InputError TRUNCATED when the file ends before."""
+        while buffer:
+            count = os.preadv(self.fd, [buffer], offset)
+            if not count:
+                raise self._truncated(offset)
+            offset, buffer = offset + count, buffer[count:]
+
+    def close(self) -> None:
+        """Close the file; safe to call twice."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> InputFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check(self, offset: int, size: int) -> None:
+        """Compare with the file's size before anything is allocated."""
+        if offset < 0 or size < 0 or offset + size > self.size_bytes:
+            raise InputError(
+                "TRUNCATED",
+                f"{size} bytes expected, {max(0, self.size_bytes - offset)} left in the file",
+                path=self.path,
+                offset=offset,
+            )
+
+    def _truncated(self, offset: int) -> InputError:
+        return InputError("TRUNCATED", "the file ends here", path=self.path, offset=offset)
+
+
+def open_input(path: Path) -> InputFile:
+    """Open a file for reading; InputError PATH when it cannot be opened, NOTREGULAR when it is no regular file."""
+    try:
+        fd = os.open(path, _FLAGS)
+    except OSError as error:
+        raise InputError("PATH", (error.strerror or "cannot be opened").lower(), path=path) from error
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        what = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+        raise InputError("NOTREGULAR", f"{what}, a file is expected", path=path)
+    return InputFile(path, fd, status)

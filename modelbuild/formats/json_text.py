@@ -1,0 +1,97 @@
+"""JSON of strangers: UTF-8 only, no duplicate keys, no NaN, bounded depth and digits."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from modelbuild.errors import InputError, printable
+from modelbuild.formats.files import open_input
+
+#: Configuration files are kilobytes; tokenizers have their own limit.
+FILE_LIMIT_BYTES = 16 << 20
+DEPTH_LIMIT = 64
+#: Python converts long digit strings in quadratic time; no field of ours needs more.
+DIGIT_LIMIT = 20
+
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+
+
+def parse_json(data: bytes, *, path: Path | str, max_depth: int = DEPTH_LIMIT, allow_nonfinite: bool = False) -> object:
+    """The value of a JSON document; InputError JSON, or DUPLICATE for a repeated key."""
+    if not data.lstrip(b" \t\r\n"):
+        raise InputError("JSON", "the document is empty", path=path)
+    _check_depth(data, max_depth, path)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError("JSON", f"not UTF-8: byte 0x{data[error.start]:02x}", path=path, offset=error.start) from error
+    try:
+        return json.loads(
+            text,
+            object_pairs_hook=_pairs_reader(path),
+            parse_int=_integer_reader(path),
+            parse_constant=float if allow_nonfinite else _constant_refuser(path),
+        )
+    except json.JSONDecodeError as error:
+        offset = len(text[: error.pos].encode("utf-8", "surrogatepass"))
+        message = f"not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})"
+        raise InputError("JSON", message, path=path, offset=offset) from error
+
+
+def read_json_object(
+    path: Path, *, limit_bytes: int = FILE_LIMIT_BYTES, allow_nonfinite: bool = False
+) -> dict[str, object]:
+    """The JSON object in a file; InputError LIMIT, JSON, DUPLICATE, or CONFIG when it holds something else."""
+    with open_input(path) as source:
+        if source.size_bytes > limit_bytes:
+            message = f"{source.size_bytes:,} bytes, at most {limit_bytes:,} allowed"
+            raise InputError("LIMIT", message, path=path)
+        data = source.read_at(0, source.size_bytes)
+    value = parse_json(data, path=path, allow_nonfinite=allow_nonfinite)
+    if not isinstance(value, dict):
+        raise InputError("CONFIG", "a JSON object expected at the top level", path=path)
+    return value
+
+
+def _check_depth(data: bytes, max_depth: int, path: Path | str) -> None:
+    """Refuse deep nesting before the parser recurses into it."""
+    if data.count(b"[") + data.count(b"{") <= max_depth:
+        return
+    depth = 0
+    for match in re.finditer(rb"[\[\]{}]", _STRING.sub(b"", data)):
+        depth += 1 if match[0] in b"[{" else -1
+        if depth > max_depth:
+            raise InputError("JSON", f"nested deeper than {max_depth} levels", path=path)
+
+
+def _pairs_reader(path: Path | str) -> Callable[[list[tuple[str, object]]], dict[str, object]]:
+    def read(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        value = dict(pairs)
+        if len(value) != len(pairs):
+            seen: set[str] = set()
+            for key, _ in pairs:
+                if key in seen:
+                    raise InputError("DUPLICATE", f"the key {printable(key)!r} stands twice in one object", path=path)
+                seen.add(key)
+        return value
+
+    return read
+
+
+def _integer_reader(path: Path | str) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if len(text) > DIGIT_LIMIT:
+            raise InputError("JSON", f"a number of {len(text)} digits, at most {DIGIT_LIMIT} allowed", path=path)
+        return int(text)
+
+    return read
+
+
+def _constant_refuser(path: Path | str) -> Callable[[str], float]:
+    def refuse(text: str) -> float:
+        raise InputError("JSON", f"{text} is not a JSON number", path=path)
+
+    return refuse
