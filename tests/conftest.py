@@ -1,0 +1,35 @@
+"""Fixtures that all tests share: a scratch place with a recipe, a store and a cache; the reference data where it is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.space import Space
+
+#: Names the directory with recorded reference data that is too large for this repository.
+SHARED_VARIABLE = "MODELBUILD_SHARED"
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Space:
+    """An empty place with a store and a cache of its own."""
+    return Space(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The reference data; tests that need it are skipped where it is not."""
+    directory = os.environ.get(SHARED_VARIABLE)
+    if not directory:
+        pytest.skip(f"{SHARED_VARIABLE} does not name the reference data")
+    return Path(directory)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Conformance tests carry their marker by where they stand."""
+    for item in items:
+        if "conformance" in item.path.parts:
+            item.add_marker(pytest.mark.conformance)

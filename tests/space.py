@@ -1,0 +1,103 @@
+"""A scratch place in which tests run the real command, in this process or in one of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a command left: exit status and its two outputs."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+class Space:
+    """A directory with recipe files, `models` (the store) and `cache`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.store = root / "models"
+        self.cache = root / "cache"
+
+    def write(self, name: str, content: str | bytes) -> Path:
+        """Write a file below the root and return its path."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def recipe(self, text: str) -> Path:
+        """Write recipe.yaml."""
+        return self.write("recipe.yaml", text)
+
+    def environment(self) -> dict[str, str]:
+        """The variables that lead a command to this place and to nothing of the user."""
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("MODELBUILD_", "OLLAMA_"))},
+            "MODELBUILD_STORE": str(self.store),
+            "MODELBUILD_CACHE": str(self.cache),
+            "HOME": str(self.root),
+            "PYTHONPATH": str(ROOT),
+        }
+
+    def run(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Outcome:
+        """Run a command in this process; fast, for everything that does not depend on the process itself."""
+        from modelbuild.cli.main import run
+
+        stdout, stderr = io.StringIO(), io.StringIO()
+        before = Path.cwd()
+        with (
+            mock.patch.dict(os.environ, self.environment() | dict(env or {})),
+            mock.patch.object(sys, "argv", ["modelbuild", *map(str, arguments)]),
+            contextlib.redirect_stdout(stdout),
+            contextlib.redirect_stderr(stderr),
+        ):
+            os.chdir(self.root)
+            try:
+                run()
+                status = 0
+            except SystemExit as leaving:
+                status = leaving.code if isinstance(leaving.code, int) else 1
+            finally:
+                os.chdir(before)
+        return Outcome(status, stdout.getvalue(), stderr.getvalue())
+
+    def spawn(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Outcome:
+        """Run a command in a process of its own."""
+        done = subprocess.run(
+            [sys.executable, "-m", "modelbuild", *map(str, arguments)],
+            cwd=self.root,
+            env=self.environment() | dict(env or {}),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    def build(self, *arguments: str | Path) -> Outcome:
+        """`modelbuild build` of recipe.yaml, which has to succeed."""
+        outcome = self.run("build", "recipe.yaml", *arguments)
+        assert outcome.status == 0, outcome.stderr
+        return outcome
+
+    def blobs(self) -> set[str]:
+        """The names of all blobs."""
+        return set(os.listdir(self.store / "blobs")) if (self.store / "blobs").exists() else set()
+
+    def files(self) -> set[str]:
+        """Every file of the store, relative to it."""
+        return {str(path.relative_to(self.store)) for path in self.store.rglob("*") if path.is_file()}
