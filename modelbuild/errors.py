@@ -101,6 +101,7 @@ class RecipeError(ModelbuildError):
 
     @property
     def where(self) -> str:
+        """File, line and column."""
         return str(self.position)
 
 
@@ -137,6 +138,7 @@ class InputError(ModelbuildError):
 
     @property
     def where(self) -> str:
+        """File, offset and key, as far as they are known."""
         parts = [] if self.path is None else [printable(str(self.path), 4096)]
         if self.offset is not None:
             parts.append(f"offset {self.offset}")

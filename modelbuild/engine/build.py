@@ -29,7 +29,10 @@ class BuildRequest:
 
 
 def build_recipe(request: BuildRequest, state: State, emit: Emit = ignore_event) -> RunSummary:
-    """Bring the wanted models up to date; raises ModelbuildError, and then no manifest has changed but finished ones."""
+    """Bring the wanted models up to date.
+
+    Raises ModelbuildError; models that were finished before stay, no other manifest has changed then.
+    """
     started_ns = time.time_ns()
     store = Store(request.store)
     recipe = load_recipe(request.recipe)

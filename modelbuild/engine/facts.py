@@ -8,7 +8,7 @@ from pathlib import Path
 
 from modelbuild.digest import Digest
 from modelbuild.errors import ChangedError, ModelbuildError
-from modelbuild.formats.files import open_input
+from modelbuild.formats.files import InputFile, open_input
 from modelbuild.formats.hashing import digest_of_file
 from modelbuild.plan.action import FileInput, Kind, short_digest
 from modelbuild.plan.decide import Result, describe_missing_blob
@@ -23,12 +23,12 @@ class WorldFacts:
     def __init__(self, store: Store, state: State) -> None:
         self._store = store
         self._state = state
-        self._hashed: dict[Path, Digest] = {}
+        self._hashed: dict[tuple[Path, str], Digest] = {}
         self._stats: dict[Path, FileStat] = {}
 
     def file_digest(self, item: FileInput) -> Digest | None:
         """The digest of a file if a trusted record or this run knows it."""
-        known = self._hashed.get(item.path)
+        known = self._hashed.get((item.path, item.scheme))
         if known is not None:
             return known
         try:
@@ -36,14 +36,14 @@ class WorldFacts:
         except OSError:
             return None
         stat = FileStat.of(status)
-        digest = self._state.file_digest(str(item.path.absolute()), stat)
+        digest = self._state.file_digest(str(item.path.absolute()), item.scheme, stat)
         if digest is not None:
-            self._hashed[item.path], self._stats[item.path] = digest, stat
+            self._hashed[item.path, item.scheme], self._stats[item.path] = digest, stat
         return digest
 
     def unknown_file_reason(self, item: FileInput) -> str:
         """Why that file has to be read."""
-        known_before = self._state.last_file_digest(str(item.path.absolute()))
+        known_before = self._state.last_file_digest(str(item.path.absolute()), item.scheme)
         return f"{item.path.name} was touched or changed" if known_before else f"{item.path.name} was never read"
 
     def recorded(self, key: str) -> tuple[str, str] | None:
@@ -70,18 +70,25 @@ class WorldFacts:
         """Read a file, record its digest, and make sure that it did not change meanwhile."""
         recorded_ns = time.time_ns()
         with open_input(item.path) as source:
-            digest = digest_of_file(source, progress)
+            digest = self._digest_by_tensor(source, progress) if item.by_tensor else digest_of_file(source, progress)
             stat = FileStat.of(item.path.stat())
             if stat != FileStat.of(source.stat):
                 message = f"{item.path} changed while it was read"
                 raise ChangedError("CHANGED", message, hint="run the build again when it is complete")
-        self.remember(item.path, stat, digest, recorded_ns)
+        self.remember(item, stat, digest, recorded_ns)
         return digest
 
-    def remember(self, path: Path, stat: FileStat, digest: Digest, recorded_ns: int) -> None:
+    def remember(self, item: FileInput, stat: FileStat, digest: Digest, recorded_ns: int) -> None:
         """Keep a digest worked out elsewhere, for this run and for later ones."""
-        self._hashed[path], self._stats[path] = digest, stat
-        self._state.record_file(str(path.absolute()), stat, digest, recorded_ns)
+        self._hashed[item.path, item.scheme], self._stats[item.path] = digest, stat
+        self._state.record_file(str(item.path.absolute()), item.scheme, stat, digest, recorded_ns)
+
+    def _digest_by_tensor(self, source: InputFile, progress: Callable[[int], None]) -> Digest:
+        from modelbuild.sources.fingerprint import fingerprint_weights
+
+        fingerprint = fingerprint_weights(source, progress)
+        self._state.record_tensor_digests(fingerprint.digest, fingerprint.tensors)
+        return fingerprint.digest
 
     def check_unchanged(self, item: FileInput) -> None:
         """ChangedError if a file that this run hashed or trusted is not the same any more."""

@@ -23,7 +23,7 @@ from modelbuild.formats.files import open_input
 from modelbuild.plan.action import DigestInput, FileInput
 from modelbuild.plan.decide import Decision, Result, decide
 from modelbuild.plan.graph import SOURCE_ROLE, Action, AssembleWork, ImportWork, Plan, PublishWork, TextWork
-from modelbuild.store.blobs import free_space, no_space
+from modelbuild.store.staged import free_space, no_space
 from modelbuild.store.state import ActionRecord, FileStat, State, trusted_since
 from modelbuild.store.store import Store
 
@@ -226,8 +226,9 @@ class _Runner:
                 self._emit(ActionProgress(action.id, done_bytes, source.size_bytes))
 
             adopted = self._store.blobs.adopt(source, link=self._options.link, known=known, progress=report)
-        status = work.path.stat()  # linking moved ctime, so the record is made afterwards
-        self._facts.remember(work.path, FileStat.of(status), adopted.digest, trusted_since(status, recorded_ns))
+        if isinstance(item, FileInput):
+            status = work.path.stat()  # linking moved ctime, so the record is made afterwards
+            self._facts.remember(item, FileStat.of(status), adopted.digest, trusted_since(status, recorded_ns))
         return Result(adopted.digest, adopted.size_bytes)
 
     def _assemble(self, action: Action) -> Result:

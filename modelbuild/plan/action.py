@@ -33,10 +33,20 @@ VERSIONS: Mapping[Kind, int] = {Kind.IMPORT: 1, Kind.ASSEMBLE: 1, Kind.TEXT: 1, 
 
 @dataclass(frozen=True, slots=True)
 class FileInput:
-    """A file of the user; its digest comes from a stat record or from hashing it."""
+    """A file of the user; its digest comes from a stat record or from hashing it.
+
+    by_tensor: the digest is made of the digests of the tensors in it (a weights file that is read tensor by tensor);
+    otherwise it is the SHA-256 of the whole file.
+    """
 
     role: str
     path: Path
+    by_tensor: bool = False
+
+    @property
+    def scheme(self) -> str:
+        """How its digest is made, as recorded in the state."""
+        return "tensors" if self.by_tensor else "sha256"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +132,7 @@ def _option_reasons(prefix: str, before: Mapping[str, Json], after: Mapping[str,
 
 def short_digest(digest: str) -> str:
     """A digest as people read it: the first twelve hex digits."""
-    return digest.removeprefix("sha256:")[:12]
+    return digest.rpartition(":")[2][:12]
 
 
 def _shown(value: Json) -> str:

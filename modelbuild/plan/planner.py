@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from modelbuild.digest import Digest, digest_of
@@ -216,7 +216,13 @@ class _ModelPlanner:
             with _located(model.files[0].position):
                 is_checkpoint = identify_files(paths) is SourceKind.CHECKPOINT
             if is_checkpoint:
-                self._add_checkpoint(paths, [_file_input(entry) for entry in model.files], "files")
+                inputs = [
+                    _checkpoint_input(entry.name, entry.content)
+                    if isinstance(entry.content, Path)
+                    else _file_input(entry)
+                    for entry in model.files
+                ]
+                self._add_checkpoint(paths, inputs, "files")
             else:
                 for entry in model.files:
                     self._add_gguf_entry(entry, "")
@@ -227,7 +233,7 @@ class _ModelPlanner:
         with _located(position):
             checkpoint = Checkpoint.of_directory(path)
         self._planner.directories.extend(_directories_of(path, checkpoint.files))
-        inputs = [FileInput(name, file) for name, file in checkpoint.files.items()]
+        inputs = [_checkpoint_input(name, file) for name, file in checkpoint.files.items()]
         self._add_checkpoint(dict(checkpoint.files), inputs, str(path))
 
     def _add_checkpoint(self, files: dict[str, Path], inputs: Sequence[Input], origin: str) -> None:
@@ -283,6 +289,8 @@ class _ModelPlanner:
         return action.id
 
     def _assemble_gguf(self, what: str, source: Input, preset: str) -> str:
+        if isinstance(source, FileInput):
+            source = replace(source, by_tensor=True)
         work = AssembleWork(None, str(self._name), preset, self._model.intermediate)
         return self._assemble(what, work, (source,))
 
@@ -412,6 +420,11 @@ def _file_input(entry: FileEntry, role: str = "") -> FileInput | DigestInput:
     if isinstance(entry.content, Path):
         return FileInput(role or entry.name, entry.content)
     return DigestInput(role or entry.name, Digest(entry.content))
+
+
+def _checkpoint_input(name: str, path: Path) -> FileInput:
+    """Weights are followed tensor by tensor, so that one changed tensor does not repack the others."""
+    return FileInput(name, path, by_tensor=path.suffix == ".safetensors")
 
 
 def _directories_of(root: Path, files: Iterable[str]) -> list[Path]:

@@ -7,28 +7,33 @@ swept by the next one.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import secrets
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from modelbuild.digest import Digest, digest_of
-from modelbuild.errors import ChangedError, SpaceError, StoreError
+from modelbuild.errors import ChangedError, StoreError
 from modelbuild.formats.files import InputFile, open_input
 from modelbuild.formats.hashing import digest_of_file
+from modelbuild.store.partial import JOURNAL_SUFFIX, PARTIAL_PREFIX, PartialFile
+from modelbuild.store.staged import StagedFile, sync_directory, unusable_store
 
 #: Linux ioctl that makes a file share the blocks of another one (FICLONE, linux/fs.h).
 _FICLONE = 0x40049409
-BLOB_MODE = 0o644
 STAGING_DIRECTORY = ".modelbuild"
+#: A partial file that no run came back for within this time is removed.
+PARTIAL_KEPT_S = 7 * 24 * 3600
 LINK_MODES = ("auto", "reflink", "hard", "copy")
 
 Progress = Callable[[int], None]
+_Staged = TypeVar("_Staged", bound=StagedFile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,7 @@ class BlobStore:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _unusable(self.blobs, error) from error
+            raise unusable_store(self.blobs, error) from error
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def put(self, data: bytes) -> Digest:
@@ -116,7 +121,7 @@ class BlobStore:
             self.blobs.mkdir(parents=True, exist_ok=True)
             (self.root / "manifests").mkdir(exist_ok=True)
         except OSError as error:
-            raise _unusable(self.root, error) from error
+            raise unusable_store(self.root, error) from error
 
     @contextmanager
     def stage(self, size_bytes: int = 0) -> Iterator[StagedFile]:
@@ -131,25 +136,66 @@ class BlobStore:
             staged.discard()
             self._remove_empty_staging()
 
+    @contextmanager
+    def stage_partial(self, key: str, identity: bytes, size_bytes: int) -> Iterator[StagedFile]:
+        """Like `stage`, but the file survives a killed or interrupted run and is continued by the next one.
+
+        key: names the file; identity: 32 bytes that must agree for it to be continued. Gives a plain staged file
+        when another process writes the same one at this moment. An error (not an interruption) removes it.
+        """
+        self.prepare()
+        staged = self._open_partial(key, identity) or self._create_staged()
+        try:
+            staged.claim(size_bytes)
+            yield staged
+        except Exception:
+            staged.discard()
+            raise
+        except BaseException:
+            if isinstance(staged, PartialFile):
+                staged.keep()
+            raise
+        finally:
+            staged.discard()
+            self._remove_empty_staging()
+
     def sweep(self) -> None:
-        """Remove what killed processes left in the staging directory; files of living ones are locked and stay."""
+        """Remove what killed processes left in the staging directory.
+
+        Files of living processes are locked and stay; partial files stay until they are old.
+        """
         try:
             leftovers = list(self.staging.iterdir())
         except OSError:
             return
         for path in leftovers:
-            _remove_if_abandoned(path)
+            if not _may_be_continued(path):
+                _remove_if_abandoned(path)
         self._remove_empty_staging()
 
+    def _open_partial(self, key: str, identity: bytes) -> PartialFile | None:
+        path = self.staging / f"{PARTIAL_PREFIX}{key}"
+        try:
+            return self._in_staging(lambda: PartialFile(self, path, identity))
+        except BlockingIOError:
+            return None
+
     def _create_staged(self) -> StagedFile:
-        for _ in range(100):  # a sweeping neighbour may remove the directory between the two calls
+        path = self.staging / f"{os.getpid()}-{secrets.token_hex(8)}"
+        return self._in_staging(lambda: StagedFile(self, path))
+
+    def _in_staging(self, create: Callable[[], _Staged]) -> _Staged:
+        """Create a file in the staging directory, which a sweeping neighbour may remove at any moment."""
+        for _ in range(100):
             try:
                 self.staging.mkdir(exist_ok=True)
-                return StagedFile(self, self.staging / f"{os.getpid()}-{secrets.token_hex(8)}")
+                return create()
             except FileNotFoundError:
                 continue
+            except BlockingIOError:
+                raise
             except OSError as error:
-                raise _unusable(self.staging, error) from error
+                raise unusable_store(self.staging, error) from error
         raise StoreError("STORE", f"{self.staging} keeps disappearing")
 
     def _remove_empty_staging(self) -> None:
@@ -195,7 +241,7 @@ class BlobStore:
         if not os.path.samestat(target.stat(), os.fstat(source.fd)):
             target.unlink()
             raise ChangedError("CHANGED", f"{source.path} was replaced while it was linked")
-        _sync_directory(self.blobs)
+        sync_directory(self.blobs)
         return Adopted(digest, source.size_bytes, "hard link")
 
     def _adopt_copy(self, source: InputFile, progress: Progress | None) -> Adopted:
@@ -203,100 +249,6 @@ class BlobStore:
             digest = digest_of_file(source, progress, sink=staged.append)
             staged.publish(digest)
             return Adopted(digest, source.size_bytes, "copy")
-
-
-class StagedFile:
-    """A file being written; it becomes a blob by `publish` or disappears."""
-
-    def __init__(self, store: BlobStore, path: Path) -> None:
-        self._store = store
-        self.path = path
-        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self.fd, fcntl.LOCK_EX)
-        self._end = 0
-
-    def claim(self, size_bytes: int) -> None:
-        """Reserve disk space, so that a full disk shows before the work and not after it."""
-        try:
-            os.posix_fallocate(self.fd, 0, size_bytes)
-        except OSError as error:
-            if error.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-                os.ftruncate(self.fd, size_bytes)
-                return
-            raise self._failed(error, size_bytes) from error
-
-    def write_at(self, offset: int, data: bytes | memoryview) -> None:
-        """Write all of data at an offset."""
-        rest = memoryview(data).cast("B")
-        try:
-            while rest:
-                written = os.pwrite(self.fd, rest, offset)
-                offset += written
-                rest = rest[written:]
-        except OSError as error:
-            raise self._failed(error, len(rest)) from error
-
-    def append(self, data: bytes | memoryview) -> None:
-        """Write data behind what was appended before."""
-        self.write_at(self._end, data)
-        self._end += len(memoryview(data).cast("B"))
-
-    def publish(self, digest: Digest) -> None:
-        """Flush to disk, then give the file its blob name in one step."""
-        target = self._store.path(digest)
-        try:
-            os.fchmod(self.fd, BLOB_MODE)
-            os.fdatasync(self.fd)
-            self.path.rename(target)
-            _sync_directory(self._store.blobs)
-        except OSError as error:
-            raise self._failed(error, 0) from error
-        self._close()
-
-    def discard(self) -> None:
-        """Remove the file unless it was published; safe to call twice."""
-        if self.fd >= 0:
-            with suppress(OSError):
-                self.path.unlink()
-            self._close()
-
-    def _close(self) -> None:
-        os.close(self.fd)
-        self.fd = -1
-
-    def _failed(self, error: OSError, size_bytes: int) -> StoreError:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            return _unusable(self.path, error)
-        return no_space(self._store.root, size_bytes)
-
-
-def no_space(root: Path, needed_bytes: int) -> SpaceError:
-    """The error for a disk that is too full, with the numbers."""
-    free_bytes = free_space(root)
-    return SpaceError(
-        "SPACE",
-        f"not enough room in {root}: {needed_bytes:,} bytes needed, {free_bytes:,} free",
-        hint="free some disk space, or choose another models directory with --store",
-    )
-
-
-def free_space(root: Path) -> int:
-    """Bytes a user may still write below a directory that need not exist yet."""
-    directory = root
-    while not directory.exists() and directory != directory.parent:
-        directory = directory.parent
-    status = os.statvfs(directory)
-    return status.f_bavail * status.f_frsize
-
-
-def write_atomically(path: Path, data: bytes, staging: StagedFile) -> None:
-    """Replace a file in one step: the data reach the disk before the name does."""
-    staging.write_at(0, data)
-    os.fchmod(staging.fd, BLOB_MODE)
-    os.fsync(staging.fd)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staging.path.rename(path)
-    _sync_directory(path.parent)
 
 
 def _is_ours(status: os.stat_result) -> bool:
@@ -313,6 +265,17 @@ def _check_unchanged(source: InputFile) -> None:
         )
 
 
+def _may_be_continued(path: Path) -> bool:
+    """Is this a partial file, or the journal of one, that a coming run may want?"""
+    if not path.name.startswith(PARTIAL_PREFIX):
+        return False
+    partial = path.with_name(path.name.removesuffix(JOURNAL_SUFFIX))
+    try:
+        return time.time() - partial.stat().st_mtime < PARTIAL_KEPT_S
+    except OSError:
+        return False
+
+
 def _remove_if_abandoned(path: Path) -> None:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -325,22 +288,6 @@ def _remove_if_abandoned(path: Path) -> None:
         return  # locked: its writer is alive; or another sweeper was faster
     finally:
         os.close(descriptor)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _unusable(path: Path, error: OSError) -> StoreError:
-    return StoreError(
-        "STORE",
-        f"cannot use {path}: {error.strerror}",
-        hint="check that the directory exists and that you may write to it, or choose another one with --store",
-    )
 
 
 def _no_link(path: Path, how: str, error: OSError) -> StoreError:

@@ -7,11 +7,13 @@ while its blobs stand in the store.
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from modelbuild.digest import Digest
@@ -19,17 +21,22 @@ from modelbuild.errors import StoreError
 
 STATE_FILE = "state.sqlite3"
 #: Raised when a table changes; an older file is dropped, not migrated.
-STATE_VERSION = 1
+STATE_VERSION = 2
 #: File systems keep times in steps of up to two seconds; a younger file may have changed unseen.
 RACY_WINDOW_NS = 2_000_000_000
 _LOCK_WAIT_S = 30.0
+#: Some file systems number inodes with all 64 bits; SQLite keeps signed ones.
+_SQLITE_INTEGERS = (1 << 63) - 1
 
 _TABLES = f"""
 PRAGMA journal_mode=WAL;
 PRAGMA synchronous=NORMAL;
 BEGIN;
-CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, device INT, inode INT, size INT, mtime_ns INT, ctime_ns INT,
-    digest TEXT NOT NULL, recorded_ns INT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS files (path TEXT, scheme TEXT, device INT, inode INT, size INT, mtime_ns INT, ctime_ns INT,
+    digest TEXT NOT NULL, recorded_ns INT NOT NULL, PRIMARY KEY (path, scheme)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS weights (digest TEXT PRIMARY KEY, tensors TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS packed (key TEXT PRIMARY KEY, blob TEXT NOT NULL, offset INT NOT NULL, size INT NOT NULL,
+    checks BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, manifest TEXT NOT NULL, result TEXT NOT NULL,
     recorded_ns INT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS outputs (output TEXT PRIMARY KEY, key TEXT NOT NULL) WITHOUT ROWID;
@@ -52,7 +59,8 @@ class FileStat:
     @classmethod
     def of(cls, status: os.stat_result) -> FileStat:
         """The record of an `os.stat` result."""
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        device, inode = status.st_dev & _SQLITE_INTEGERS, status.st_ino & _SQLITE_INTEGERS
+        return cls(device, inode, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
     def is_settled(self, recorded_ns: int) -> bool:
         """Was the file clearly older than a record made at `recorded_ns`?"""
@@ -79,6 +87,16 @@ class ActionRecord:
     result: str
 
 
+@dataclass(frozen=True, slots=True)
+class PackedTensor:
+    """The bytes of a packed tensor inside a blob; checks holds one check sum per row block, in order."""
+
+    blob: Digest
+    offset: int
+    size_bytes: int
+    checks: bytes
+
+
 class State:
     """The state file of one cache directory; opened lazily, safe for several processes."""
 
@@ -90,36 +108,55 @@ class State:
         """Close the file; the object cannot be used afterwards."""
         self._connection.close()
 
-    def file_digest(self, path: str, stat: FileStat) -> Digest | None:
-        """The digest recorded for a file, if the record can be trusted for this stat."""
+    def file_digest(self, path: str, scheme: str, stat: FileStat) -> Digest | None:
+        """The digest recorded for a file, if the record can be trusted for this stat.
+
+        scheme: how the digest was made ("sha256", or "tensors" for a digest over single tensors).
+        """
         row = self._connection.execute(
-            "SELECT device, inode, size, mtime_ns, ctime_ns, digest, recorded_ns FROM files WHERE path=?",
-            (path,),
+            "SELECT device, inode, size, mtime_ns, ctime_ns, digest, recorded_ns FROM files WHERE path=? AND scheme=?",
+            (path, scheme),
         ).fetchone()
         if row is None or FileStat(*row[:5]) != stat or not stat.is_settled(row[6]):
             return None
         return Digest(row[5])
 
-    def last_file_digest(self, path: str) -> Digest | None:
+    def last_file_digest(self, path: str, scheme: str) -> Digest | None:
         """The digest a file had when it was last read, trusted or not; for explanations."""
-        row = self._connection.execute("SELECT digest FROM files WHERE path=?", (path,)).fetchone()
+        row = self._connection.execute("SELECT digest FROM files WHERE path=? AND scheme=?", (path, scheme)).fetchone()
         return None if row is None else Digest(row[0])
 
-    def record_file(self, path: str, stat: FileStat, digest: Digest, recorded_ns: int) -> None:
+    def record_file(self, path: str, scheme: str, stat: FileStat, digest: Digest, recorded_ns: int) -> None:
         """Remember a file's digest; recorded_ns is the time before the file was read."""
-        self._connection.execute(
-            "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?)",
-            (
-                path,
-                stat.device,
-                stat.inode,
-                stat.size_bytes,
-                stat.mtime_ns,
-                stat.ctime_ns,
-                digest,
-                recorded_ns,
-            ),
-        )
+        with self._connection:
+            self._connection.execute(
+                "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?)",
+                (path, scheme, *astuple(stat), digest, recorded_ns),
+            )
+
+    def tensor_digests(self, digest: Digest) -> dict[str, str]:
+        """The digest of each tensor of a weights file, by the digest of the file; empty when it is not known."""
+        row = self._connection.execute("SELECT tensors FROM weights WHERE digest=?", (digest,)).fetchone()
+        return {} if row is None else dict(json.loads(row[0]))
+
+    def record_tensor_digests(self, digest: Digest, tensors: Mapping[str, str]) -> None:
+        """Remember the digests of the tensors in a weights file."""
+        with self._connection:
+            text = json.dumps(dict(tensors), separators=(",", ":"))
+            self._connection.execute("INSERT OR REPLACE INTO weights VALUES (?,?)", (digest, text))
+
+    def packed_tensor(self, key: str) -> PackedTensor | None:
+        """Where the bytes of a packed tensor stand, by its tensor key."""
+        row = self._connection.execute("SELECT blob, offset, size, checks FROM packed WHERE key=?", (key,)).fetchone()
+        return None if row is None else PackedTensor(Digest(row[0]), row[1], row[2], row[3])
+
+    def record_packed_tensors(self, packed: Mapping[str, PackedTensor]) -> None:
+        """Remember packed tensors by their tensor keys."""
+        with self._connection:
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO packed VALUES (?,?,?,?,?)",
+                [(key, item.blob, item.offset, item.size_bytes, item.checks) for key, item in packed.items()],
+            )
 
     def result(self, key: str) -> ActionRecord | None:
         """What the action with this key gave, whoever ran it."""

@@ -10,8 +10,9 @@ from pathlib import Path
 from modelbuild.digest import Digest, digest_of
 from modelbuild.errors import InputError, ModelbuildError
 from modelbuild.model_name import ModelName, parse_name
-from modelbuild.store.blobs import BlobStore, write_atomically
+from modelbuild.store.blobs import BlobStore
 from modelbuild.store.manifest import Manifest, read_manifest
+from modelbuild.store.staged import write_atomically
 
 _MANIFEST_DEPTH = 4
 

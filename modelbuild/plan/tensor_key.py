@@ -1,0 +1,82 @@
+"""Keys of single tensors: what determines the packed bytes of one tensor, whatever file it stands in.
+
+A tensor key is made from the digests of the stored tensors, the transforms between them and the result, the target
+type and the importance matrix. Equal keys mean equal bytes, so they can be copied instead of packed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+from modelbuild.convert.planned import PlannedTensor
+from modelbuild.formats.gguf.types import is_quantized
+from modelbuild.formats.safetensors import StoredTensor
+from modelbuild.plan.action import Json, canonical_json
+
+#: Raised when a transform or a packer gives other bytes for the same input.
+PACKING_VERSION = 1
+
+#: The digest of a stored tensor's bytes; None when nobody knows it.
+Leaf = Callable[[StoredTensor], str | None]
+
+
+class _Unknown(Exception):
+    """A part of the source has no known content digest."""
+
+
+def tensor_key(tensor: PlannedTensor, leaf: Leaf, importance: str = "") -> str:
+    """The key of a packed tensor; empty when it has none, or when copying it would save nothing.
+
+    Only quantized tensors have keys: everything else is written about as fast as it could be copied.
+    importance: digest of the importance values that steer the packing, or an empty text.
+    """
+    if not is_quantized(tensor.type) or tensor.source.dtype == tensor.type.name:
+        return ""
+    try:
+        source = describe_source(tensor.source, leaf)
+    except _Unknown:
+        return ""
+    described = [PACKING_VERSION, tensor.type.name, importance, source]
+    return hashlib.sha256(canonical_json(described).encode()).hexdigest()
+
+
+def place_of(tensor: StoredTensor) -> str:
+    """A `Leaf` by place instead of content: tells within one run which sources are the same."""
+    return f"{tensor.path}@{tensor.offset}+{tensor.size_bytes}"
+
+
+def describe_source(source: object, leaf: Leaf) -> Json:
+    """The tree of transforms and stored tensors behind a planned tensor, as JSON."""
+    if isinstance(source, StoredTensor):
+        digest = leaf(source)
+        if digest is None:
+            raise _Unknown
+        return [digest, source.dtype, list(source.shape)]
+    if is_dataclass(source) and not isinstance(source, type):
+        described = {item.name: describe_source(getattr(source, item.name), leaf) for item in fields(source)}
+        return {type(source).__name__: described}
+    if isinstance(source, Mapping):
+        return {str(key): describe_source(value, leaf) for key, value in source.items()}
+    if isinstance(source, tuple | list):
+        return [describe_source(item, leaf) for item in source]
+    return _describe_plain(source)
+
+
+def _describe_plain(value: object) -> Json:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, bytes):
+        return hashlib.sha256(value).hexdigest()
+    to_bytes = getattr(value, "tobytes", None)
+    if to_bytes is not None:
+        return [
+            hashlib.sha256(to_bytes()).hexdigest(),
+            str(getattr(value, "dtype", "")),
+            list(getattr(value, "shape", ())),
+        ]
+    if callable(value) and not isinstance(value, Path):
+        return f"{value.__module__}.{value.__qualname__}"
+    raise _Unknown

@@ -1,0 +1,164 @@
+"""Files being written: invisible until they are whole, gone if they never are.
+
+A staged file is locked by its writer, so that others can tell one that is being written from one that a killed
+process left behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelbuild.digest import Digest
+from modelbuild.errors import SpaceError, StoreError
+
+if TYPE_CHECKING:
+    from modelbuild.store.blobs import BlobStore
+
+BLOB_MODE = 0o644
+
+
+class StagedFile:
+    """A file being written; it becomes a blob by `publish` or disappears."""
+
+    def __init__(self, store: BlobStore, path: Path, *, exclusive: bool = True) -> None:
+        """Create the file; with `exclusive` false one that is there is taken over.
+
+        Raises FileExistsError when an exclusive one is there, BlockingIOError when another process writes it.
+        """
+        self._store = store
+        self.path = path
+        self.fd = _open_locked(path, os.O_EXCL if exclusive else 0)
+        self._end = 0
+
+    def claim(self, size_bytes: int) -> None:
+        """Reserve disk space, so that a full disk shows before the work and not after it."""
+        try:
+            os.posix_fallocate(self.fd, 0, size_bytes)
+        except OSError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                os.ftruncate(self.fd, size_bytes)
+                return
+            raise self._failed(error, size_bytes) from error
+
+    def write_at(self, offset: int, data: bytes | memoryview) -> None:
+        """Write all of data at an offset."""
+        rest = memoryview(data).cast("B")
+        try:
+            while rest:
+                written = os.pwrite(self.fd, rest, offset)
+                offset += written
+                rest = rest[written:]
+        except OSError as error:
+            raise self._failed(error, len(rest)) from error
+
+    def append(self, data: bytes | memoryview) -> None:
+        """Write data behind what was appended before."""
+        self.write_at(self._end, data)
+        self._end += len(memoryview(data).cast("B"))
+
+    def publish(self, digest: Digest) -> None:
+        """Flush to disk, then give the file its blob name in one step."""
+        target = self._store.path(digest)
+        try:
+            os.fchmod(self.fd, BLOB_MODE)
+            os.fdatasync(self.fd)
+            self.path.rename(target)
+            sync_directory(self._store.blobs)
+        except OSError as error:
+            raise self._failed(error, 0) from error
+        self._published()
+        self._close()
+
+    def discard(self) -> None:
+        """Remove the file unless it was published; safe to call twice."""
+        if self.fd >= 0:
+            self._remove()
+            self._close()
+
+    def read_at(self, offset: int, size_bytes: int) -> bytes:
+        """Bytes that were written before; fewer when the file ends earlier."""
+        return os.pread(self.fd, size_bytes, offset)
+
+    def _published(self) -> None:
+        """Called once the file has become a blob."""
+
+    def _remove(self) -> None:
+        with suppress(OSError):
+            self.path.unlink()
+
+    def _close(self) -> None:
+        os.close(self.fd)
+        self.fd = -1
+
+    def _failed(self, error: OSError, size_bytes: int) -> StoreError:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return unusable_store(self.path, error)
+        return no_space(self._store.root, size_bytes)
+
+
+def _open_locked(path: Path, flags: int) -> int:
+    """An open and locked file that stands at `path`: whoever had it before may have just renamed it."""
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | flags, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(fd), path.stat()):
+                return fd
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def no_space(root: Path, needed_bytes: int) -> SpaceError:
+    """The error for a disk that is too full, with the numbers."""
+    free_bytes = free_space(root)
+    return SpaceError(
+        "SPACE",
+        f"not enough room in {root}: {needed_bytes:,} bytes needed, {free_bytes:,} free",
+        hint="free some disk space, or choose another models directory with --store",
+    )
+
+
+def free_space(root: Path) -> int:
+    """Bytes a user may still write below a directory that need not exist yet."""
+    directory = root
+    while not directory.exists() and directory != directory.parent:
+        directory = directory.parent
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize
+
+
+def write_atomically(path: Path, data: bytes, staging: StagedFile) -> None:
+    """Replace a file in one step: the data reach the disk before the name does."""
+    staging.write_at(0, data)
+    os.fchmod(staging.fd, BLOB_MODE)
+    os.fsync(staging.fd)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging.path.rename(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def unusable_store(path: Path, error: OSError) -> StoreError:
+    """The error for a models directory that the system does not let us use."""
+    return StoreError(
+        "STORE",
+        f"cannot use {path}: {error.strerror}",
+        hint="check that the directory exists and that you may write to it, or choose another one with --store",
+    )
