@@ -1,137 +1,81 @@
-"""Writes one GGUF in a single pass: read row blocks, decode, transform, pack, write and hash in order.
+"""Writes GGUF files in one pass over their sources: read row blocks, decode, transform, pack, write and hash in order.
 
-Memory is bounded by a few row blocks, whatever the size of the model; nothing is written but the result.
+Several files can be made from one read of the same weights. Memory is bounded by a few row blocks, whatever the size
+of the model; nothing is written but the results. A block whose bytes exist already (in a blob, or in a file that a
+killed run left) is copied after its check sum has been compared, not packed again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from math import prod
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
-from modelbuild.convert.planned import PlannedTensor, ReadSpan
-from modelbuild.digest import Digest
-from modelbuild.errors import ChangedError, InputError
-from modelbuild.formats.elements import decode, encode
+from modelbuild.convert.planned import ReadSpan
+from modelbuild.engine.blocks import Block, blocks_of
+from modelbuild.engine.output_file import Job, OutputFile, Written
+from modelbuild.engine.packing import Packed, pack_parts
+from modelbuild.errors import ChangedError
 from modelbuild.formats.files import InputFile, open_input
-from modelbuild.formats.gguf.types import GgmlType
 from modelbuild.plan.assembly import Assembly
-from modelbuild.quantize import pack
-from modelbuild.store.blobs import StagedFile
 
-#: Weights of one block of rows: 1 MiB weights are 4 MiB as float32, enough to make per-call costs vanish.
-BLOCK_WEIGHTS = 1 << 20
 #: Blocks in flight per worker; bounds memory while the writer waits for an earlier block.
 _BLOCKS_PER_WORKER = 2
 
-Progress = Callable[[int, int], None]
-Bytes = npt.NDArray[np.uint8]
 
-
-def write_assembly(assembly: Assembly, staged: StagedFile, progress: Progress, *, workers: int | None = None) -> Digest:
-    """Write the file and return its digest; `progress` gets bytes done and bytes in all.
+def write_assemblies(jobs: Sequence[Job], *, workers: int | None = None) -> list[Written]:
+    """Write all files from one read of their common sources; every job has the same tensors, in any order.
 
     Raises InputError for weights that cannot be packed (naming tensor and index), ChangedError when a source file
     changed meanwhile.
     """
-    out = _HashedOutput(staged)
-    out.write(assembly.layout.header)
-    with _open_sources(assembly) as read, ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        for data in _packed_blocks(assembly, read, pool):
-            out.write(data)
-            progress(out.size_bytes, assembly.layout.file_size)
-    if out.size_bytes != assembly.layout.file_size:
-        raise AssertionError(f"{out.size_bytes} bytes written, {assembly.layout.file_size} planned")
-    return out.digest()
+    count = workers or os.cpu_count() or 1
+    order = _driving_order(jobs)
+    with ExitStack() as stack:
+        read = stack.enter_context(_open_sources([job.assembly for job in jobs]))
+        outputs = [stack.enter_context(OutputFile(job, order)) for job in jobs]
+        pool = stack.enter_context(ThreadPoolExecutor(count))
+        for block, packed in _packed_blocks(outputs, order, read, pool, _BLOCKS_PER_WORKER * count):
+            for output, (data, check, is_fresh) in zip(outputs, packed, strict=True):
+                output.put(block, data, check, is_fresh=is_fresh)
+        return [output.finish() for output in outputs]
 
 
-class _HashedOutput:
-    """Appends to a staged file and hashes what goes through."""
-
-    def __init__(self, staged: StagedFile) -> None:
-        self._staged = staged
-        self._hasher = hashlib.sha256()
-        self.size_bytes = 0
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Append data."""
-        self._hasher.update(data)
-        self._staged.append(data)
-        self.size_bytes += len(data)
-
-    def digest(self) -> Digest:
-        """The digest of all that was written."""
-        return Digest("sha256:" + self._hasher.hexdigest())
+def _driving_order(jobs: Sequence[Job]) -> list[str]:
+    """The tensor order that most jobs share: those write and hash in one go, the others are hashed afterwards."""
+    orders = [tuple(tensor.name for tensor in job.assembly.tensors) for job in jobs]
+    return list(max(orders, key=orders.count))
 
 
-def _packed_blocks(assembly: Assembly, read: ReadSpan, pool: ThreadPoolExecutor) -> Iterator[memoryview]:
-    """The data section in file order, packed by several workers with a bounded number of blocks in flight."""
-    limit = _BLOCKS_PER_WORKER * (os.cpu_count() or 1)
-    waiting: deque[Future[memoryview]] = deque()
+def _packed_blocks(
+    outputs: Sequence[OutputFile], order: Sequence[str], read: ReadSpan, pool: ThreadPoolExecutor, limit: int
+) -> Iterator[tuple[Block, list[Packed]]]:
+    """All blocks in driving order, packed by several workers with a bounded number in flight."""
+    waiting: deque[tuple[Block, Future[list[Packed]]]] = deque()
     try:
-        for task in _block_tasks(assembly, read):
+        for block in blocks_of(outputs[0].assembly, order):
             if len(waiting) >= limit:
-                yield waiting.popleft().result()
-            waiting.append(pool.submit(task))
+                done, future = waiting.popleft()
+                yield done, future.result()
+            parts = [output.part(block) for output in outputs]
+            waiting.append((block, pool.submit(pack_parts, parts, read, block.start, block.stop)))
         while waiting:
-            yield waiting.popleft().result()
+            done, future = waiting.popleft()
+            yield done, future.result()
     finally:
-        for future in waiting:
+        for _, future in waiting:
             future.cancel()
 
 
-def _block_tasks(assembly: Assembly, read: ReadSpan) -> Iterator[Callable[[], memoryview]]:
-    for index, (tensor, slot) in enumerate(zip(assembly.tensors, assembly.layout.slots, strict=True)):
-        columns = tensor.source.shape[-1] if tensor.source.shape else 1
-        rows = prod(tensor.source.shape[:-1])
-        step = max(1, BLOCK_WEIGHTS // max(1, columns))
-        for start in range(0, rows, step):
-            yield _block_task(tensor, read, start, min(rows, start + step))
-        padding = _end_of_slot(assembly, index) - (slot.offset + slot.size_bytes)
-        if padding:
-            yield lambda size=padding: memoryview(bytes(size))  # type: ignore[misc]
-
-
-def _end_of_slot(assembly: Assembly, index: int) -> int:
-    slots = assembly.layout.slots
-    data_bytes = assembly.layout.file_size - assembly.layout.data_offset
-    return slots[index + 1].offset if index + 1 < len(slots) else data_bytes
-
-
-def _block_task(tensor: PlannedTensor, read: ReadSpan, start: int, stop: int) -> Callable[[], memoryview]:
-    def run() -> memoryview:
-        return memoryview(_pack_rows(tensor, read, start, stop).reshape(-1).view(np.uint8)).cast("B")
-
-    return run
-
-
-def _pack_rows(tensor: PlannedTensor, read: ReadSpan, start: int, stop: int) -> npt.NDArray[np.generic]:
-    rows = tensor.source.read_rows(read, start, stop)
-    if tensor.source.dtype == tensor.type.name:
-        return np.ascontiguousarray(rows)
-    values = decode(rows, tensor.source.dtype)
-    if tensor.type in (GgmlType.F32, GgmlType.F16, GgmlType.BF16):
-        return np.ascontiguousarray(encode(values, tensor.type.name))  # type: ignore[arg-type]
-    try:
-        return pack(values, tensor.type)
-    except InputError as error:
-        row_note = f"rows {start} to {stop - 1}: {error.message}"
-        raise InputError(error.code, row_note, key=tensor.name, hint=error.hint) from error
-
-
 @contextmanager
-def _open_sources(assembly: Assembly) -> Iterator[ReadSpan]:
+def _open_sources(assemblies: Sequence[Assembly]) -> Iterator[ReadSpan]:
     """Every source file open for the whole pass; at the end none of them may have changed."""
+    tensors = [tensor for assembly in assemblies for tensor in assembly.tensors]
     with ExitStack() as stack:
-        paths = {span.path for tensor in assembly.tensors for span in tensor.source.spans()}
+        paths = {span.path for tensor in tensors for span in tensor.source.spans()}
         files: dict[Path, InputFile] = {path: stack.enter_context(open_input(path)) for path in sorted(paths)}
 
         def read(path: Path, offset: int, size: int) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelbuild.engine.facts import WorldFacts
@@ -22,13 +21,13 @@ from modelbuild.events import (
 from modelbuild.formats.files import open_input
 from modelbuild.plan.action import DigestInput, FileInput
 from modelbuild.plan.decide import Decision, Result, decide
-from modelbuild.plan.graph import SOURCE_ROLE, Action, AssembleWork, ImportWork, Plan, PublishWork, TextWork
+from modelbuild.plan.graph import Action, AssembleWork, ImportWork, Plan, PublishWork, TextWork
 from modelbuild.store.staged import free_space, no_space
 from modelbuild.store.state import ActionRecord, FileStat, State, trusted_since
 from modelbuild.store.store import Store
 
 if TYPE_CHECKING:
-    from modelbuild.plan.assembly import Assembly
+    from modelbuild.engine.weights import WeightsBuilder
 
 #: Room left beside a result for the small documents and the file system's own needs.
 SPACE_MARGIN_BYTES = 64 << 20
@@ -95,7 +94,7 @@ class _Runner:
         self._emit = emit
         self._options = options
         self._facts = WorldFacts(store, state)
-        self._assemblies: dict[str, Assembly] = {}
+        self._weights: WeightsBuilder | None = None
         self._summary = RunSummary()
         self._failed = 0
 
@@ -106,7 +105,8 @@ class _Runner:
         self._store.blobs.sweep()
         try:
             for action in self._plan.actions:
-                self._take(action)
+                if action.id not in self._summary.results:
+                    self._take(action)
         finally:
             ran = len(self._summary.ran)
             cached = len(self._summary.decisions) - ran
@@ -121,54 +121,60 @@ class _Runner:
             if not decision.runs or not isinstance(decision.action.work, AssembleWork):
                 continue
             with problems.collect():
-                needed_bytes += self._prepare_assembly(decision.action)
+                assembly = self._builder().prepare(decision.action, self._summary.results)
+                needed_bytes += 0 if assembly is None else assembly.layout.file_size
         problems.finish()
         if needed_bytes and needed_bytes + SPACE_MARGIN_BYTES > free_space(self._store.root):
             raise no_space(self._store.root, needed_bytes + SPACE_MARGIN_BYTES)
 
-    def _prepare_assembly(self, action: Action) -> int:
-        from modelbuild.plan.assembly import prepare_assembly
+    def _builder(self) -> WeightsBuilder:
+        """The builder of weights; it imports numpy, so it is made when weights have to be built."""
+        if self._weights is None:
+            from modelbuild.engine.weights import WeightsBuilder
 
-        work = action.work
-        if not isinstance(work, AssembleWork):
-            return 0
-        source = self._source_path(action)
-        if work.checkpoint is None and source is None:
-            return 0  # the GGUF is made by an action that has not run yet
-        assembly = prepare_assembly(work, source)
-        self._assemblies[action.id] = assembly
-        return assembly.layout.file_size
+            self._weights = WeightsBuilder(self._store, self._state, self._facts, self._emit)
+        return self._weights
 
-    def _source_path(self, action: Action) -> Path | None:
-        for item in action.inputs:
-            if item.role != SOURCE_ROLE:
-                continue
-            if isinstance(item, FileInput):
-                return item.path
-            if isinstance(item, DigestInput):
-                return self._store.blobs.path(item.digest)
-            result = self._summary.results.get(item.action)
-            return None if result is None else self._store.blobs.path(result.digest)
-        return None
-
-    # -- one action ----------------------------------------------------------------------------------------------
+    # -- one action, or several that share a read ------------------------------------------------------------------
 
     def _take(self, action: Action) -> None:
         started_s = time.monotonic()
+        batch = [action]
         try:
-            if not isinstance(action.work, ImportWork):
-                self._hash_inputs(action)
-            decision = decide(action, self._summary.results, self._facts, force=self._options.force)
-            result = decision.result
-            if result is None:
-                result = self._execute(action, decision)
-                decision = self._record(action, decision, result)
+            decision = self._decide(action)
+            if decision.result is not None:
+                self._finish(decision, decision.result, started_s)
+                return
+            decisions = [decision, *self._companions(action)]
+            batch = [item.action for item in decisions]
+            for item, result in zip(decisions, self._execute(decisions), strict=True):
+                self._finish(self._record(item, result), result, started_s)
         except ModelbuildError:
-            self._failed += 1
-            self._emit(
-                ActionFinished(action.id, action.kind, action.title, "failed", "", 0, time.monotonic() - started_s)
-            )
+            self._report_failure(batch, time.monotonic() - started_s)
             raise
+
+    def _decide(self, action: Action) -> Decision:
+        if not isinstance(action.work, ImportWork):  # an import is hashed while it is copied
+            self._hash_inputs(action)
+        return decide(action, self._summary.results, self._facts, force=self._options.force)
+
+    def _companions(self, action: Action) -> list[Decision]:
+        """Later actions that can be made from the same read of the same weights, and have to be."""
+        if not isinstance(action.work, AssembleWork):
+            return []
+        found = []
+        for other in self._plan.actions:
+            if other is action or other.id in self._summary.results or not isinstance(other.work, AssembleWork):
+                continue
+            if not self._builder().shares_source(action, other, self._summary.results):
+                continue
+            decision = self._decide(other)
+            if decision.runs and decision.manifest is not None:
+                found.append(decision)
+        return found
+
+    def _finish(self, decision: Decision, result: Result, started_s: float) -> None:
+        action = decision.action
         self._summary.results[action.id] = result
         self._summary.decisions.append(decision)
         outcome = "ran" if decision.runs else "cached"
@@ -179,6 +185,11 @@ class _Runner:
         if isinstance(action.work, PublishWork):
             state = "built" if decision.runs else "unchanged"
             self._emit(ModelFinished(str(action.work.target), state, result.digest, result.size_bytes))
+
+    def _report_failure(self, actions: list[Action], seconds: float) -> None:
+        for action in actions:
+            self._failed += 1
+            self._emit(ActionFinished(action.id, action.kind, action.title, "failed", "", 0, seconds))
 
     def _hash_inputs(self, action: Action) -> None:
         """Work out the digests of input files that no record knows."""
@@ -196,22 +207,27 @@ class _Runner:
             self._facts.hash_file(item, report)
             done_bytes += item.path.stat().st_size
 
-    def _execute(self, action: Action, decision: Decision) -> Result:
-        total_bytes = self._total_bytes(action)
-        self._emit(ActionStarted(action.id, action.kind, action.title, decision.reasons, total_bytes))
-        work = action.work
+    def _execute(self, decisions: list[Decision]) -> list[Result]:
+        for decision in decisions:
+            action = decision.action
+            total_bytes = self._total_bytes(action)
+            self._emit(ActionStarted(action.id, action.kind, action.title, decision.reasons, total_bytes))
+        action, work = decisions[0].action, decisions[0].action.work
         if isinstance(work, ImportWork):
-            return self._import(action, work)
+            return [self._import(action, work)]
         if isinstance(work, TextWork):
-            return Result(self._store.blobs.put(work.data), len(work.data))
+            return [Result(self._store.blobs.put(work.data), len(work.data))]
         if isinstance(work, AssembleWork):
-            return self._assemble(action)
-        return publish_model(work, self._summary.results, self._store)
+            results = self._builder().run(decisions, self._summary.results, workers=self._options.workers)
+            return [results[decision.action.id] for decision in decisions]
+        return [publish_model(work, self._summary.results, self._store)]
 
     def _total_bytes(self, action: Action) -> int:
         if isinstance(action.work, ImportWork):
             return action.work.path.stat().st_size
-        assembly = self._assemblies.get(action.id)
+        if not isinstance(action.work, AssembleWork):
+            return 0
+        assembly = self._builder().prepare(action, self._summary.results)
         return 0 if assembly is None else assembly.layout.file_size
 
     def _import(self, action: Action, work: ImportWork) -> Result:
@@ -231,29 +247,8 @@ class _Runner:
             self._facts.remember(item, FileStat.of(status), adopted.digest, trusted_since(status, recorded_ns))
         return Result(adopted.digest, adopted.size_bytes)
 
-    def _assemble(self, action: Action) -> Result:
-        from modelbuild.engine.assemble import write_assembly
-
-        if action.id not in self._assemblies:
-            self._prepare_assembly(action)
-        assembly = self._assemblies[action.id]
-
-        def report(done_bytes: int, total_bytes: int) -> None:
-            self._emit(ActionProgress(action.id, done_bytes, total_bytes))
-
-        with self._store.blobs.stage(assembly.layout.file_size) as staged:
-            digest = write_assembly(assembly, staged, report, workers=self._options.workers)
-            self._check_inputs(action)
-            staged.publish(digest)
-        return Result(digest, assembly.layout.file_size)
-
-    def _check_inputs(self, action: Action) -> None:
-        """The digests in the key were worked out before the files were used; they must still hold."""
-        for item in action.inputs:
-            if isinstance(item, FileInput):
-                self._facts.check_unchanged(item)
-
-    def _record(self, action: Action, decision: Decision, result: Result) -> Decision:
+    def _record(self, decision: Decision, result: Result) -> Decision:
+        action = decision.action
         if decision.manifest is None:  # an import: its input became known by running it
             later = decide(action, self._summary.results, self._facts)
             if later.manifest is None:

@@ -132,7 +132,9 @@ def _compare(path: str, wanted: list[int], content: str | None, recorded_ns: int
 def _content(path: Path, status: os.stat_result) -> str | None:
     """A fingerprint of a small file's content or of a directory's listing; None for large files."""
     if stat.S_ISDIR(status.st_mode):
-        return hashlib.sha256("\0".join(sorted(entry.name for entry in path.iterdir())).encode("utf-8", "surrogateescape")).hexdigest()
+        return hashlib.sha256(
+            "\0".join(sorted(entry.name for entry in path.iterdir())).encode("utf-8", "surrogateescape")
+        ).hexdigest()
     if status.st_size > _CHEAP_HASH_BYTES:
         return None
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,114 @@
+"""What a worker does: the bytes of one block of rows for each file that wants them, from one read of the source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from blake3 import blake3
+
+from modelbuild.convert.planned import PlannedTensor, ReadSpan
+from modelbuild.errors import InputError
+from modelbuild.formats.elements import decode, encode
+from modelbuild.formats.gguf.types import GgmlType
+from modelbuild.quantize import pack
+from modelbuild.store.partial import CHECK_BYTES
+
+_FLOAT_TYPES = (GgmlType.F32, GgmlType.F16, GgmlType.BF16)
+
+#: Bytes of a block, their check sum, and whether they still have to be written.
+Packed = tuple[memoryview, bytes, bool]
+
+
+class Copy(Protocol):
+    """Bytes that exist already; `in_place` when they stand where they are wanted."""
+
+    @property
+    def check(self) -> bytes:
+        """The check sum they must have."""
+
+    @property
+    def in_place(self) -> bool:
+        """Do they stand in the file that is being written?"""
+
+    def fetch(self, size_bytes: int) -> bytes | None:
+        """The bytes, or None when they are not what they were."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file's share of a block.
+
+    source: equal texts mean equal weights. copies: where the bytes may exist already, best first.
+    """
+
+    tensor: PlannedTensor
+    source: str
+    size_bytes: int
+    columns: int
+    copies: Sequence[Copy]
+
+
+def check_sum(data: bytes | memoryview) -> bytes:
+    """The check sum of a block's bytes: BLAKE3, cut to CHECK_BYTES."""
+    return blake3(data).digest(CHECK_BYTES)
+
+
+def pack_parts(parts: Sequence[Part], read: ReadSpan, start: int, stop: int) -> list[Packed]:
+    """Rows start to stop for every part; the source is read and decoded once for parts that share it."""
+    rows = _Rows(read, start, stop)
+    return [_copied(part) or _fresh(part, rows) for part in parts]
+
+
+def _copied(part: Part) -> Packed | None:
+    for copy in part.copies:
+        data = copy.fetch(part.size_bytes)
+        if data is not None:
+            return memoryview(data), copy.check, not copy.in_place
+    return None
+
+
+def _fresh(part: Part, rows: _Rows) -> Packed:
+    data = memoryview(_pack(part.tensor, part.source, rows).reshape(-1).view(np.uint8)).cast("B")
+    if len(data) != part.size_bytes:
+        raise AssertionError(f"{part.tensor.name}: {len(data)} bytes packed, {part.size_bytes} planned")
+    return data, check_sum(data), True
+
+
+def _pack(tensor: PlannedTensor, source: str, rows: _Rows) -> npt.NDArray[np.generic]:
+    if tensor.source.dtype == tensor.type.name:
+        return np.ascontiguousarray(rows.stored(tensor, source))
+    values = rows.values(tensor, source)
+    if tensor.type in _FLOAT_TYPES:
+        return np.ascontiguousarray(encode(values, tensor.type.name))
+    try:
+        return pack(values, tensor.type)
+    except InputError as error:
+        message = f"rows {rows.start} to {rows.stop - 1}: {error.message}"
+        raise InputError(error.code, message, key=tensor.name, hint=error.hint) from error
+
+
+class _Rows:
+    """The rows of a block, read and decoded at most once per distinct source."""
+
+    def __init__(self, read: ReadSpan, start: int, stop: int) -> None:
+        self._read = read
+        self.start = start
+        self.stop = stop
+        self._stored: dict[str, npt.NDArray[np.generic]] = {}
+        self._values: dict[str, npt.NDArray[np.float32]] = {}
+
+    def stored(self, tensor: PlannedTensor, source: str) -> npt.NDArray[np.generic]:
+        """The rows as the source holds them."""
+        if source not in self._stored:
+            self._stored[source] = tensor.source.read_rows(self._read, self.start, self.stop)
+        return self._stored[source]
+
+    def values(self, tensor: PlannedTensor, source: str) -> npt.NDArray[np.float32]:
+        """The rows as float32."""
+        if source not in self._values:
+            self._values[source] = decode(self.stored(tensor, source), tensor.source.dtype)
+        return self._values[source]

@@ -1,0 +1,141 @@
+"""A build with nothing to do: what it may import, and that it notices everything that moved."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.space import ROOT, Space
+
+#: Importing any of these would cost more than the whole check.
+HEAVY = ("yaml", "jsonschema", "numpy", "gguf", "safetensors", "rich", "watchdog", "asyncio", "importlib.metadata")
+
+_TELL_MODULES = """
+import json, sys
+sys.argv = ["modelbuild", *json.loads(sys.argv[1])]
+from modelbuild.cli.main import run
+try:
+    run()
+except SystemExit as leaving:
+    status = leaving.code
+print(json.dumps([status, sorted(sys.modules)]), file=sys.__stderr__)
+"""
+
+
+def _modules_of(space: Space, *arguments: str) -> tuple[int, list[str], str]:
+    import subprocess
+
+    done = subprocess.run(
+        [sys.executable, "-c", _TELL_MODULES, json.dumps(arguments)],
+        cwd=space.root,
+        env=space.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    status, modules = json.loads(done.stderr.splitlines()[-1])
+    return status, modules, done.stdout
+
+
+@pytest.fixture
+def built(space: Space) -> Space:
+    """A remote model, which needs no weights, built once."""
+    space.recipe("model: far\nfrom: gpt-oss:120b\nremote_host: https://models.example.com\nsystem: Be kind.\n")
+    space.build()
+    return space
+
+
+def _settle(space: Space) -> None:
+    """Make the inputs old enough to be trusted by their stat records."""
+    for path in space.root.rglob("*"):
+        if path.is_file() and "cache" not in path.parts:
+            os.utime(path, ns=(1_700_000_000_000_000_000, 1_700_000_000_000_000_000))
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("build", "recipe.yaml"), ("list",)], ids=lambda args: args[0])
+def test_fast_commands_import_nothing_heavy(built: Space, arguments: tuple[str, ...]) -> None:
+    """Commands that people run all the time load no heavy module."""
+    status, modules, _ = _modules_of(built, *arguments)
+
+    assert status == 0
+    assert [name for name in HEAVY if name in modules] == []
+
+
+def test_second_build_runs_nothing(built: Space) -> None:
+    """The same recipe again: the model is unchanged and no action runs."""
+    again = built.build("--progress", "json")
+
+    events = [json.loads(line) for line in again.stdout.splitlines()]
+    assert {"ran": 0, "failed": 0} == {key: events[-1][key] for key in ("ran", "failed")}
+    assert ["unchanged"] == [event["outcome"] for event in events if event["event"] == "model-finished"]
+
+
+@pytest.mark.parametrize("change", ["recipe edited", "blob removed", "blob cut", "manifest removed", "manifest edited"])
+def test_whatever_moved_is_noticed_and_mended(built: Space, change: str) -> None:
+    """Any input or output that changed leads to a build whose result is right again."""
+    expected = built.files()
+    manifest = next((built.store / "manifests").rglob("latest"))
+    blob = next(path for path in (built.store / "blobs").iterdir() if path.read_bytes() == b"Be kind.")
+    if change == "recipe edited":
+        recipe = built.root / "recipe.yaml"
+        recipe.write_text(recipe.read_text().replace("Be kind.", "Be mean."))
+        assert "Be kind." not in built.build().stderr
+        recipe.write_text(recipe.read_text().replace("Be mean.", "Be kind."))
+    elif change == "blob removed":
+        blob.unlink()
+    elif change == "blob cut":
+        blob.write_bytes(b"Be")
+    elif change == "manifest removed":
+        manifest.unlink()
+    else:
+        manifest.write_text("{}")
+
+    outcome = built.build()
+
+    assert "nothing to do" not in outcome.stderr
+    assert expected <= built.files()
+    assert "nothing to do" in built.build().stderr
+
+
+def test_deleting_the_cache_costs_time_only(built: Space) -> None:
+    """Without the cache the same build ends in the same store."""
+    expected = {name: (built.store / name).read_bytes() for name in built.files()}
+    for path in built.cache.iterdir():
+        path.unlink()
+
+    built.build()
+
+    assert expected == {name: (built.store / name).read_bytes() for name in built.files()}
+
+
+def test_damaged_cache_is_replaced(built: Space) -> None:
+    """A state file that is no database is set aside; the build goes on."""
+    for path in built.cache.iterdir():
+        path.unlink()
+    (built.cache / "state.sqlite3").write_bytes(b"not a database at all" * 1000)
+
+    assert built.build().status == 0
+
+
+def test_edit_within_the_same_clock_tick_is_noticed(built: Space) -> None:
+    """An edit that keeps size and both visible times is found by content while the file is young."""
+    recipe = built.root / "recipe.yaml"
+    before = recipe.stat()
+    recipe.write_text(recipe.read_text().replace("Be kind.", "Be cold."))
+    os.utime(recipe, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    assert "nothing to do" not in built.build().stderr
+    assert b"Be cold." in {path.read_bytes() for path in (built.store / "blobs").iterdir()}
+
+
+def test_settled_inputs_need_no_reading(built: Space) -> None:
+    """With old inputs a build opens none of them; the stat records suffice."""
+    _settle(built)
+    built.build()
+    assert "nothing to do" in built.build().stderr
+    assert Path(ROOT, "modelbuild").is_dir()

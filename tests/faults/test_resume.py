@@ -1,0 +1,101 @@
+"""A run that was killed while it packed: the next one continues where it stopped."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.space import Space
+from tests.tinydocs import copy_checkpoint
+
+RECIPE = "model: m\nfrom: ./checkpoint\nquantize: Q4_K_M\n"
+_KILL_AFTER_BLOCKS = """
+import os, signal, sys
+from modelbuild.store.partial import PartialFile
+limit, done, real = int(sys.argv[1]), 0, PartialFile.note_written
+def note(self, block, check):
+    global done
+    real(self, block, check)
+    done += 1
+    if done == limit:
+        os.kill(os.getpid(), signal.SIGKILL)
+PartialFile.note_written = note
+sys.argv = ["modelbuild", "build", "recipe.yaml"]
+from modelbuild.cli.main import run
+run()
+"""
+
+
+@pytest.fixture
+def killed(space: Space) -> Space:
+    """A build that was killed after ten blocks."""
+    copy_checkpoint(space.root / "checkpoint")
+    space.recipe(RECIPE)
+    subprocess.run(
+        [sys.executable, "-c", _KILL_AFTER_BLOCKS, "10"],
+        cwd=space.root, env=space.environment(), capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert set() == space.blobs()
+    return space
+
+
+@pytest.fixture
+def packed_blocks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The tensors of all blocks that are packed."""
+    from modelbuild.engine import packing
+
+    calls: list[str] = []
+    real = packing._pack
+
+    def counting(tensor, source, rows):  # type: ignore[no-untyped-def]
+        calls.append(tensor.name)
+        return real(tensor, source, rows)
+
+    monkeypatch.setattr(packing, "_pack", counting)
+    return calls
+
+
+def _blocks_in_all(space: Space, packed_blocks: list[str]) -> int:
+    other = Space(space.root / "other")
+    other.root.mkdir()
+    other.recipe(RECIPE.replace("./checkpoint", "../checkpoint"))
+    other.build()
+    count = len(packed_blocks)
+    packed_blocks.clear()
+    assert space.blobs() in (set(), other.blobs())
+    return count
+
+
+def test_finished_blocks_are_not_packed_again(killed: Space, packed_blocks: list[str]) -> None:
+    """The second run packs all blocks but the ten that were written, and leaves nothing behind."""
+    count = _blocks_in_all(killed, packed_blocks)
+
+    killed.build()
+
+    assert count - 10 == len(packed_blocks)
+    assert {"blobs", "manifests"} == {path.name for path in killed.store.iterdir()}
+    assert _blocks_in_all(killed, packed_blocks) == count
+
+
+@pytest.mark.parametrize("damage", ["bytes", "journal", "journal cut", "file gone"])
+def test_damaged_partial_file_costs_time_only(killed: Space, packed_blocks: list[str], damage: str) -> None:
+    """Whatever happened to the partial file or its journal, the result is that of an undisturbed build."""
+    partial = next((killed.store / ".modelbuild").glob("partial-*[0-9a-f]"))
+    journal = partial.with_name(partial.name + ".journal")
+    if damage == "bytes":
+        data = bytearray(partial.read_bytes())
+        data[300_000] ^= 0xFF
+        partial.write_bytes(data)
+    elif damage == "journal":
+        journal.write_bytes(b"\0" * 1000)
+    elif damage == "journal cut":
+        journal.write_bytes(journal.read_bytes()[:-7])
+    else:
+        partial.unlink()
+
+    killed.build()
+
+    packed_blocks.clear()
+    _blocks_in_all(killed, packed_blocks)
