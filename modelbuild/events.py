@@ -33,6 +33,15 @@ class ActionStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class ActionWaiting:
+    """Another process (its id, or a description) is working on the same action; this one waits for it."""
+
+    action: str
+    title: str
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
 class ActionProgress:
     """`done_bytes` of `total_bytes` are worked on; both count output bytes, or input bytes when hashing."""
 
@@ -81,12 +90,15 @@ class RunFinished:
     seconds: float
 
 
-Event = RunStarted | ActionStarted | ActionProgress | ActionFinished | ModelFinished | Warned | RunFinished
+Event = (
+    RunStarted | ActionStarted | ActionWaiting | ActionProgress | ActionFinished | ModelFinished | Warned | RunFinished
+)
 Emit = Callable[[Event], None]
 
 _EVENT_NAMES: dict[type, str] = {
     RunStarted: "run-started",
     ActionStarted: "action-started",
+    ActionWaiting: "action-waiting",
     ActionProgress: "action-progress",
     ActionFinished: "action-finished",
     ModelFinished: "model-finished",

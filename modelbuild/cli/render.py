@@ -10,6 +10,7 @@ from modelbuild.events import (
     ActionFinished,
     ActionProgress,
     ActionStarted,
+    ActionWaiting,
     Emit,
     Event,
     ModelFinished,
@@ -54,6 +55,8 @@ class PlainRenderer:
         if isinstance(event, ActionStarted):
             self._next_progress_s = time.monotonic() + _PROGRESS_INTERVAL_S
             click.echo(f"{event.title}: {'; '.join(event.reasons)}", err=True)
+        elif isinstance(event, ActionWaiting):
+            click.echo(f"{event.title}: process {event.holder} is on it, waiting", err=True)
         elif isinstance(event, ActionProgress):
             self._show_progress(event)
         elif isinstance(event, ActionFinished) and event.outcome == "ran":

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from modelbuild.engine.facts import WorldFacts
+from modelbuild.engine.locks import ActionLocks
 from modelbuild.engine.publish import publish_model
 from modelbuild.errors import InputError, ModelbuildError, ProblemCollector
 from modelbuild.events import (
     ActionFinished,
     ActionProgress,
     ActionStarted,
+    ActionWaiting,
     Emit,
     ModelFinished,
     RunFinished,
@@ -94,6 +96,7 @@ class _Runner:
         self._emit = emit
         self._options = options
         self._facts = WorldFacts(store, state)
+        self._locks = ActionLocks(state.path.parent)
         self._weights: WeightsBuilder | None = None
         self._summary = RunSummary()
         self._failed = 0
@@ -147,11 +150,35 @@ class _Runner:
                 return
             decisions = [decision, *self._companions(action)]
             batch = [item.action for item in decisions]
-            for item, result in zip(decisions, self._execute(decisions), strict=True):
-                self._finish(self._record(item, result), result, started_s)
+            self._run_alone(decisions, started_s)
         except ModelbuildError:
             self._report_failure(batch, time.monotonic() - started_s)
             raise
+
+    def _run_alone(self, decisions: list[Decision], started_s: float) -> None:
+        """Run actions unless another process does so at this moment; then take what it made."""
+        first = decisions[0].action
+
+        def report(holder: str) -> None:
+            self._emit(ActionWaiting(first.id, first.title, holder))
+
+        with self._locks.hold([_lock_name(item) for item in decisions], report) as waited:
+            if waited:
+                decisions = self._decide_again(decisions, started_s)
+            if decisions:
+                for item, result in zip(decisions, self._execute(decisions), strict=True):
+                    self._finish(self._record(item, result), result, started_s)
+
+    def _decide_again(self, decisions: list[Decision], started_s: float) -> list[Decision]:
+        """Those that still have to run; the others are finished with the result another process left."""
+        left = []
+        for item in decisions:
+            again = self._decide(item.action)
+            if again.result is None:
+                left.append(again)
+            else:
+                self._finish(again, again.result, started_s)
+        return left
 
     def _decide(self, action: Action) -> Decision:
         if not isinstance(action.work, ImportWork):  # an import is hashed while it is copied
@@ -258,3 +285,11 @@ class _Runner:
             record = ActionRecord(decision.manifest.key, decision.manifest.encode(), result.encode())
             self._state.record_action(self._facts.output_id(action), record)
         return decision
+
+
+def _lock_name(decision: Decision) -> str:
+    """What two processes must not do at once: the same action key, or an import of the same file."""
+    if decision.manifest is not None:
+        return decision.manifest.key
+    paths = [str(item.path.absolute()) for item in decision.action.inputs if isinstance(item, FileInput)]
+    return "\n".join(paths) or decision.action.id

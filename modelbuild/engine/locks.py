@@ -1,0 +1,80 @@
+"""One process at a time per action: kernel locks in the cache directory, which a killed process cannot leave behind."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from modelbuild.errors import StoreError
+
+LOCK_DIRECTORY = "locks"
+
+#: Called with the process id of the holder, as text, when a lock is not free at once.
+OnWait = Callable[[str], None]
+
+
+class ActionLocks:
+    """The locks of one cache directory; readers of results need none."""
+
+    def __init__(self, cache: Path) -> None:
+        self._directory = cache / LOCK_DIRECTORY
+
+    @contextmanager
+    def hold(self, names: Sequence[str], on_wait: OnWait) -> Iterator[bool]:
+        """Hold the locks of several names; yields whether another process had to be waited for.
+
+        They are taken in sorted order, so that two processes cannot wait for each other.
+        """
+        waited = False
+        with ExitStack() as stack:
+            for name in sorted(set(names)):
+                waited |= stack.enter_context(self._hold_one(name, on_wait))
+            yield waited
+
+    @contextmanager
+    def _hold_one(self, name: str, on_wait: OnWait) -> Iterator[bool]:
+        path = self._directory / hashlib.sha256(name.encode()).hexdigest()[:32]
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            fd, waited = _lock(path, on_wait)
+        except OSError as error:
+            hint = "choose another directory with --cache"
+            raise StoreError("CACHE", f"cannot lock {path}: {error.strerror}", hint=hint) from error
+        try:
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+            yield waited
+        finally:
+            with suppress(OSError):
+                path.unlink()
+            os.close(fd)
+
+
+def _lock(path: Path, on_wait: OnWait) -> tuple[int, bool]:
+    """A locked descriptor of the file that stands at `path`, and whether that took waiting."""
+    waited = False
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waited = True
+                on_wait(os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "another process")
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            if _stands_at(fd, path):
+                return fd, waited
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)  # its last holder has removed it; the next round makes a new one
+
+
+def _stands_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,65 @@
+"""Action keys and the explanation of their differences."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from modelbuild.digest import digest_of
+from modelbuild.plan.action import ActionManifest, Kind, canonical_json, explain_difference, short_digest
+
+A, B = digest_of(b"a"), digest_of(b"b")
+BASE = ActionManifest(Kind.ASSEMBLE, 1, {"config.json": A, "model.safetensors": A}, {"preset": "Q4_K_M"})
+
+
+def test_equal_manifests_have_equal_keys_whatever_the_order() -> None:
+    """The order in which inputs and options were added does not matter."""
+    other = ActionManifest(Kind.ASSEMBLE, 1, {"model.safetensors": A, "config.json": A}, {"preset": "Q4_K_M"})
+
+    assert BASE.key == other.key
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"version": 2}, "assemble version 1 → 2"),
+        ({"inputs": {"config.json": B, "model.safetensors": A}}, f"input config.json changed: {A[7:19]} → {B[7:19]}"),
+        ({"inputs": {"config.json": A}}, "input model.safetensors is gone"),
+        ({"inputs": {**BASE.inputs, "vocab.json": A}}, "new input vocab.json"),
+        ({"options": {"preset": "Q8_0"}}, 'option preset: "Q4_K_M" → "Q8_0"'),
+        ({"options": {}}, 'option preset: "Q4_K_M" → not set'),
+        ({"options": {"preset": "Q4_K_M", "nested": {"a": 1}}}, 'option nested: not set → {"a": 1}'),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_every_change_alters_the_key_and_is_named(change: dict[str, object], reason: str) -> None:
+    """Whatever determines the output is in the key, and the difference says exactly what changed."""
+    changed = replace(BASE, **change)  # type: ignore[arg-type]
+
+    assert BASE.key != changed.key
+    assert (reason,) == explain_difference(BASE.encode(), changed.encode())
+
+
+def test_nested_options_are_named_by_their_path() -> None:
+    """A change deep in an option names the path to it, not the whole value."""
+    before = replace(BASE, options={"parameters": {"stop": ["a"], "seed": 1}})
+    after = replace(BASE, options={"parameters": {"stop": ["b"], "seed": 1}})
+
+    assert ('option parameters.stop: ["a"] → ["b"]',) == explain_difference(before.encode(), after.encode())
+
+
+def test_equal_manifests_differ_in_nothing() -> None:
+    """No difference, no reason."""
+    assert () == explain_difference(BASE.encode(), BASE.encode())
+
+
+def test_canonical_json_is_ascii_without_blanks() -> None:
+    """The form that is hashed does not depend on locale or spelling."""
+    assert '{"a":[1,"\\u00e9"],"b":null}' == canonical_json({"b": None, "a": (1, "é")})
+
+
+@pytest.mark.parametrize("digest", [A, A.replace("sha256", "blake3")])
+def test_short_digest_drops_the_algorithm(digest: str) -> None:
+    """People see twelve hex digits."""
+    assert digest[7:19] == short_digest(digest)
