@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 
 import click
@@ -26,12 +28,37 @@ _PROGRESS_INTERVAL_S = 5.0
 
 
 def choose_renderer(mode: str) -> Emit:
-    """The renderer for a progress mode: auto, plain, json or quiet."""
+    """The renderer for a progress mode: auto, tty, plain, json or quiet.
+
+    auto means tty on a terminal that can move its cursor and outside of CI, else plain.
+    """
     if mode == "json":
         return _render_json
     if mode == "quiet":
         return _render_quiet
+    if mode == "tty" or (mode == "auto" and _is_terminal()):
+        return _LazyTerminal()
     return PlainRenderer()
+
+
+def _is_terminal() -> bool:
+    return sys.stderr.isatty() and not os.environ.get("CI") and os.environ.get("TERM", "dumb") != "dumb"
+
+
+class _LazyTerminal:
+    """Plain lines until something long starts: a build with nothing to do never imports the terminal library."""
+
+    def __init__(self) -> None:
+        self._emit: Emit = PlainRenderer()
+        self._is_plain = True
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        if self._is_plain and isinstance(event, ActionStarted | ActionProgress):
+            from modelbuild.cli.render_tty import TerminalRenderer
+
+            self._emit, self._is_plain = TerminalRenderer(), False
+        self._emit(event)
 
 
 def format_size(size_bytes: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-PROGRESS_MODES = ("auto", "plain", "json", "quiet")
+PROGRESS_MODES = ("auto", "tty", "plain", "json", "quiet")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,93 @@
+"""The renderer for terminals: a bar per running action with bytes, rate and time left, drawn at most five times a second."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.text import Text
+
+from modelbuild.cli.render import format_size, summary_line
+from modelbuild.errors import printable
+from modelbuild.events import (
+    ActionFinished,
+    ActionProgress,
+    ActionStarted,
+    ActionWaiting,
+    Event,
+    ModelFinished,
+    RunFinished,
+    Warned,
+)
+
+_REFRESH_PER_SECOND = 5
+
+
+class TerminalRenderer:
+    """Shows bars while actions run; what is finished stays as a line above them. The terminal is left as it was."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(compact=True),
+            console=self._console,
+            refresh_per_second=_REFRESH_PER_SECOND,
+            transient=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        if isinstance(event, ActionStarted):
+            self._say(f"{event.title}: {'; '.join(event.reasons)}", "bold")
+            self._bar(event.action, event.title, event.total_bytes)
+        elif isinstance(event, ActionWaiting):
+            self._say(f"{event.title}: process {event.holder} is on it, waiting", "yellow")
+        elif isinstance(event, ActionProgress):
+            task = self._bar(event.action, f"read inputs of {event.action}", event.total_bytes)
+            self._bars.update(task, completed=event.done_bytes, total=event.total_bytes)
+        elif isinstance(event, ActionFinished):
+            self._finish_action(event)
+        elif isinstance(event, ModelFinished):
+            self._say(f"{event.model}  {event.digest[7:19]}  {format_size(event.size_bytes)}  {event.outcome}", "green")
+        elif isinstance(event, Warned):
+            self._say(f"warning: {event.message}", "yellow")
+        elif isinstance(event, RunFinished):
+            self.close()
+            if not event.failed:
+                self._say(summary_line(event.ran, event.cached, event.seconds))
+
+    def close(self) -> None:
+        """Remove the bars and give the cursor back; safe to call twice."""
+        self._bars.stop()
+
+    def _bar(self, action: str, title: str, total_bytes: int) -> TaskID:
+        if not self._bars.live.is_started and total_bytes:
+            self._bars.start()
+        if action in self._tasks and self._bars.tasks and title.startswith("read inputs"):
+            return self._tasks[action]
+        if action in self._tasks:
+            self._bars.remove_task(self._tasks[action])
+        self._tasks[action] = self._bars.add_task(printable(title, 60), total=total_bytes or None)
+        return self._tasks[action]
+
+    def _finish_action(self, event: ActionFinished) -> None:
+        task = self._tasks.pop(event.action, None)
+        if task is not None:
+            self._bars.remove_task(task)
+        if event.outcome == "ran":
+            self._say(f"  done in {event.seconds:.1f} s, {format_size(event.size_bytes)}")
+
+    def _say(self, text: str, style: str = "") -> None:
+        self._console.print(Text(text, style))
