@@ -89,7 +89,7 @@ class PlainRenderer:
         elif isinstance(event, ActionFinished) and event.outcome == "ran":
             click.echo(f"  done in {event.seconds:.1f} s, {format_size(event.size_bytes)}", err=True)
         elif isinstance(event, ModelFinished):
-            click.echo(f"{event.model}  {event.digest[7:19]}  {format_size(event.size_bytes)}  {event.outcome}")
+            click.echo(model_line(event))
         elif isinstance(event, Warned):
             click.echo(f"warning: {event.message}", err=True)
         elif isinstance(event, RunFinished) and not event.failed:
@@ -102,6 +102,11 @@ class PlainRenderer:
         self._next_progress_s = now_s + _PROGRESS_INTERVAL_S
         share = 100 * event.done_bytes // event.total_bytes
         click.echo(f"  {share} % of {format_size(event.total_bytes)}", err=True)
+
+
+def model_line(event: ModelFinished) -> str:
+    """The line of a finished model."""
+    return f"{event.model}  {event.digest[7:19]}  {format_size(event.size_bytes)}  {event.outcome}"
 
 
 def summary_line(ran: int, cached: int, seconds: float) -> str:

@@ -1,7 +1,10 @@
-"""The renderer for terminals: a bar per running action with bytes, rate and time left, drawn at most five times a second."""
+"""The renderer for terminals: a bar per running action with bytes, rate and time left, drawn five times a second."""
 
 from __future__ import annotations
 
+import sys
+
+import click
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -14,7 +17,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from modelbuild.cli.render import format_size, summary_line
+from modelbuild.cli.render import format_size, model_line, summary_line
 from modelbuild.errors import printable
 from modelbuild.events import (
     ActionFinished,
@@ -60,7 +63,7 @@ class TerminalRenderer:
         elif isinstance(event, ActionFinished):
             self._finish_action(event)
         elif isinstance(event, ModelFinished):
-            self._say(f"{event.model}  {event.digest[7:19]}  {format_size(event.size_bytes)}  {event.outcome}", "green")
+            self._show_model(model_line(event))
         elif isinstance(event, Warned):
             self._say(f"warning: {event.message}", "yellow")
         elif isinstance(event, RunFinished):
@@ -88,6 +91,13 @@ class TerminalRenderer:
             self._bars.remove_task(task)
         if event.outcome == "ran":
             self._say(f"  done in {event.seconds:.1f} s, {format_size(event.size_bytes)}")
+
+    def _show_model(self, line: str) -> None:
+        """Models are the result: they go to standard output when that leads somewhere else."""
+        if sys.stdout.isatty():
+            self._say(line, "green")
+        else:
+            click.echo(line)
 
     def _say(self, text: str, style: str = "") -> None:
         self._console.print(Text(text, style))
