@@ -1,0 +1,29 @@
+"""The published form of events."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+
+import jsonschema
+import pytest
+
+from modelbuild.events import _EVENT_NAMES, encode_event
+from modelbuild.recipe.schema import load_schema
+
+_SAMPLES = {"str": "ran", "int": 1, "float": 0.5, "tuple[str, ...]": ("a",)}
+
+
+@pytest.mark.parametrize("kind", list(_EVENT_NAMES), ids=lambda kind: kind.__name__)
+def test_events_satisfy_their_schema(kind: type) -> None:
+    """Each record encodes to an object that the published schema admits, with every field described."""
+    values = {item.name: _SAMPLES[str(item.type)] for item in fields(kind)}
+    if kind.__name__ == "ModelFinished":
+        values["outcome"] = "built"
+    schema = load_schema("events.schema.json")
+
+    record = json.loads(encode_event(kind(**values)))
+
+    jsonschema.Draft202012Validator(schema).validate(record)
+    entry = next(item for item in schema["oneOf"] if item["title"] == record["event"])
+    assert set(record) == set(entry["properties"])
