@@ -46,7 +46,7 @@ class ModelConfig:
     context_length: int = 0
     embedding_length: int = 0
     base_name: str = ""
-    draft: Mapping[str, str] | None = None
+    draft: Mapping[str, object] | None = None
 
     def encode(self) -> bytes:
         """The exact bytes Ollama writes, final newline included."""
@@ -76,17 +76,19 @@ class ModelConfig:
 
 def decode_config(data: bytes, path: Path) -> ModelConfig:
     """A config from its bytes; InputError MANIFEST when it is none. Unknown keys are ignored, as Ollama does."""
-    document = parse_json(data, path=path)
+    try:
+        document = parse_json(data, path=path)
+    except InputError as error:
+        raise InputError("MANIFEST", f"damaged model config: {error.message}", path=path) from error
     if not isinstance(document, dict):
         raise InputError("MANIFEST", "damaged model config: a JSON object expected", path=path)
-    draft = document.get("draft")
     return ModelConfig(
         **{key: _text(document, key, path) for key in _TEXT_KEYS},
         model_families=_texts(document, "model_families", path),
         capabilities=_texts(document, "capabilities", path) or (),
         context_length=_length(document, "context_length", path),
         embedding_length=_length(document, "embedding_length", path),
-        draft={str(key): str(value) for key, value in draft.items()} if isinstance(draft, dict) else None,
+        draft=_draft(document, path),
     )
 
 
@@ -104,10 +106,10 @@ def _scaled(number: float, suffix: str, decimals: int) -> str:
 
 
 def _text(document: Mapping[str, object], key: str, path: Path) -> str:
-    value = document.get(key) or ""
-    if not isinstance(value, str):
+    value = document.get(key)
+    if value is not None and not isinstance(value, str):
         raise InputError("MANIFEST", "damaged model config: a string expected", path=path, key=key)
-    return value
+    return value or ""
 
 
 def _texts(document: Mapping[str, object], key: str, path: Path) -> tuple[str, ...] | None:
@@ -120,7 +122,19 @@ def _texts(document: Mapping[str, object], key: str, path: Path) -> tuple[str, .
 
 
 def _length(document: Mapping[str, object], key: str, path: Path) -> int:
-    value = document.get(key, 0)
+    value = document.get(key)
+    if value is None:
+        return 0
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise InputError("MANIFEST", "damaged model config: a whole number expected", path=path, key=key)
     return value
+
+
+def _draft(document: Mapping[str, object], path: Path) -> Mapping[str, object] | None:
+    value = document.get("draft")
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise InputError("MANIFEST", "damaged model config: an object expected", path=path, key="draft")
+    texts = {key: _text(value, key, path) for key in ("model_format", "architecture", "tensor_prefix") if key in value}
+    return {**texts, **({"config": value["config"]} if value.get("config") is not None else {})}

@@ -50,13 +50,20 @@ def _write(value: object, parts: list[str], sort_keys: bool) -> None:
     elif isinstance(value, str):
         parts.append(_quote(value))
     elif isinstance(value, int | float):
-        parts.append(format_go_float(float(value)))
+        parts.append(format_go_float(_as_double(value)))
     elif isinstance(value, Mapping):
         _write_object(value, parts, sort_keys)
-    elif isinstance(value, Sequence):
+    elif isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
         _write_array(value, parts, sort_keys)
     else:
         raise ValueError(f"{type(value).__name__} has no JSON form")
+
+
+def _as_double(number: int | float) -> float:
+    try:
+        return float(number)
+    except OverflowError as error:
+        raise ValueError("a number this large has no JSON form") from error
 
 
 def _write_object(value: Mapping[str, object], parts: list[str], sort_keys: bool) -> None:

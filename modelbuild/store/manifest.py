@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ LAYER_MEDIA_PREFIX = "application/vnd.ollama.image."
 MANIFEST_LIMIT_BYTES = 4 << 20
 LAYER_COUNT_LIMIT = 1024
 MEDIA_TYPE_LIMIT_BYTES = 256
+#: Go's JSON decoder reads this much first.
+_FIRST_BUFFER_BYTES = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,19 @@ def read_manifest(path: Path) -> tuple[Manifest, Digest]:
     return decode_manifest(data, path), digest_of(data)
 
 
+def listed_digest(data: bytes) -> str:
+    """The hex digest that Ollama's list shows for a manifest file: SHA-256 of what its JSON reader consumed.
+
+    That reader stops behind the document, after filling buffers of 512, 1536, 3584, ... bytes (each twice the last plus
+    512), so a document that ends exactly there leaves the final newline unread.
+    """
+    document_bytes = len(data.rstrip(b" \t\r\n"))
+    consumed = _FIRST_BUFFER_BYTES
+    while consumed < document_bytes:
+        consumed = 2 * consumed + _FIRST_BUFFER_BYTES
+    return hashlib.sha256(data[:consumed]).hexdigest()
+
+
 def decode_manifest(data: bytes, path: Path) -> Manifest:
     """A manifest from its bytes; `path` is only for messages."""
     try:
@@ -121,10 +137,10 @@ def _decode_layer(record: object, path: Path, where: str) -> Layer:
         raise _damaged(path, f"{where}.digest {printable(repr(digest))} is not a digest")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise _damaged(path, f"{where}.size {printable(repr(size))} is not a size in bytes")
-    from_, name = record.get("from", ""), record.get("name", "")
-    if not isinstance(from_, str) or not isinstance(name, str):
+    from_, name = record.get("from"), record.get("name")
+    if not isinstance(from_, str | None) or not isinstance(name, str | None):
         raise _damaged(path, f"{where}.from and .name must be strings")
-    return Layer(media_type, Digest(str(digest)), size, from_, name)
+    return Layer(media_type, Digest(str(digest)), size, from_ or "", name or "")
 
 
 def _damaged(path: Path, what: str) -> InputError:
