@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from modelbuild.cli.render import choose_renderer
-from modelbuild.cli.settings import Settings, current_settings, settings_options
+from modelbuild.cli.settings import Settings, current_settings, is_pruning, settings_options
 from modelbuild.engine.snapshot import find_unchanged, snapshot_key
 from modelbuild.events import Emit, ModelFinished, RunFinished, RunStarted
 from modelbuild.store.blobs import LINK_MODES
@@ -45,7 +45,8 @@ def command(
         from modelbuild.engine.run import RunOptions
 
         options = RunOptions(link=link, force=force, workers=jobs)
-        build_recipe(BuildRequest(recipe, settings.store, settings.cache, models, options), state, emit)
+        request = BuildRequest(recipe, settings.store, settings.cache, models, options, is_pruning())
+        build_recipe(request, state, emit)
     finally:
         state.close()
 

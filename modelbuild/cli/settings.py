@@ -37,6 +37,11 @@ def default_cache() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "modelbuild"
 
 
+def is_pruning() -> bool:
+    """May a build delete blobs that a replaced model leaves behind? Not with OLLAMA_NOPRUNE, read as Ollama reads it."""
+    return _variable("OLLAMA_NOPRUNE") in ("", "0", "f", "F", "FALSE", "false", "False")
+
+
 def _variable(name: str) -> str:
     """An environment variable, trimmed of blanks and quotes as Ollama does."""
     return os.environ.get(name, "").strip().strip("\"'")

@@ -19,13 +19,17 @@ from modelbuild.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """What to build and where. wanted: keys or names of models, all of the recipe when empty."""
+    """What to build and where.
+
+    wanted: keys or names of models, all of the recipe when empty. prune: delete what a replaced model leaves behind.
+    """
 
     recipe: Path
     store: Path
     cache: Path
     wanted: tuple[str, ...] = ()
     options: RunOptions = RunOptions()  # noqa: RUF009 - frozen
+    prune: bool = True
 
 
 def build_recipe(request: BuildRequest, state: State, emit: Emit = ignore_event) -> RunSummary:
@@ -34,7 +38,7 @@ def build_recipe(request: BuildRequest, state: State, emit: Emit = ignore_event)
     Raises ModelbuildError; models that were finished before stay, no other manifest has changed then.
     """
     started_ns = time.time_ns()
-    store = Store(request.store)
+    store = Store(request.store, prune=request.prune)
     recipe = load_recipe(request.recipe)
     for warning in recipe.warnings:
         emit(Warned(warning))

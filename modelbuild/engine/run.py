@@ -19,6 +19,7 @@ from modelbuild.events import (
     ModelFinished,
     RunFinished,
     RunStarted,
+    Warned,
 )
 from modelbuild.formats.files import open_input
 from modelbuild.plan.action import DigestInput, FileInput
@@ -82,8 +83,13 @@ def run_plan(
     Everything that headers can tell is checked before the first byte is hashed or written. Raises the first error of
     an action; what was finished before stays recorded, so the next run continues there.
     """
-    runner = _Runner(plan, store, state, emit, options)
-    return runner.run()
+    try:
+        with store.hold():
+            return _Runner(plan, store, state, emit, options).run()
+    finally:
+        waiting = store.collect().waiting
+        if waiting:
+            emit(Warned(waiting))
 
 
 class _Runner:

@@ -81,6 +81,7 @@ class _Planner:
     def __init__(self, store: Store, models: dict[str, ResolvedModel]) -> None:
         self.store = store
         self.models = models
+        self._spellings = store.spellings()
         self._actions: dict[str, Action] = {}
         self.weights: dict[str, _Weights] = {}
         self._names: list[ModelName] = []
@@ -98,9 +99,14 @@ class _Planner:
 
     def add(self, model: ResolvedModel) -> None:
         """Plan one model; those it builds on were added before."""
-        name = self.store.spelling(model.name)
+        name = self.spelling(model.name)
         _ModelPlanner(self, model, name).add()
         self._names.append(name)
+        self._spellings.add(name)
+
+    def spelling(self, name: ModelName) -> ModelName:
+        """The name as it is, or will be, spelt in the store."""
+        return self._spellings.of(name)
 
     def add_action(self, action: Action) -> None:
         """Add an action; the same import for two models is one action."""
@@ -153,7 +159,7 @@ class _ModelPlanner:
     def _add_base(self, base: FromName | FromModel) -> tuple[ModelName, Input]:
         if isinstance(base, FromModel):
             other = self._planner.models[base.id]
-            name = self._store.spelling(other.name)
+            name = self._planner.spelling(other.name)
             self._weights.inputs = list(self._planner.weights[base.id].inputs)
             base_input: Input = ActionInput("base", f"{name}/publish")
         else:

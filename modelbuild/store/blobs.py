@@ -30,6 +30,8 @@ _FICLONE = 0x40049409
 STAGING_DIRECTORY = ".modelbuild"
 #: A partial file that no run came back for within this time is removed.
 PARTIAL_KEPT_S = 7 * 24 * 3600
+#: Notes about blobs that may be needless now, see store/leftovers.py; they outlive the run that wrote them.
+LEFTOVERS_PREFIX = "leftovers-"
 LINK_MODES = ("auto", "reflink", "hard", "copy")
 
 Progress = Callable[[int], None]
@@ -99,7 +101,8 @@ class BlobStore:
         """Make a file a blob, read at most once: reflink, else hard link, else copy while hashing.
 
         link: one of LINK_MODES; "auto" hard-links only files that belong to this user and that nobody else can
-        write. known: the digest if it was worked out before. Raises ChangedError if the file changes meanwhile.
+        write. known: the digest of what `source.stat` describes, if it was worked out before. Raises ChangedError,
+        and leaves nothing under a wrong name, if the file changes meanwhile.
         """
         if known is not None and self.size_of(known) == source.size_bytes:
             self.refresh(known)
@@ -110,10 +113,11 @@ class BlobStore:
             adopted = self._adopt_clone(source, known, progress, required=link == "reflink")
         if adopted is None and (link == "hard" or (link == "auto" and _is_ours(source.stat))):
             adopted = self._adopt_hard_link(source, known, progress, required=link == "hard")
-        if adopted is None:
-            adopted = self._adopt_copy(source, progress)
-        _check_unchanged(source)
-        return adopted
+        return self._adopt_copy(source, progress) if adopted is None else adopted
+
+    def sync(self) -> None:
+        """Make the names of all blobs durable; a manifest that names them is written after this."""
+        sync_directory(self.blobs)
 
     def prepare(self) -> None:
         """Create the directories of the store where they are missing."""
@@ -169,7 +173,7 @@ class BlobStore:
         except OSError:
             return
         for path in leftovers:
-            if not _may_be_continued(path):
+            if not _is_kept(path):
                 _remove_if_abandoned(path)
         self._remove_empty_staging()
 
@@ -216,6 +220,7 @@ class BlobStore:
             if digest is None:
                 with open_input(staged.path) as clone:
                     digest = digest_of_file(clone, progress)
+            _check_unchanged(source)
             staged.publish(digest)
             return Adopted(digest, source.size_bytes, "reflink")
 
@@ -225,28 +230,39 @@ class BlobStore:
         if source.stat.st_dev != self.blobs.stat().st_dev and not required:
             return None
         digest = known if known is not None else digest_of_file(source, progress)
+        _check_unchanged(source)
         target = self.path(digest)
         if self.size_of(digest) == source.size_bytes:
+            self.refresh(digest)
             return Adopted(digest, source.size_bytes, "present")
         try:
             with suppress(FileNotFoundError):
                 target.unlink()  # a damaged blob of another size
-            os.link(f"/proc/self/fd/{source.fd}", target, follow_symlinks=True)
+            # With a directory descriptor (unused for an absolute path) Python calls linkat and follows the link in
+            # /proc to the open file itself; plain link() would try to link the link.
+            os.link(f"/proc/self/fd/{source.fd}", target, src_dir_fd=source.fd, follow_symlinks=True)
         except FileExistsError:
             return Adopted(digest, source.size_bytes, "present")
         except OSError as error:
             if required:
                 raise _no_link(source.path, "hard link", error) from error
             return None
-        if not os.path.samestat(target.stat(), os.fstat(source.fd)):
-            target.unlink()
-            raise ChangedError("CHANGED", f"{source.path} was replaced while it was linked")
-        sync_directory(self.blobs)
+        self._check_linked(source, target)
         return Adopted(digest, source.size_bytes, "hard link")
+
+    def _check_linked(self, source: InputFile, target: Path) -> None:
+        try:
+            if not os.path.samestat(target.stat(), os.fstat(source.fd)):
+                raise ChangedError("CHANGED", f"{source.path} was replaced while it was linked")
+            _check_unchanged(source)
+        except ChangedError:
+            target.unlink(missing_ok=True)
+            raise
 
     def _adopt_copy(self, source: InputFile, progress: Progress | None) -> Adopted:
         with self.stage(source.size_bytes) as staged:
             digest = digest_of_file(source, progress, sink=staged.append)
+            _check_unchanged(source)
             staged.publish(digest)
             return Adopted(digest, source.size_bytes, "copy")
 
@@ -265,8 +281,10 @@ def _check_unchanged(source: InputFile) -> None:
         )
 
 
-def _may_be_continued(path: Path) -> bool:
-    """Is this a partial file, or the journal of one, that a coming run may want?"""
+def _is_kept(path: Path) -> bool:
+    """Is this a note, a partial file or the journal of one, that a coming run may want?"""
+    if path.name.startswith(LEFTOVERS_PREFIX):
+        return True
     if not path.name.startswith(PARTIAL_PREFIX):
         return False
     partial = path.with_name(path.name.removesuffix(JOURNAL_SUFFIX))

@@ -88,11 +88,16 @@ def layer_media_type(kind: str) -> str:
 
 def read_manifest(path: Path) -> tuple[Manifest, Digest]:
     """A manifest and the digest of its bytes; InputError MANIFEST when it is damaged in any way."""
+    data = read_manifest_bytes(path)
+    return decode_manifest(data, path), digest_of(data)
+
+
+def read_manifest_bytes(path: Path) -> bytes:
+    """The bytes of a manifest file; InputError PATH when it cannot be opened, MANIFEST when it is too large for one."""
     with open_input(path) as source:
         if source.size_bytes > MANIFEST_LIMIT_BYTES:
             raise _damaged(path, f"{source.size_bytes} bytes are more than a manifest can have")
-        data = source.read_at(0, source.size_bytes)
-    return decode_manifest(data, path), digest_of(data)
+        return source.read_at(0, source.size_bytes)
 
 
 def listed_digest(data: bytes) -> str:

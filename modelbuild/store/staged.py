@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,17 +63,32 @@ class StagedFile:
         self._end += len(memoryview(data).cast("B"))
 
     def publish(self, digest: Digest) -> None:
-        """Flush to disk, then give the file its blob name in one step."""
-        target = self._store.path(digest)
+        """Flush to disk, then give the file its blob name in one step.
+
+        The name itself is durable after `BlobStore.sync`, which comes once before a manifest names the blobs.
+        """
         try:
-            os.fchmod(self.fd, BLOB_MODE)
-            os.fdatasync(self.fd)
-            self.path.rename(target)
-            sync_directory(self._store.blobs)
+            self._rename(self._store.path(digest), os.fdatasync)
         except OSError as error:
             raise self._failed(error, 0) from error
         self._published()
         self._close()
+
+    def replace(self, target: Path) -> None:
+        """Flush to disk, then take the place of the file `target`, whose directories are made where missing."""
+        for _ in range(100):  # a neighbour may remove the empty directories between the two steps
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self._rename(target, os.fsync)
+                break
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise self._failed(error, 0) from error
+        else:
+            raise StoreError("STORE", f"{target.parent} keeps disappearing")
+        self._close()
+        sync_directory(target.parent)
 
     def discard(self) -> None:
         """Remove the file unless it was published; safe to call twice."""
@@ -83,6 +99,11 @@ class StagedFile:
     def read_at(self, offset: int, size_bytes: int) -> bytes:
         """Bytes that were written before; fewer when the file ends earlier."""
         return os.pread(self.fd, size_bytes, offset)
+
+    def _rename(self, target: Path, flush: Callable[[int], None]) -> None:
+        os.fchmod(self.fd, BLOB_MODE)
+        flush(self.fd)
+        self.path.rename(target)
 
     def _published(self) -> None:
         """Called once the file has become a blob."""
@@ -102,11 +123,15 @@ class StagedFile:
 
 
 def _open_locked(path: Path, flags: int) -> int:
-    """An open and locked file that stands at `path`: whoever had it before may have just renamed it."""
+    """An open and locked file that stands at `path`: whoever had it before may have just renamed it.
+
+    A new file (O_EXCL) can only be in the hands of a sweeper, for a moment; so that lock is waited for.
+    """
+    how = fcntl.LOCK_EX if flags & os.O_EXCL else fcntl.LOCK_EX | fcntl.LOCK_NB
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | flags, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, how)
             if os.path.samestat(os.fstat(fd), path.stat()):
                 return fd
         except FileNotFoundError:
@@ -136,23 +161,16 @@ def free_space(root: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
-def write_atomically(path: Path, data: bytes, staging: StagedFile) -> None:
-    """Replace a file in one step: the data reach the disk before the name does."""
-    staging.write_at(0, data)
-    os.fchmod(staging.fd, BLOB_MODE)
-    os.fsync(staging.fd)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staging.path.rename(path)
-    sync_directory(path.parent)
-
-
 def sync_directory(directory: Path) -> None:
     """Make the names in a directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise unusable_store(directory, error) from error
 
 
 def unusable_store(path: Path, error: OSError) -> StoreError:

@@ -4,38 +4,48 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuild.digest import Digest, digest_of
-from modelbuild.errors import InputError, ModelbuildError
+from modelbuild.errors import InputError, ModelbuildError, StoreError
 from modelbuild.model_name import ModelName, parse_name
 from modelbuild.store.blobs import BlobStore
-from modelbuild.store.manifest import Manifest, read_manifest
-from modelbuild.store.staged import write_atomically
+from modelbuild.store.leftovers import Collected, collect_leftovers, has_leftovers, note_leftovers
+from modelbuild.store.lock import own_directory, share_directory
+from modelbuild.store.manifest import Manifest, decode_manifest, listed_digest, read_manifest, read_manifest_bytes
+from modelbuild.store.spelling import Spellings
+from modelbuild.store.staged import unusable_store
 
 _MANIFEST_DEPTH = 4
 
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """A model found in the store, or the reason why its manifest cannot be read."""
+    """A model found in the store, or the reason why its manifest cannot be read.
+
+    digest: of the manifest's bytes. listed: the hex digest Ollama's list shows, which may leave out a final newline.
+    """
 
     name: ModelName
     path: Path
     modified_ns: int
     manifest: Manifest | None
     digest: Digest | None
+    listed: str = ""
     damage: str = ""
 
 
 class Store:
     """Reads and publishes models in one Ollama models directory."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, prune: bool = True) -> None:
+        """prune: whether blobs that a replaced model leaves behind are deleted (what OLLAMA_NOPRUNE turns off)."""
         self.root = root
         self.manifests = root / "manifests"
         self.blobs = BlobStore(root)
+        self._prune = prune
 
     def manifest_path(self, name: ModelName) -> Path:
         """Where the manifest of a model stands."""
@@ -43,31 +53,119 @@ class Store:
 
     def find(self, name: ModelName) -> tuple[Manifest, Digest] | None:
         """The manifest of a model and the digest of its bytes, or None when there is no such model."""
+        path = self.manifest_path(name)
         try:
-            return read_manifest(self.manifest_path(name))
+            return read_manifest(path)
         except InputError as error:
-            if error.code == "PATH":
+            if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
                 return None
             raise
 
+    def hold(self) -> AbstractContextManager[None]:
+        """Keep blobs from being collected, from the first use of one until the manifest that names it is written."""
+        self.blobs.prepare()
+        return share_directory(self.blobs.blobs)
+
     def publish(self, name: ModelName, manifest: Manifest) -> Digest:
-        """Write a manifest in one step; its blobs must be in place. Returns the digest of its bytes."""
-        data = manifest.encode()
-        with self.blobs.stage() as staged:
-            write_atomically(self.manifest_path(name), data, staged)
+        """Write a manifest in one step; its blobs must be in place. Returns the digest of its bytes.
+
+        What the model had before and has no more is noted; `collect` deletes it.
+        """
+        if self._prune:
+            self._note_replaced(name, manifest)
+        return self._write_manifest(name, manifest.encode())
+
+    def copy(self, source: ModelName, target: ModelName) -> Digest:
+        """Give a model a second name: the manifest's bytes, verbatim. Returns their digest."""
+        path = self.manifest_path(source)
+        with self.hold():
+            data = read_manifest_bytes(path)
+            manifest = decode_manifest(data, path)
+            if self.manifest_path(target) != path:
+                if self._prune:
+                    self._note_replaced(target, manifest)
+                self._write_manifest(target, data)
+        self.collect()
         return digest_of(data)
+
+    def remove(self, name: ModelName) -> Collected:
+        """Delete a model and the blobs that nobody else uses; InputError PATH when there is none of that name.
+
+        A damaged manifest is removed as well; its blobs are unknown then and stay.
+        """
+        with suppress(ModelbuildError):
+            found = self.find(name)
+            if found is not None:
+                note_leftovers(self.blobs, _blobs_of(found[0]))
+        path = self.manifest_path(name)
+        try:
+            path.unlink()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise InputError("PATH", "no such model", path=path) from error
+        except OSError as error:
+            raise unusable_store(path, error) from error
+        self._remove_empty_parents(path)
+        return self.collect()
+
+    def collect(self) -> Collected:
+        """Delete what was noted as left behind and is used by no model; does nothing while a build is running."""
+        if not has_leftovers(self.blobs):
+            return Collected()
+        with own_directory(self.blobs.blobs) as alone:
+            if not alone:
+                return Collected(waiting="another build is running; the next one deletes what is not needed any more")
+            try:
+                used = self.used_blobs()
+            except ModelbuildError as error:
+                return Collected(waiting=f"nothing is deleted while a manifest cannot be read: {error}")
+            return collect_leftovers(self.blobs, used)
+
+    def used_blobs(self) -> set[Digest]:
+        """Every blob that some manifest names; StoreError when a manifest cannot be read, so nothing is certain."""
+        used: set[Digest] = set()
+        for path, name in self._manifest_files():
+            try:
+                used |= _blobs_of(read_manifest(path)[0])
+            except ModelbuildError as error:
+                if isinstance(error.__cause__, FileNotFoundError):
+                    continue  # removed since it was listed
+                message = f"the manifest of {name} cannot be read: {error}"
+                raise StoreError("MANIFEST", message, hint=f"build {name} again, or remove it") from error
+        return used
 
     def models(self) -> list[StoredModel]:
         """All models, sorted by name; a damaged manifest is reported and never hides the others."""
         return sorted((_load(path, name) for path, name in self._manifest_files()), key=lambda model: model.name)
 
+    def spellings(self) -> Spellings:
+        """How the names in the store are spelt."""
+        return Spellings(name for _, name in self._manifest_files())
+
     def spelling(self, name: ModelName) -> ModelName:
         """The name with each part spelt as on disk where a part differs only in case, as Ollama does."""
-        parts = [name.host, name.namespace, name.model, name.tag]
-        for _, existing in self._manifest_files():
-            found = (existing.host, existing.namespace, existing.model, existing.tag)
-            parts = [new if new.lower() == old.lower() else old for old, new in zip(parts, found, strict=True)]
-        return ModelName(*parts)
+        return name if self.manifest_path(name).is_file() else self.spellings().of(name)
+
+    def _note_replaced(self, name: ModelName, manifest: Manifest) -> None:
+        with suppress(InputError):  # a damaged manifest does not tell what it had
+            found = self.find(name)
+            left = _blobs_of(found[0]) - _blobs_of(manifest) if found is not None else set()
+            if left:
+                note_leftovers(self.blobs, left)
+
+    def _write_manifest(self, name: ModelName, data: bytes) -> Digest:
+        self.blobs.sync()
+        with self.blobs.stage() as staged:
+            staged.write_at(0, data)
+            staged.replace(self.manifest_path(name))
+        return digest_of(data)
+
+    def _remove_empty_parents(self, path: Path) -> None:
+        """Remove directories that became empty, up to `manifests/` itself, as Ollama does."""
+        for parent in list(path.parents)[:_MANIFEST_DEPTH]:
+            try:
+                parent.rmdir()
+            except OSError:
+                return
 
     def _manifest_files(self) -> Iterator[tuple[Path, ModelName]]:
         for path in sorted(_files_at_depth(self.manifests, _MANIFEST_DEPTH)):
@@ -78,23 +176,33 @@ class Store:
                 continue  # not a model: Ollama skips such files as well
 
 
+def _blobs_of(manifest: Manifest) -> set[Digest]:
+    return {layer.digest for layer in (manifest.config, *manifest.layers)}
+
+
 def _files_at_depth(directory: Path, depth: int) -> Iterator[Path]:
+    """Regular files exactly `depth` levels down; links are followed, as Ollama's own listing does."""
     try:
         with os.scandir(directory) as entries:
             children = list(entries)
     except (FileNotFoundError, NotADirectoryError):
         return
+    except OSError as error:
+        raise unusable_store(directory, error) from error
     for entry in children:
-        if depth > 1 and entry.is_dir(follow_symlinks=False):
+        if depth > 1 and entry.is_dir():
             yield from _files_at_depth(Path(entry.path), depth - 1)
-        elif depth == 1 and entry.is_file(follow_symlinks=False):
+        elif depth == 1 and entry.is_file():
             yield Path(entry.path)
 
 
 def _load(path: Path, name: ModelName) -> StoredModel:
-    modified_ns = path.stat().st_mtime_ns
     try:
-        manifest, digest = read_manifest(path)
+        modified_ns = path.stat().st_mtime_ns
+        data = read_manifest_bytes(path)
+        manifest = decode_manifest(data, path)
+    except OSError as error:
+        return StoredModel(name, path, 0, None, None, damage=error.strerror or "cannot be read")
     except ModelbuildError as error:
-        return StoredModel(name, path, modified_ns, None, None, error.message)
-    return StoredModel(name, path, modified_ns, manifest, digest)
+        return StoredModel(name, path, modified_ns, None, None, damage=error.message)
+    return StoredModel(name, path, modified_ns, manifest, digest_of(data), listed_digest(data))

@@ -10,14 +10,16 @@ import pytest
 from modelbuild.errors import InputError
 from modelbuild.store.config import ModelConfig, decode_config, format_parameter_count
 
-PLAIN = ModelConfig(model_format="gguf", model_family="llama", model_families=("llama",), model_type="90K", file_type="F16")
+PLAIN = ModelConfig(
+    model_format="gguf", model_family="llama", model_families=("llama",), model_type="90K", file_type="F16"
+)
 PLAIN_BYTES = (
     b'{"model_format":"gguf","model_family":"llama","model_families":["llama"],"model_type":"90K","file_type":"F16",'
     b'"architecture":"amd64","os":"linux"}\n'
 )
 WORDY = ModelConfig(
-    model_format="gguf", model_family="llama", model_families=("llama",), model_type="90K", file_type="F16", renderer="r1",
-    parser="p1", requires="0.14.0",
+    model_format="gguf", model_family="llama", model_families=("llama",), model_type="90K", file_type="F16",
+    renderer="r1", parser="p1", requires="0.14.0",
 )  # fmt: skip
 WORDY_BYTES = (
     b'{"model_format":"gguf","model_family":"llama","model_families":["llama"],"model_type":"90K","file_type":"F16",'
@@ -32,7 +34,9 @@ REMOTE_BYTES = (
     b'"remote_host":"https://ollama.com:443","remote_model":"gpt-oss:20b","capabilities":["completion"],'
     b'"context_length":131072,"architecture":"amd64","os":"linux"}\n'
 )
-DRAFTED = ModelConfig(draft={"model_format": "gguf", "architecture": "llama", "tensor_prefix": "mtp.", "config": {"b": 1, "a": 2}})
+DRAFTED = ModelConfig(
+    draft={"model_format": "gguf", "architecture": "llama", "tensor_prefix": "mtp.", "config": {"b": 1, "a": 2}}
+)
 DRAFTED_BYTES = (
     b'{"model_format":"","model_family":"","model_families":null,"model_type":"","file_type":"",'
     b'"draft":{"model_format":"gguf","architecture":"llama","tensor_prefix":"mtp.","config":{"b":1,"a":2}},'
@@ -57,12 +61,16 @@ def test_config_of_the_smallest_gguf_has_the_recorded_digest() -> None:
     """A GGUF of architecture "test" without tensors: "0" parameters, unknown file type."""
     config = ModelConfig("gguf", "test", ("test",), "0", "unknown")
 
-    assert "99759ad5b91e723db0393d698ffbb448b1b7df5ff6377a108c49254583b1bc8c" == hashlib.sha256(config.encode()).hexdigest()
+    assert (
+        "99759ad5b91e723db0393d698ffbb448b1b7df5ff6377a108c49254583b1bc8c"
+        == hashlib.sha256(config.encode()).hexdigest()
+    )
 
 
 def test_unknown_keys_and_nulls_of_other_writers_are_accepted() -> None:
     """Ollama's own reader ignores what it does not know and takes null as absent."""
-    data = b'{"future":[{}],"model_family":null,"model_families":null,"draft":null,"capabilities":null,"context_length":null}'
+    nulls = b'"model_family":null,"model_families":null,"draft":null,"capabilities":null,"context_length":null'
+    data = b'{"future":[{}],' + nulls + b"}"
 
     assert ModelConfig() == decode_config(data, Path("config"))
 

@@ -46,7 +46,10 @@ def test_no_layers_are_written_as_null() -> None:
 
 def test_manifest_reads_back() -> None:
     """What was written is what is read, without layers too."""
-    for manifest in (Manifest(CONFIG, (Layer(MODEL, B, 5, "x"), Layer("application/x", A, 0, "", "n"))), Manifest(CONFIG, ())):
+    for manifest in (
+        Manifest(CONFIG, (Layer(MODEL, B, 5, "x"), Layer("application/x", A, 0, "", "n"))),
+        Manifest(CONFIG, ()),
+    ):
         assert manifest == decode_manifest(manifest.encode(), PATH)
 
 
