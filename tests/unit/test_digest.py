@@ -19,7 +19,8 @@ def test_accepted_spellings_become_one(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", HEX, f"sha256:{HEX[1:]}", f"sha256:{HEX}0", f"sha256:{HEX}\n", f"sha256 {HEX}", f"SHA256:{HEX}",
-     f"sha512:{HEX}", "sha256:../../../../etc/passwd", "sha256:" + "\uff10" * 64, f" sha256:{HEX}", f"sha256:{HEX[:-1]}g"],
+     f"sha512:{HEX}", "sha256:../../../../etc/passwd", "sha256:" + "\uff10" * 64,
+     f" sha256:{HEX}", f"sha256:{HEX[:-1]}g"],
 )  # fmt: skip
 def test_anything_else_is_refused(text: str) -> None:
     """No other text is a digest, so none can become part of a path."""
