@@ -1,0 +1,64 @@
+"""`check_template`: what Ollama's create API accepts, and its words for what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+
+from modelbuild.errors import InputError, ModelbuildError
+from modelbuild.template import TemplateError, check_template
+
+REFUSED = {
+    "{{ .Prompt": "template: :1: unclosed action",
+    "{{ if .A }}": "template: :1: unexpected EOF",
+    "{{ Prompt }}": 'template: :1: function "Prompt" not defined',
+    '{{ template "x" }}': "undefined template specified",
+    "{{ end }}": "template: :1: unexpected {{end}}",
+    "{{ else }}": "template: :1: unexpected {{else}}",
+    "{{ if }}x{{ end }}": "template: :1: missing value for if",
+    "{{ $y }}": 'template: :1: undefined variable "$y"',
+    '{{ "abc }}': "template: :1: unterminated quoted string",
+    "{{{ .A }}}": 'template: :1: unexpected "{" in command',
+    "{{ break }}": "template: :1: {{break}} outside {{range}}",
+    "{{ 1 | 2 }}": "template: :1: non executable command in pipeline stage 2",
+}
+ACCEPTED = (
+    "hello",
+    "",
+    '{{ template "x" . }}',
+    "{{ nil }}",
+    "{{ range .A }}{{ break }}{{ continue }}{{ else }}x{{ end }}",
+    "{{ with .A }}{{ else with .B }}{{ else }}{{ end }}",
+    "{{ if .A }}{{ else if .B }}{{ end }}",
+    '{{ block "b" . }}x{{ end }}{{ define "d" }}y{{ end }}',
+    "{{ `raw\ntext` }}{{/* comment */}}{{- .A -}}",
+    "{{ json .A }}{{ currentDate }}{{ yesterdayDate }}{{ toTypeScriptType .B }}",
+)
+
+
+@pytest.mark.parametrize(("text", "message"), REFUSED.items())
+def test_refusal_has_ollamas_words(text: str, message: str) -> None:
+    """What Ollama refuses is refused with its text."""
+    with pytest.raises(TemplateError) as caught:
+        check_template(text)
+
+    assert f"template error: {message}" == caught.value.ollama_message
+
+
+@pytest.mark.parametrize("text", ACCEPTED)
+def test_acceptance(text: str) -> None:
+    """What Ollama accepts is accepted, unchanged."""
+    assert text == check_template(text).text
+
+
+def test_error_is_an_input_error_with_its_place() -> None:
+    """The error carries code, line and column, and shows them."""
+    with pytest.raises(TemplateError) as caught:
+        check_template("one\ntwo {{ nope }}")
+
+    error = caught.value
+    assert isinstance(error, InputError)
+    assert isinstance(error, ModelbuildError)
+    assert ("TEMPLATE", 2, 8) == (error.code, error.line, error.column)
+    assert 'template:2:8: function "nope" not defined' == str(error)
+    assert 'chat.tmpl:2:8: function "nope" not defined' == str(error.with_path("chat.tmpl"))
+    assert error.go_message == error.with_path("chat.tmpl").go_message
