@@ -34,7 +34,8 @@ def _normalize(message: Mapping[str, object]) -> Mapping[str, object]:
 
 def _check_image(text: str) -> str:
     try:
-        return base64.b64encode(base64.b64decode(text, validate=True)).decode("ascii")
+        data = binascii.a2b_base64(text.replace("\r", "").replace("\n", ""), strict_mode=True)
+        return base64.b64encode(data).decode("ascii")
     except binascii.Error as error:
         raise InputError("JSON", "an image is not base64 text") from error
 

@@ -49,8 +49,10 @@ class ResolvedModel:
     """One model to build. Empty text fields mean "as the base has it".
 
     id: the model's key in the recipe. Exactly one of `base` and `files` is set.
-    parameters: a None value drops the parameter that the base has.
-    text_files: the files that texts were read from; an edit of one is an edit of the recipe.
+    cleared: what the model must not take over from its base: "template", "system", "license", "parameters", "messages",
+    "adapters", "draft_files", "renderer", "parser", "requires", "capabilities", or "parameters.NAME" for one of them.
+    parameters: values as they are stored, None included.
+    allow_requantize: quantize weights that are quantized already.
     """
 
     id: str
@@ -62,6 +64,8 @@ class ResolvedModel:
     draft_files: tuple[FileEntry, ...] = ()
     quantize: str = ""
     quantize_position: Position | None = None
+    draft_quantize: str = ""
+    allow_requantize: bool = False
     intermediate: str = ""
     pre_tokenizer: str = ""
     rewrite_gguf: bool = False
@@ -75,6 +79,7 @@ class ResolvedModel:
     parser: str = ""
     requires: str = ""
     info: Mapping[str, object] | None = None
+    cleared: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,220 @@
+"""Reads a JSON request as Go's encoding/json binds it to a struct, down to the wording of its errors.
+
+Keys match without regard to case, unknown ones are ignored, of duplicates the last wins, null leaves a field unset,
+numbers become doubles, invalid UTF-8 and lone surrogates become U+FFFD, data behind the first value is ignored.
+Source: behaviour of Ollama's API, August 2026, measured; Go's encoding/json for what was not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from modelbuild.errors import InputError
+from modelbuild.recipe.go_scan import find_value
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A string; `go` is the type's name in errors, as for all kinds."""
+
+    go: str = "string"
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """true or false."""
+
+    go: str = "bool"
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole number."""
+
+    go: str = "int"
+
+
+@dataclass(frozen=True, slots=True)
+class Free:
+    """Any value."""
+
+    go: str = "interface {}"
+
+
+@dataclass(frozen=True, slots=True)
+class Base64:
+    """A string that holds bytes; kept as text, checked for being base64."""
+
+    go: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dictionary:
+    """An object with free keys. Its keys keep their order."""
+
+    of: Kind
+    go: str
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """An array."""
+
+    of: Kind
+    go: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An object with known keys."""
+
+    go: str
+    fields: Mapping[str, Kind]
+
+
+Kind = Text | Flag | Whole | Free | Base64 | Dictionary | Items | Record
+
+
+class _Number(str):
+    """The text of a number."""
+
+    __slots__ = ()
+
+
+class _Pairs(list[tuple[str, object]]):
+    """The members of an object in text order, repeated keys included."""
+
+    __slots__ = ()
+
+
+def bind_request(body: bytes, kind: Record) -> dict[str, object]:
+    """The fields of a request body; fields that are absent or null are left out.
+
+    Raises InputError: EMPTY "missing request body", or JSON with Go's text for what is wrong.
+    """
+    span = find_value(body)
+    text = body[span].decode("utf-8", "surrogateescape")
+    value = json.loads(
+        _LONE_SURROGATE.sub("\ufffd", text), object_pairs_hook=_Pairs, parse_int=_Number, parse_float=_Number
+    )
+    binder = _Binder(kind.go.rpartition(".")[2])
+    bound = binder.bind(value, kind, ())
+    if binder.error:
+        raise InputError("JSON", binder.error)
+    return bound if isinstance(bound, dict) else {}
+
+
+class _Binder:
+    """Binds one document; remembers the first error, as Go does, and goes on."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self.error = ""
+
+    def bind(self, value: object, kind: Kind, where: tuple[str, ...]) -> object:
+        """The value as its kind wants it; None for null and for what does not fit."""
+        if value is None:
+            return None
+        if isinstance(kind, Free):
+            return self._free(value, where)
+        if isinstance(kind, Dictionary) and isinstance(value, _Pairs):
+            return {_text(key): self.bind(item, kind.of, where) for key, item in value}
+        if isinstance(kind, Items) and isinstance(value, list) and not isinstance(value, _Pairs):
+            return [self.bind(item, kind.of, where) for item in value]
+        if isinstance(kind, Record) and isinstance(value, _Pairs):
+            return self._record(value, kind, where)
+        return self._scalar(value, kind, where)
+
+    def _scalar(self, value: object, kind: Kind, where: tuple[str, ...]) -> object:
+        if isinstance(kind, Text | Base64) and isinstance(value, str) and not isinstance(value, _Number):
+            return self._base64(_text(value)) if isinstance(kind, Base64) else _text(value)
+        if isinstance(kind, Flag) and isinstance(value, bool):
+            return value
+        if isinstance(kind, Whole) and isinstance(value, _Number):
+            if re.fullmatch(r"-?[0-9]{1,19}", value, re.ASCII) and -(1 << 63) <= int(value) < 1 << 63:
+                return int(value)
+            return self._refuse(f"number {value}", kind.go, where)
+        return self._refuse(_described(value), kind.go, where)
+
+    def _record(self, pairs: _Pairs, kind: Record, where: tuple[str, ...]) -> dict[str, object]:
+        folded = {key.lower(): key for key in kind.fields}
+        bound: dict[str, object] = {}
+        for given, item in pairs:
+            key = given if given in kind.fields else folded.get(given.lower())
+            if key is None:
+                continue
+            value = self.bind(item, kind.fields[key], (*where, key))
+            if value is not None:
+                bound[key] = value
+        return bound
+
+    def _free(self, value: object, where: tuple[str, ...]) -> object:
+        if isinstance(value, _Number):
+            number = float(value)
+            return number if math.isfinite(number) else self._refuse(f"number {value}", "float64", where)
+        if isinstance(value, _Pairs):
+            return {_text(key): self._free(item, where) for key, item in value}
+        if isinstance(value, list):
+            return [self._free(item, where) for item in value]
+        return _text(value) if isinstance(value, str) else value
+
+    def _base64(self, text: str) -> str | None:
+        fault = find_base64_fault(text)
+        if fault is None:
+            return text
+        self.error = self.error or f"illegal base64 data at input byte {fault}"
+        return None
+
+    def _refuse(self, found: str, go: str, where: Sequence[str]) -> None:
+        place = f"struct field {'.'.join((self._root, *where))} of type {go}" if where else f"value of type {go}"
+        self.error = self.error or f"json: cannot unmarshal {found} into Go {place}"
+
+
+def find_base64_fault(text: str) -> int | None:
+    """Where text stops being standard base64, as Go counts it; None when it is. Line breaks are skipped."""
+    data = text.encode("utf-8")
+    bare = data.replace(b"\r", b"").replace(b"\n", b"")
+    return None if _BASE64.fullmatch(bare) else _base64_fault(data)
+
+
+_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+_BASE64_TEXT = re.compile(rb"[A-Za-z0-9+/\r\n]*")
+
+
+def _base64_fault(data: bytes) -> int:
+    """The offset Go reports: of the first byte that is wrong, or of the last group when the text is too short."""
+    start = _BASE64_TEXT.match(data)
+    end = start.end() if start else 0
+    seen = [index for index in range(end) if data[index] not in b"\r\n"]
+    filled = len(seen) % 4
+    if end == len(data):
+        return len(data) - filled
+    if data[end : end + 1] != b"=" or filled < 2:
+        return end
+    rest = data[end + 1 :].lstrip(b"\r\n")
+    if filled == 3:
+        return len(data) - len(rest)
+    if not rest:
+        return len(data)
+    if rest[:1] != b"=":
+        return len(data) - len(rest) - 1
+    return len(data) - len(rest[1:].lstrip(b"\r\n"))
+
+
+def _text(value: str) -> str:
+    return _LONE_SURROGATE.sub("\ufffd", value)
+
+
+def _described(value: object) -> str:
+    if isinstance(value, _Number):
+        return "number"
+    if isinstance(value, _Pairs):
+        return "object"
+    names: dict[type, str] = {bool: "bool", str: "string", list: "array"}
+    return names[type(value)]
