@@ -171,9 +171,10 @@ class _Binder:
         self.error = self.error or f"illegal base64 data at input byte {fault}"
         return None
 
-    def _refuse(self, found: str, go: str, where: Sequence[str]) -> None:
+    def _refuse(self, found: str, go: str, where: Sequence[str]) -> object:
         place = f"struct field {'.'.join((self._root, *where))} of type {go}" if where else f"value of type {go}"
         self.error = self.error or f"json: cannot unmarshal {found} into Go {place}"
+        return None
 
 
 def find_base64_fault(text: str) -> int | None:
