@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 #: Raised when a field changes meaning or disappears; added fields keep it.
 EVENT_SCHEMA_VERSION = 1
@@ -107,6 +108,9 @@ _EVENT_NAMES: dict[type, str] = {
 }
 
 
+_EVENT_TYPES: dict[str, Any] = {name: kind for kind, name in _EVENT_NAMES.items()}
+
+
 def encode_event(event: Event) -> str:
     """One line of JSON: the event's name, the schema version, then its fields."""
     record: dict[str, object] = {"event": _EVENT_NAMES[type(event)], "version": EVENT_SCHEMA_VERSION}
@@ -116,3 +120,18 @@ def encode_event(event: Event) -> str:
 def ignore_event(event: Event) -> None:
     """An `Emit` for callers that do not listen."""
     del event
+
+
+def decode_event(line: str) -> Event | None:
+    """The event of one line of JSON; None for an event of another version or a line that is none."""
+    try:
+        record = json.loads(line)
+        kind = _EVENT_TYPES[record.pop("event")]
+        if record.pop("version") != EVENT_SCHEMA_VERSION:
+            return None
+        known = {item.name for item in fields(kind)}
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
+        event = kind(**{key: value for key, value in values.items() if key in known})
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return event  # type: ignore[no-any-return]  # the values of _EVENT_TYPES are the members of Event

@@ -20,6 +20,11 @@ COMMANDS = {
     "build": ("modelbuild.cli.build", "Build what is missing of a recipe's models."),
     "plan": ("modelbuild.cli.plan", "Show what a build would do, and why."),
     "validate": ("modelbuild.cli.validate", "Check a recipe and show all its errors."),
+    "explain": ("modelbuild.cli.explain", "Say for every action of a model why it runs or does not."),
+    "graph": ("modelbuild.cli.graph", "Draw the actions of a recipe and what they depend on."),
+    "log": ("modelbuild.cli.log", "Show the last runs, or how two of them differ."),
+    "gc": ("modelbuild.cli.gc", "Delete what no model of the store needs."),
+    "du": ("modelbuild.cli.du", "Show what takes room on the disk."),
     "list": ("modelbuild.cli.list", "List the models in the store."),
     "show": ("modelbuild.cli.show", "Show one model of the store."),
 }

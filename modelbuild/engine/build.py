@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuild.engine.run import RunOptions, RunSummary, run_plan
+from modelbuild.engine.run_log import RecordedRun
 from modelbuild.engine.snapshot import SnapshotModel, record_unchanged, snapshot_key
 from modelbuild.events import Emit, Warned, ignore_event
 from modelbuild.plan.graph import Plan
@@ -43,7 +44,8 @@ def build_recipe(request: BuildRequest, state: State, emit: Emit = ignore_event)
     for warning in recipe.warnings:
         emit(Warned(warning))
     plan = make_plan(recipe, store, request.wanted)
-    summary = run_plan(plan, store, state, emit, request.options)
+    with RecordedRun(request.cache, emit) as recorded:
+        summary = run_plan(plan, store, state, recorded, request.options)
     _record_snapshot(request, recipe, plan, store, state, started_ns)
     return summary
 

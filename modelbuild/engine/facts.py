@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from modelbuild.digest import Digest
@@ -59,8 +60,18 @@ class WorldFacts:
     def missing(self, action: Action, result: Result) -> str:
         """What of a recorded result is gone; an empty text when it all stands."""
         if action.kind is not Kind.PUBLISH:
-            return describe_missing_blob(result.digest, self._store.blobs.size_of(result.digest), result.size_bytes)
+            return self._missing_blob(result.digest, result.size_bytes)
         return self._missing_of_model(action, result)
+
+    def _missing_blob(self, digest: Digest, size_bytes: int) -> str:
+        """What is wrong with a blob, and who removed it if that is known; an empty text when it is as it should be."""
+        found_bytes = self._store.blobs.size_of(digest)
+        gone = describe_missing_blob(digest, found_bytes, size_bytes)
+        grave = self._state.tombstone(digest) if gone and found_bytes is None else None
+        if grave is None:
+            return gone
+        when = datetime.fromtimestamp(grave[0] / 1e9, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        return f"{gone}: evicted by {grave[1]}, {when}"
 
     def output_id(self, action: Action) -> str:
         """What an action makes, as recorded: its id within this store."""
@@ -111,7 +122,7 @@ class WorldFacts:
         if digest != result.digest:
             return f"{name} was changed by somebody else: {short_digest(result.digest)} → {short_digest(digest)}"
         for layer in (manifest.config, *manifest.layers):
-            gone = describe_missing_blob(layer.digest, self._store.blobs.size_of(layer.digest), layer.size_bytes)
+            gone = self._missing_blob(layer.digest, layer.size_bytes)
             if gone:
                 return gone
         return ""

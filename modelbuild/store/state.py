@@ -21,7 +21,7 @@ from modelbuild.errors import StoreError
 
 STATE_FILE = "state.sqlite3"
 #: Raised when a table changes; an older file is dropped, not migrated.
-STATE_VERSION = 2
+STATE_VERSION = 3
 #: File systems keep times in steps of up to two seconds; a younger file may have changed unseen.
 RACY_WINDOW_NS = 2_000_000_000
 _LOCK_WAIT_S = 30.0
@@ -40,6 +40,7 @@ CREATE TABLE IF NOT EXISTS packed (key TEXT PRIMARY KEY, blob TEXT NOT NULL, off
 CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, manifest TEXT NOT NULL, result TEXT NOT NULL,
     recorded_ns INT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS outputs (output TEXT PRIMARY KEY, key TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tombstones (digest TEXT PRIMARY KEY, evicted_ns INT NOT NULL, by TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS snapshots (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 PRAGMA user_version={STATE_VERSION};
 COMMIT;
@@ -157,6 +158,16 @@ class State:
                 "INSERT OR REPLACE INTO packed VALUES (?,?,?,?,?)",
                 [(key, item.blob, item.offset, item.size_bytes, item.checks) for key, item in packed.items()],
             )
+
+    def record_tombstone(self, digest: Digest, by: str) -> None:
+        """Remember that a blob was deleted on purpose, now, and by whom; explanations quote it."""
+        with self._connection:
+            self._connection.execute("INSERT OR REPLACE INTO tombstones VALUES (?,?,?)", (digest, time.time_ns(), by))
+
+    def tombstone(self, digest: Digest) -> tuple[int, str] | None:
+        """When (Unix time in nanoseconds) and by whom a blob was deleted on purpose."""
+        row = self._connection.execute("SELECT evicted_ns, by FROM tombstones WHERE digest=?", (digest,)).fetchone()
+        return None if row is None else (int(row[0]), str(row[1]))
 
     def result(self, key: str) -> ActionRecord | None:
         """What the action with this key gave, whoever ran it."""

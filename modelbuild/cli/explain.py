@@ -1,0 +1,45 @@
+"""`modelbuild explain`: for every action of some models, why it would run or since when it is up to date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from modelbuild.cli.build import DEFAULT_RECIPE
+from modelbuild.cli.settings import current_settings, settings_options
+from modelbuild.store.state import State
+
+
+@click.command(name="explain")
+@click.argument("models", nargs=-1)
+@click.option("--recipe", "-f", type=click.Path(path_type=Path), default=DEFAULT_RECIPE, show_default=True,
+              help="The recipe.")  # fmt: skip
+@click.option("--action", metavar="TEXT", default="", help="Only actions whose id contains TEXT.")
+@settings_options
+@click.pass_context
+def command(context: click.Context, models: tuple[str, ...], recipe: Path, action: str) -> None:
+    """Say for every action of MODELS (default: all) why it would run, or what it was made from."""
+    from modelbuild.engine.run import decide_all
+    from modelbuild.plan.planner import make_plan
+    from modelbuild.recipe.resolve import load_recipe
+    from modelbuild.store.store import Store
+
+    settings = current_settings(context)
+    store, state = Store(settings.store), State(settings.cache)
+    try:
+        decisions = decide_all(make_plan(load_recipe(recipe), store, models), store, state)
+    finally:
+        state.close()
+    for decision in decisions:
+        if action not in decision.action.id:
+            continue
+        click.echo(f"{decision.action.id}: {'runs' if decision.runs else 'up to date'}  ({decision.action.title})")
+        for reason in decision.reasons:
+            click.echo(f"  because {reason}")
+        if decision.manifest is not None:
+            click.echo(f"  key     {decision.manifest.key}")
+            for role, digest in decision.manifest.inputs.items():
+                click.echo(f"  input   {role}: {digest}")
+        if decision.result is not None:
+            click.echo(f"  result  {decision.result.digest}")

@@ -1,0 +1,96 @@
+"""`modelbuild gc` and `modelbuild du`: free disk space, and see what takes it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from modelbuild.cli.render import format_size
+from modelbuild.cli.settings import current_settings, settings_options
+from modelbuild.store.state import State
+
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([kKmMgGtT]?)i?[bB]?")
+_AGE = re.compile(r"([0-9]{1,9})\s*([smhd]?)")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class _Size(click.ParamType):
+    name = "size"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """A number of bytes from a text such as 20G."""
+        match = _SIZE.fullmatch(str(value).strip())
+        if match is None:
+            self.fail(f"{value!r} is not a size such as 500M or 20G", param, ctx)
+        return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
+
+
+class _Age(click.ParamType):
+    name = "age"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds from a text such as 12h."""
+        match = _AGE.fullmatch(str(value).strip())
+        if match is None:
+            self.fail(f"{value!r} is not an age such as 30m, 12h or 7d", param, ctx)
+        return float(int(match[1]) * _SECONDS[match[2]])
+
+
+@click.command(name="gc")
+@click.option("--dry-run", is_flag=True, help="Only list what would be deleted; exact.")
+@click.option("--older-than", type=_Age(), default="1h", show_default=True, metavar="AGE",
+              help="Keep what is younger: another program may be about to use it.")  # fmt: skip
+@click.option("--max-size", type=_Size(), metavar="SIZE", help="Stop once unreferenced files take no more than this.")
+@click.option("--keep-free", type=_Size(), metavar="SIZE", help="Stop once the disk has this much room.")
+@click.option("--pin", "pins", multiple=True, metavar="DIGEST", help="Keep this blob; repeatable.")
+@settings_options
+@click.pass_context
+def command(
+    context: click.Context,
+    *,
+    dry_run: bool,
+    older_than: float,
+    max_size: int | None,
+    keep_free: int | None,
+    pins: tuple[str, ...],
+) -> None:
+    """Delete blobs and partial files that no model of the store needs."""
+    from modelbuild.digest import parse_digest
+    from modelbuild.engine.garbage import GarbageLimits, collect_garbage
+    from modelbuild.store.store import Store
+
+    settings = current_settings(context)
+    state = State(settings.cache)
+    try:
+        limits = GarbageLimits(older_than, max_size, keep_free)
+        kept = [parse_digest(pin) for pin in pins]
+        gone = collect_garbage(Store(settings.store), state, limits, kept, dry_run=dry_run)
+    finally:
+        state.close()
+    for item in gone:
+        click.echo(f"{'would delete' if dry_run else 'deleted'} {item.path.name}  {format_size(item.size_bytes)}")
+    total = format_size(sum(item.size_bytes for item in gone))
+    click.echo(f"{total} {'would be freed' if dry_run else 'freed'}, {len(gone)} files")
+
+
+@click.command(name="du")
+@settings_options
+@click.pass_context
+def disk_use(context: click.Context) -> None:
+    """Show how much room models, leftovers and the cache take."""
+    from modelbuild.engine.garbage import measure_disk
+    from modelbuild.store.store import Store
+
+    settings = current_settings(context)
+    use = measure_disk(Store(settings.store), Path(settings.cache))
+    rows = (
+        ("models", use.models_bytes),
+        ("  of it shared by several", use.shared_bytes),
+        ("not used by any model", use.unreferenced_bytes),
+        ("partial files of killed runs", use.partial_bytes),
+        ("cache", use.cache_bytes),
+    )
+    for label, size_bytes in rows:
+        click.echo(f"{label:<30}{format_size(size_bytes):>12}")

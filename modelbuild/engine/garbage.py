@@ -1,0 +1,148 @@
+"""Freeing disk space: what no model, pin or recent run needs. Deciding what goes is one pure step, deleting another."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelbuild.digest import Digest, is_digest
+from modelbuild.errors import StoreError
+from modelbuild.store.lock import own_directory
+from modelbuild.store.staged import free_space
+from modelbuild.store.state import State
+from modelbuild.store.store import Store
+
+#: Who evicted a blob, as tombstones quote it.
+_BY = "modelbuild gc"
+#: A blob as young as this may belong to a build of another program that has not written its manifest yet.
+DEFAULT_MIN_AGE_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A file that nothing refers to. digest: of a blob, empty for other files."""
+
+    path: Path
+    size_bytes: int
+    age_s: float
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GarbageLimits:
+    """What to free: everything older than min_age_s, unless a limit says that less is enough.
+
+    max_bytes: unreferenced files may take this much. keep_free_bytes: stop once the disk has this much room.
+    """
+
+    min_age_s: float = DEFAULT_MIN_AGE_S
+    max_bytes: int | None = None
+    keep_free_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DiskUse:
+    """Bytes by purpose. shared_bytes: of blobs that more than one model uses, counted once in models_bytes."""
+
+    models_bytes: int
+    shared_bytes: int
+    unreferenced_bytes: int
+    partial_bytes: int
+    cache_bytes: int
+
+
+def choose_garbage(candidates: Iterable[Candidate], limits: GarbageLimits, free_bytes: int) -> list[Candidate]:
+    """What goes, oldest first. Pure."""
+    old = sorted((item for item in candidates if item.age_s >= limits.min_age_s), key=lambda item: -item.age_s)
+    if limits.max_bytes is None and limits.keep_free_bytes is None:
+        return old
+    left_bytes = sum(item.size_bytes for item in old)
+    chosen: list[Candidate] = []
+    for item in old:
+        is_small = limits.max_bytes is None or left_bytes <= limits.max_bytes
+        has_room = limits.keep_free_bytes is None or free_bytes >= limits.keep_free_bytes
+        if is_small and has_room:
+            break
+        chosen.append(item)
+        left_bytes -= item.size_bytes
+        free_bytes += item.size_bytes
+    return chosen
+
+
+def collect_garbage(
+    store: Store,
+    state: State,
+    limits: GarbageLimits,
+    pins: Sequence[Digest] = (),
+    *,
+    dry_run: bool = False,
+    now_s: Callable[[], float] = time.time,
+) -> list[Candidate]:
+    """Delete what nothing needs, or only list it; roots are all manifests and the pins.
+
+    Raises StoreError when a build is running or a manifest cannot be read: then nothing is certain.
+    """
+    with own_directory(store.blobs.blobs) as alone:
+        if not alone and store.blobs.blobs.is_dir():
+            raise StoreError("INUSE", "a build is using the store", hint="run 'modelbuild gc' again when it is done")
+        kept = store.used_blobs() | set(pins)
+        candidates = [*_unreferenced_blobs(store, kept, now_s()), *_old_partials(store, now_s())]
+        chosen = choose_garbage(candidates, limits, free_space(store.root))
+        if dry_run:
+            return chosen
+        return [item for item in chosen if _delete(item, state)]
+
+
+def measure_disk(store: Store, cache: Path) -> DiskUse:
+    """How much room models, leftovers and the cache take."""
+    uses: dict[Digest, int] = {}
+    for model in store.models():
+        if model.manifest is not None:
+            for digest in {layer.digest for layer in (model.manifest.config, *model.manifest.layers)}:
+                uses[digest] = uses.get(digest, 0) + 1
+    sizes = {digest: store.blobs.size_of(digest) or 0 for digest in uses}
+    blobs = list(_unreferenced_blobs(store, set(uses), time.time()))
+    return DiskUse(
+        models_bytes=sum(sizes.values()),
+        shared_bytes=sum(size for digest, size in sizes.items() if uses[digest] > 1),
+        unreferenced_bytes=sum(item.size_bytes for item in blobs),
+        partial_bytes=sum(item.size_bytes for item in _old_partials(store, time.time())),
+        cache_bytes=sum(path.stat().st_size for path in cache.rglob("*") if path.is_file()),
+    )
+
+
+def _unreferenced_blobs(store: Store, kept: set[Digest], now_s: float) -> Iterator[Candidate]:
+    for path, status in _files(store.blobs.blobs):
+        digest = path.name.replace("-", ":", 1)
+        if is_digest(digest) and digest not in kept:
+            yield Candidate(path, status.st_size, now_s - max(status.st_mtime, status.st_ctime), digest)
+
+
+def _old_partials(store: Store, now_s: float) -> Iterator[Candidate]:
+    for path, status in _files(store.blobs.staging):
+        yield Candidate(path, status.st_blocks * 512, now_s - status.st_mtime)
+
+
+def _files(directory: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    try:
+        paths = sorted(directory.iterdir())
+    except OSError:
+        return
+    for path in paths:
+        with suppress(OSError):
+            if path.is_file() and not path.is_symlink():
+                yield path, path.lstat()
+
+
+def _delete(item: Candidate, state: State) -> bool:
+    try:
+        item.path.unlink()
+    except OSError:
+        return False
+    if item.digest:
+        state.record_tombstone(Digest(item.digest), _BY)
+    return True

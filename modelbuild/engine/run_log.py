@@ -1,0 +1,124 @@
+"""The events of the last runs, one file of JSON lines each, below the cache directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+
+from modelbuild.errors import UsageError
+from modelbuild.events import (
+    ActionFinished,
+    ActionProgress,
+    ActionStarted,
+    Emit,
+    Event,
+    RunFinished,
+    RunStarted,
+    decode_event,
+    encode_event,
+)
+
+RUNS_DIRECTORY = "runs"
+KEPT_RUNS = 30
+#: Progress is for the eye; a stored run needs few points of it.
+_PROGRESS_INTERVAL_S = 1.0
+
+
+class RecordedRun:
+    """An `Emit` that writes every event to a new file and passes it on; the file is kept whatever happens."""
+
+    def __init__(self, cache: Path, emit: Emit) -> None:
+        self._directory = cache / RUNS_DIRECTORY
+        self._emit = emit
+        self._started_s = time.time()
+        self._next_progress_s = 0.0
+        self._directory.mkdir(parents=True, exist_ok=True)
+        stamp = datetime.fromtimestamp(self._started_s, UTC).strftime("%Y%m%dT%H%M%S.%f")
+        self.path = self._directory / f"{stamp}-{os.getpid()}.jsonl"
+        self._file = self.path.open("w", encoding="utf-8")
+
+    def __call__(self, event: Event) -> None:
+        """Record one event and pass it on."""
+        now_s = time.time()
+        if not isinstance(event, ActionProgress) or now_s >= self._next_progress_s:
+            self._next_progress_s = now_s + _PROGRESS_INTERVAL_S
+            self._file.write(json.dumps({"at": round(now_s, 3)})[:-1] + "," + encode_event(event)[1:] + "\n")
+        self._emit(event)
+
+    def __enter__(self) -> RecordedRun:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        for old in _run_files(self._directory)[KEPT_RUNS:]:
+            with suppress(OSError):
+                old.unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A stored run. name: what people type to mean it; events with the seconds since the run began."""
+
+    name: str
+    started_s: float
+    events: tuple[tuple[float, Event], ...]
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models it was for."""
+        return next((event.models for _, event in self.events if isinstance(event, RunStarted)), ())
+
+    @property
+    def finish(self) -> RunFinished | None:
+        """How it ended; None when it was killed."""
+        return next((event for _, event in reversed(self.events) if isinstance(event, RunFinished)), None)
+
+    def outcomes(self) -> dict[str, ActionFinished]:
+        """The last outcome of each action."""
+        return {event.action: event for _, event in self.events if isinstance(event, ActionFinished)}
+
+    def reasons(self) -> dict[str, tuple[str, ...]]:
+        """Why each action that ran did so."""
+        return {event.action: event.reasons for _, event in self.events if isinstance(event, ActionStarted)}
+
+
+def stored_runs(cache: Path) -> list[RunRecord]:
+    """The stored runs, newest first."""
+    return [_read(path) for path in _run_files(cache / RUNS_DIRECTORY)]
+
+
+def find_run(cache: Path, name: str) -> RunRecord:
+    """The run of a name, or of a number: 1 is the newest; UsageError when there is none."""
+    paths = _run_files(cache / RUNS_DIRECTORY)
+    if name.isascii() and name.isdigit() and 1 <= int(name[:6]) <= len(paths):
+        return _read(paths[int(name) - 1])
+    found = [path for path in paths if path.stem == name]
+    if not found:
+        raise UsageError("UNKNOWN", f"no stored run {name!r}", hint="'modelbuild log' lists them; 1 is the newest")
+    return _read(found[0])
+
+
+def _run_files(directory: Path) -> list[Path]:
+    return sorted(directory.glob("*.jsonl"), reverse=True)
+
+
+def _read(path: Path) -> RunRecord:
+    events = list(_events_of(path))
+    started_s = events[0][0] if events else path.stat().st_mtime
+    return RunRecord(path.stem, started_s, tuple((at_s - started_s, event) for at_s, event in events))
+
+
+def _events_of(path: Path) -> Iterator[tuple[float, Event]]:
+    for line in path.read_text("utf-8", "replace").splitlines():
+        event = decode_event(line)
+        if event is not None:
+            yield float(json.loads(line).get("at", 0)), event
