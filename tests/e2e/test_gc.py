@@ -1,0 +1,122 @@
+"""Freeing space: exactly what no model needs, and explanations that remember it."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from modelbuild.engine.garbage import Candidate, GarbageLimits, choose_garbage
+from tests.space import Space
+
+RECIPE = """models:
+  a: {from: 'big:120b', remote_host: 'https://models.example.com', system: Shared., license: Mine.}
+  b: {from: 'big:120b', remote_host: 'https://models.example.com', system: Shared.}
+"""
+
+
+@pytest.fixture
+def built(space: Space) -> Space:
+    """Two models that share a blob."""
+    space.recipe(RECIPE)
+    space.build()
+    return space
+
+
+def _orphan(space: Space, content: bytes, age_s: float) -> str:
+    import hashlib
+
+    name = f"sha256-{hashlib.sha256(content).hexdigest()}"
+    path = space.write(f"models/blobs/{name}", content)
+    os.utime(path, (time.time() - age_s,) * 2)
+    return name
+
+
+def test_gc_leaves_exactly_the_blobs_of_manifests(built: Space) -> None:
+    """After any build and gc, blobs are the union of what manifests name."""
+    needed = built.blobs()
+    _orphan(built, b"left over", 7200)
+
+    outcome = built.run("gc", "--older-than", "0")
+
+    assert 0 == outcome.status, outcome.stderr
+    assert needed == built.blobs()
+    assert "nothing to do" in built.build().stderr
+
+
+def test_dry_run_lists_exactly_what_gc_deletes(built: Space) -> None:
+    """--dry-run names the same files and deletes none."""
+    orphan = _orphan(built, b"left over", 7200)
+    before = built.files()
+
+    planned = built.run("gc", "--dry-run", "--older-than", "0").stdout
+    unchanged = built.files()
+    done = built.run("gc", "--older-than", "0").stdout
+
+    assert before == unchanged
+    assert planned.replace("would delete", "deleted").replace("would be freed", "freed") == done
+    assert orphan in planned
+
+
+def test_pinned_blob_stays(built: Space) -> None:
+    """A pin is a root like a manifest."""
+    orphan = _orphan(built, b"left over", 7200)
+
+    built.run("gc", "--older-than", "0", "--pin", orphan.replace("-", ":"))
+
+    assert orphan in built.blobs()
+
+
+def test_explanation_quotes_the_eviction(built: Space) -> None:
+    """What gc deleted and a build needs again is explained by when and by whom it was evicted."""
+    manifest = next(path for path in (built.store / "manifests").rglob("latest") if path.parent.name == "a")
+    text = manifest.read_bytes()
+    manifest.unlink()
+    built.run("gc", "--older-than", "0")
+    manifest.write_bytes(text)
+
+    explained = built.run("explain", "a").stdout
+
+    assert "evicted by modelbuild gc, " in explained
+    assert 0 == built.run("build", "recipe.yaml").status
+    assert "evicted" not in built.run("explain", "a").stdout
+
+
+def test_gc_refuses_while_a_build_holds_the_store(built: Space) -> None:
+    """Blobs that a build is about to name are safe: gc says who is in the way and deletes nothing."""
+    from modelbuild.store.store import Store
+
+    orphan = _orphan(built, b"left over", 7200)
+    with Store(built.store).hold():
+        outcome = built.run("gc", "--older-than", "0")
+
+    assert (1, True) == (outcome.status, orphan in built.blobs())
+    assert "a build is using the store" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("limits", "free_bytes", "expected"),
+    [
+        (GarbageLimits(min_age_s=10), 0, ["old", "middle"]),
+        (GarbageLimits(min_age_s=0, max_bytes=250), 0, ["old"]),
+        (GarbageLimits(min_age_s=0, max_bytes=300), 0, []),
+        (GarbageLimits(min_age_s=0, keep_free_bytes=150), 0, ["old", "middle"]),
+        (GarbageLimits(min_age_s=0, keep_free_bytes=150), 150, []),
+    ],
+)
+def test_limits_stop_the_eviction_oldest_first(limits: GarbageLimits, free_bytes: int, expected: list[str]) -> None:
+    """Only as much goes as the limits ask for, and what is old goes first."""
+    from pathlib import Path
+
+    candidates = [Candidate(Path(name), 100, age) for name, age in (("young", 1), ("old", 99), ("middle", 50))]
+
+    assert expected == [item.path.name for item in choose_garbage(candidates, limits, free_bytes)]
+
+
+def test_du_adds_up(built: Space) -> None:
+    """`du` counts shared blobs once."""
+    text = built.run("du").stdout
+    total = sum((built.store / "blobs" / name).stat().st_size for name in built.blobs())
+
+    assert f"{'models':<30}{f'{total} B' if total < 1024 else f'{total / 1024:.1f} KiB':>12}" in text

