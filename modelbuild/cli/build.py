@@ -28,12 +28,20 @@ DEFAULT_RECIPE = "recipe.yaml"
     show_default=True,
     help="How an unchanged GGUF gets into the store; auto clones, else hard-links your own files, else copies.",
 )
+@click.option("--keep-going", "-k", is_flag=True, help="After an error, go on with what does not depend on it.")
 @click.option("--jobs", "-j", type=click.IntRange(1), metavar="N", help="Threads that pack weights [all cores].")
 @settings_options
 @click.pass_context
 def command(
-    context: click.Context, recipe: Path, models: tuple[str, ...], *, force: bool, link: str, jobs: int | None
-) -> None:  # fmt: skip
+    context: click.Context,
+    recipe: Path,
+    models: tuple[str, ...],
+    *,
+    force: bool,
+    link: str,
+    keep_going: bool,
+    jobs: int | None,
+) -> None:
     """Build what is missing of the models of RECIPE (default: recipe.yaml), or only of MODELS."""
     settings = current_settings(context)
     emit = choose_renderer(settings.progress)
@@ -44,7 +52,7 @@ def command(
         from modelbuild.engine.build import BuildRequest, build_recipe
         from modelbuild.engine.run import RunOptions
 
-        options = RunOptions(link=link, force=force, workers=jobs)
+        options = RunOptions(link=link, force=force, workers=jobs, keep_going=keep_going)
         request = BuildRequest(recipe, settings.store, settings.cache, models, options, is_pruning())
         build_recipe(request, state, emit)
     finally:

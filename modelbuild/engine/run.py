@@ -38,11 +38,16 @@ SPACE_MARGIN_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How to run: `link` is one of store.blobs.LINK_MODES, `force` runs everything, `workers` pack weights."""
+    """How to run.
+
+    link: one of store.blobs.LINK_MODES. force: run everything. workers: threads that pack weights.
+    keep_going: after an error, go on with what does not depend on it.
+    """
 
     link: str = "auto"
     force: bool = False
     workers: int | None = None
+    keep_going: bool = False
 
 
 @dataclass(slots=True)
@@ -81,7 +86,8 @@ def run_plan(
     """Bring every model of the plan up to date.
 
     Everything that headers can tell is checked before the first byte is hashed or written. Raises the first error of
-    an action; what was finished before stays recorded, so the next run continues there.
+    an action, or with `keep_going` all of them at the end; what was finished stays recorded, so the next run continues
+    there.
     """
     try:
         with store.hold():
@@ -106,6 +112,8 @@ class _Runner:
         self._weights: WeightsBuilder | None = None
         self._summary = RunSummary()
         self._failed = 0
+        self._broken: set[str] = set()
+        self._problems = ProblemCollector()
 
     def run(self) -> RunSummary:
         started_s = time.monotonic()
@@ -114,13 +122,30 @@ class _Runner:
         self._store.blobs.sweep()
         try:
             for action in self._plan.actions:
-                if action.id not in self._summary.results:
-                    self._take(action)
+                if action.id not in self._summary.results and not self._is_blocked(action):
+                    self._take_or_note(action)
         finally:
             ran = len(self._summary.ran)
             cached = len(self._summary.decisions) - ran
             self._emit(RunFinished(ran, cached, self._failed, time.monotonic() - started_s))
+        self._problems.finish()
         return self._summary
+
+    def _take_or_note(self, action: Action) -> None:
+        """Take an action; with `keep_going` an error is shown at the end, and stops only what depends on it."""
+        try:
+            self._take(action)
+        except ModelbuildError as error:
+            if not self._options.keep_going:
+                raise
+            self._problems.add(error)
+
+    def _is_blocked(self, action: Action) -> bool:
+        """Did the action, or one that it needs, fail before?"""
+        if action.id in self._broken or any(need in self._broken for need in action.needs):
+            self._broken.add(action.id)
+            return True
+        return False
 
     def _prepare(self) -> None:
         """Check by headers alone whatever may have to run, and whether the disk has room for it."""
@@ -129,10 +154,15 @@ class _Runner:
         for decision in decide_all(self._plan, self._store, self._state, force=self._options.force):
             if not decision.runs or not isinstance(decision.action.work, AssembleWork):
                 continue
-            with problems.collect():
+            try:
                 assembly = self._builder().prepare(decision.action, self._summary.results)
                 needed_bytes += 0 if assembly is None else assembly.layout.file_size
-        problems.finish()
+            except ModelbuildError as error:
+                problems.add(error)
+                self._report_failure([decision.action], 0.0)
+        if not self._options.keep_going:
+            problems.finish()
+        self._problems = problems
         if needed_bytes and needed_bytes + SPACE_MARGIN_BYTES > free_space(self._store.root):
             raise no_space(self._store.root, needed_bytes + SPACE_MARGIN_BYTES)
 
@@ -222,6 +252,7 @@ class _Runner:
     def _report_failure(self, actions: list[Action], seconds: float) -> None:
         for action in actions:
             self._failed += 1
+            self._broken.add(action.id)
             self._emit(ActionFinished(action.id, action.kind, action.title, "failed", "", 0, seconds))
 
     def _hash_inputs(self, action: Action) -> None:
