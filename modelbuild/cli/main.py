@@ -19,6 +19,7 @@ EXIT_INTERRUPTED = 130
 COMMANDS = {
     "build": ("modelbuild.cli.build", "Build what is missing of a recipe's models."),
     "plan": ("modelbuild.cli.plan", "Show what a build would do, and why."),
+    "watch": ("modelbuild.cli.watch", "Build, and build again after every save."),
     "validate": ("modelbuild.cli.validate", "Check a recipe and show all its errors."),
     "explain": ("modelbuild.cli.explain", "Say for every action of a model why it runs or does not."),
     "graph": ("modelbuild.cli.graph", "Draw the actions of a recipe and what they depend on."),

@@ -33,20 +33,38 @@ class BuildRequest:
     prune: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedPlan:
+    """A recipe and its plan; started_ns is the time before the first input was read."""
+
+    recipe: Recipe
+    plan: Plan
+    started_ns: int
+
+
 def build_recipe(request: BuildRequest, state: State, emit: Emit = ignore_event) -> RunSummary:
     """Bring the wanted models up to date.
 
     Raises ModelbuildError; models that were finished before stay, no other manifest has changed then.
     """
+    return build_plan(load_plan(request, emit), request, state, emit)
+
+
+def load_plan(request: BuildRequest, emit: Emit = ignore_event) -> LoadedPlan:
+    """Read the recipe and plan the wanted models; writes nothing."""
     started_ns = time.time_ns()
-    store = Store(request.store, prune=request.prune)
     recipe = load_recipe(request.recipe)
     for warning in recipe.warnings:
         emit(Warned(warning))
-    plan = make_plan(recipe, store, request.wanted)
+    return LoadedPlan(recipe, make_plan(recipe, Store(request.store, prune=request.prune), request.wanted), started_ns)
+
+
+def build_plan(loaded: LoadedPlan, request: BuildRequest, state: State, emit: Emit = ignore_event) -> RunSummary:
+    """Run a plan, keep its events, and remember that everything is up to date."""
+    store = Store(request.store, prune=request.prune)
     with RecordedRun(request.cache, emit) as recorded:
-        summary = run_plan(plan, store, state, recorded, request.options)
-    _record_snapshot(request, recipe, plan, store, state, started_ns)
+        summary = run_plan(loaded.plan, store, state, recorded, request.options)
+    _record_snapshot(request, loaded.recipe, loaded.plan, store, state, loaded.started_ns)
     return summary
 
 

@@ -1,0 +1,1 @@
+"""Rebuilding on save: file events are hints, the no-op check is the truth."""

@@ -1,0 +1,104 @@
+"""File system events from watchdog, filtered to those that can matter; polling where there is no notification."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable
+from pathlib import Path
+
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers.api import BaseObserver, ObservedWatch
+
+from modelbuild.watch.watch_set import WatchSet
+
+#: What reading a file causes; never a reason to build.
+_IGNORED_EVENTS = frozenset({"opened", "closed_no_write"})
+_POLL_INTERVAL_S = 0.5
+#: File systems whose changes by other machines the kernel does not report.
+_NETWORK_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs"}
+)
+
+
+class Notifier(FileSystemEventHandler):
+    """Puts paths that matter into a queue; `follow` changes what is listened to."""
+
+    def __init__(self, *, poll: bool, say: Callable[[str], None]) -> None:
+        self.paths: queue.SimpleQueue[Path] = queue.SimpleQueue()
+        self._say = say
+        self._poll = poll
+        self._set = WatchSet(frozenset(), frozenset())
+        self._watches: dict[Path, ObservedWatch] = {}
+        self._observer = self._start()
+
+    def follow(self, watch_set: WatchSet) -> None:
+        """Listen for this set from now on."""
+        self._set = watch_set
+        wanted = watch_set.watched
+        if not self._poll and (remote := _network_directory(wanted)) is not None:
+            self._fall_back(f"{remote} is on a network file system")
+        for path in [path for path in self._watches if path not in wanted]:
+            self._unschedule(path)
+        for path in sorted(wanted - self._watches.keys()):
+            self._schedule(path)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._observer.stop()
+        self._observer.join()
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        """Called by watchdog's thread."""
+        if event.event_type in _IGNORED_EVENTS:
+            return
+        for text in (event.src_path, event.dest_path):
+            path = Path(str(text)) if text else None
+            if path is not None and self._set.concerns(path):
+                self.paths.put(path)
+
+    def _start(self) -> BaseObserver:
+        if self._poll:
+            from watchdog.observers.polling import PollingObserver
+
+            observer: BaseObserver = PollingObserver(timeout=_POLL_INTERVAL_S)
+        else:
+            from watchdog.observers import Observer
+
+            observer = Observer()
+        observer.start()
+        return observer
+
+    def _schedule(self, path: Path) -> None:
+        try:
+            self._watches[path] = self._observer.schedule(self, str(path), recursive=False)
+        except OSError as error:
+            if self._poll:
+                return  # it vanished meanwhile; the sweep will notice
+            self._fall_back(f"{path} cannot be watched ({error.strerror})")
+            self._schedule(path)
+
+    def _unschedule(self, path: Path) -> None:
+        watch = self._watches.pop(path)
+        try:
+            self._observer.unschedule(watch)
+        except (KeyError, OSError):
+            return  # the directory is gone, and its watch with it
+
+    def _fall_back(self, why: str) -> None:
+        """Poll from now on, and say so once."""
+        self._say(f"{why}; looking for changes every {_POLL_INTERVAL_S:g} s instead")
+        self.close()
+        self._poll = True
+        known, self._watches = list(self._watches), {}
+        self._observer = self._start()
+        for path in known:
+            self._schedule(path)
+
+
+def _network_directory(directories: frozenset[Path]) -> Path | None:
+    try:
+        rows = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+    except OSError:
+        return None
+    mounts = [Path(place) for place, kind in rows if kind in _NETWORK_FILE_SYSTEMS]
+    return next((path for path in sorted(directories) if any(path.is_relative_to(mount) for mount in mounts)), None)
