@@ -78,6 +78,7 @@ class WatchLoop:
             done = 1
             while rounds is None or done < rounds:
                 changed = self._wait()
+                self._notifier.refresh()
                 if self._has_changed():
                     self._round(changed)
                     done += 1

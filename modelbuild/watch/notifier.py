@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,8 @@ class Notifier(FileSystemEventHandler):
         self._poll = poll
         self._set = WatchSet(frozenset(), frozenset())
         self._watches: dict[Path, ObservedWatch] = {}
+        self._identities: dict[Path, tuple[int, int] | None] = {}
+        self._lost: set[Path] = set()
         self._observer = self._start()
 
     def follow(self, watch_set: WatchSet) -> None:
@@ -37,10 +40,14 @@ class Notifier(FileSystemEventHandler):
         wanted = watch_set.watched
         if not self._poll and (remote := _network_directory(wanted)) is not None:
             self._fall_back(f"{remote} is on a network file system")
-        for path in [path for path in self._watches if path not in wanted]:
+        for path in [path for path in self._watches if path not in wanted or self._is_lost(path)]:
             self._unschedule(path)
         for path in sorted(wanted - self._watches.keys()):
             self._schedule(path)
+
+    def refresh(self) -> None:
+        """Listen again to directories that were replaced since: a watch belongs to the old one."""
+        self.follow(self._set)
 
     def close(self) -> None:
         """Stop listening."""
@@ -52,8 +59,12 @@ class Notifier(FileSystemEventHandler):
         if event.event_type in _IGNORED_EVENTS:
             return
         for text in (event.src_path, event.dest_path):
-            path = Path(str(text)) if text else None
-            if path is not None and self._set.concerns(path):
+            path = Path(os.fsdecode(text)) if text else None
+            if path is None:
+                continue
+            if path in self._watches and event.event_type != "modified":
+                self._lost.add(path)
+            if self._set.concerns(path):
                 self.paths.put(path)
 
     def _start(self) -> BaseObserver:
@@ -68,7 +79,12 @@ class Notifier(FileSystemEventHandler):
         observer.start()
         return observer
 
+    def _is_lost(self, path: Path) -> bool:
+        return path in self._lost or _identity(path) != self._identities.get(path)
+
     def _schedule(self, path: Path) -> None:
+        self._identities[path] = _identity(path)
+        self._lost.discard(path)
         try:
             self._watches[path] = self._observer.schedule(self, str(path), recursive=False)
         except OSError as error:
@@ -93,6 +109,14 @@ class Notifier(FileSystemEventHandler):
         self._observer = self._start()
         for path in known:
             self._schedule(path)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _network_directory(directories: frozenset[Path]) -> Path | None:

@@ -1,0 +1,1 @@
+"""GGUF files: a bounded lazy reader and a deterministic writer."""
