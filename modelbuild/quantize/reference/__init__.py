@@ -1,4 +1,4 @@
-"""Readable packers and unpackers of all block types in numpy: the definition of our bytes, and the way without a compiler.
+"""Packers and unpackers of all block types in numpy: the definition of our bytes, and the way without a compiler.
 
 PACKERS: type to a function of float32 rows (rows, columns) and importance (columns,) or None that gives uint8
 (rows, row bytes). UNPACKERS: type to a function of uint8 (rows, row bytes) that gives float32 (rows, columns).
@@ -10,10 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from modelbuild.formats.gguf.types import GgmlType
-from modelbuild.quantize.reference import fp4, iq4, kquants, simple, ternary
-from modelbuild.quantize.reference.rows import RowPacker, pack_by_blocks, weigh_by_block, weigh_by_row, weigh_plainly
+from modelbuild.quantize.reference import fp4, iq4, kquants, simple, ternary, unpack
+from modelbuild.quantize.reference.rows import (
+    RowPacker,
+    Unpacker,
+    pack_by_blocks,
+    unpack_by_blocks,
+    weigh_by_block,
+    weigh_by_row,
+    weigh_plainly,
+)
 
-__all__ = ["PACKERS"]
+__all__ = ["PACKERS", "UNPACKERS"]
 
 _T = GgmlType
 PACKERS: Mapping[GgmlType, RowPacker] = {
@@ -38,4 +46,32 @@ PACKERS: Mapping[GgmlType, RowPacker] = {
     _T.TQ2_0: pack_by_blocks(_T.TQ2_0, ternary.pack_tq2_0),
     _T.MXFP4: pack_by_blocks(_T.MXFP4, fp4.pack_mxfp4),
     _T.NVFP4: pack_by_blocks(_T.NVFP4, fp4.pack_nvfp4),
+}
+
+UNPACKERS: Mapping[GgmlType, Unpacker] = {
+    type_: unpack_by_blocks(type_, unpack_blocks)
+    for type_, unpack_blocks in {
+        _T.F32: unpack.unpack_f32,
+        _T.F16: unpack.unpack_f16,
+        _T.BF16: unpack.unpack_bf16,
+        _T.Q8_0: unpack.unpack_q8_0,
+        _T.Q4_0: unpack.unpack_q4_0,
+        _T.Q4_1: unpack.unpack_q4_1,
+        _T.Q5_0: unpack.unpack_q5_0,
+        _T.Q5_1: unpack.unpack_q5_1,
+        _T.Q1_0: unpack.unpack_q1_0,
+        _T.Q2_0: unpack.unpack_q2_0,
+        _T.Q2_K: unpack.unpack_q2_k,
+        _T.Q3_K: unpack.unpack_q3_k,
+        _T.Q4_K: unpack.unpack_q4_k,
+        _T.Q5_K: unpack.unpack_q5_k,
+        _T.Q6_K: unpack.unpack_q6_k,
+        _T.Q8_K: unpack.unpack_q8_k,
+        _T.IQ4_NL: unpack.unpack_iq4_nl,
+        _T.IQ4_XS: unpack.unpack_iq4_xs,
+        _T.TQ1_0: unpack.unpack_tq1_0,
+        _T.TQ2_0: unpack.unpack_tq2_0,
+        _T.MXFP4: unpack.unpack_mxfp4,
+        _T.NVFP4: unpack.unpack_nvfp4,
+    }.items()
 }

@@ -44,8 +44,10 @@ def ordered_sum(lanes: Float32, start: np.float32 = _ZERO) -> Float32:
     """
     if lanes.shape[1] == 1:
         # A single column would be summed pairwise.
-        return np.add.accumulate(np.vstack([np.full((1, 1), start), lanes]), axis=0)[-1]
-    return np.add.reduce(lanes, axis=0, initial=start)
+        total: Float32 = np.add.accumulate(np.vstack([np.full((1, 1), start), lanes]), axis=0)[-1]
+    else:
+        total = np.add.reduce(lanes, axis=0, initial=start)
+    return total
 
 
 def first_largest(lanes: Float32) -> Float32:
@@ -58,12 +60,14 @@ def first_largest(lanes: Float32) -> Float32:
 
 def first_min(lanes: Float32) -> Float32:
     """Per lane the least element; of zeros of both signs the first one."""
-    return np.take_along_axis(lanes, lanes.argmin(axis=0)[np.newaxis], axis=0)[0]
+    found: Float32 = np.take_along_axis(lanes, lanes.argmin(axis=0)[np.newaxis], axis=0)[0]
+    return found
 
 
 def first_max(lanes: Float32) -> Float32:
     """Per lane the greatest element; of zeros of both signs the first one."""
-    return np.take_along_axis(lanes, lanes.argmax(axis=0)[np.newaxis], axis=0)[0]
+    found: Float32 = np.take_along_axis(lanes, lanes.argmax(axis=0)[np.newaxis], axis=0)[0]
+    return found
 
 
 def inverse(values: Float32) -> Float32:
@@ -120,12 +124,35 @@ def halves(data: Uint8) -> Float32:
     return np.ascontiguousarray(data).view("<f2").astype(np.float32)
 
 
+def join_bits(width: int, *parts: Uint8) -> Uint8:
+    """Bytes made of one code of `width` bits from each part, the first part lowest; wider codes spill over."""
+    joined = parts[0]
+    for index, part in enumerate(parts[1:], 1):
+        joined = joined | (part << np.uint8(index * width))
+    return joined
+
+
+def split_bits(width: int, data: Uint8) -> list[Uint8]:
+    """The inverse of `join_bits`: the codes of `width` bits in each byte, the lowest first."""
+    return [low_bits(data >> np.uint8(shift), width) for shift in range(0, 8, width)]
+
+
+def low_bits(codes: Uint8, width: int) -> Uint8:
+    """The lowest `width` bits of each code."""
+    return codes & np.uint8((1 << width) - 1)
+
+
 def pack_nibbles(codes: Uint8) -> Uint8:
-    """Codes of shape (n, size): byte j holds element j in its low half and element j + size/2 in its high half."""
+    """Codes of shape (..., size): byte j holds element j in its low half and element j + size/2 in its high half."""
     half = codes.shape[-1] // 2
-    return codes[..., :half] | (codes[..., half:] << 4)
+    return join_bits(4, codes[..., :half], codes[..., half:])
 
 
 def unpack_nibbles(data: Uint8) -> Uint8:
     """The inverse of `pack_nibbles`."""
-    return np.concatenate([data & 15, data >> 4], axis=-1)
+    return np.concatenate(split_bits(4, data), axis=-1)
+
+
+def pack_bit_rows(bits: Bool) -> Uint8:
+    """Bits of shape (n, 8 * k) as (n, k) bytes, element n in bit n % 8 of byte n // 8."""
+    return np.packbits(bits, axis=1, bitorder="little")

@@ -43,8 +43,8 @@ def e8m0_half(exponent: Uint8) -> Float32:
 
 
 def ue4m3_half(code: Uint8) -> Float32:
-    """Half of an unsigned float with 4 exponent and 3 mantissa bits; the code of NaN counts as 0."""
-    exponent, mantissa = (code >> 3).astype(np.int32), (code & 7).astype(np.float32)
+    """Half of a float with 4 exponent and 3 mantissa bits; the top bit is ignored, the NaN code counts as 0."""
+    exponent, mantissa = ((code >> 3) & 15).astype(np.int32), (code & 7).astype(np.float32)
     small = mantissa * np.float32(2.0**-9)
     usual = (np.float32(1) + mantissa / np.float32(8)) * np.exp2((exponent - 7).astype(np.float32))
     value = np.where(exponent == 0, small, usual) * np.float32(0.5)

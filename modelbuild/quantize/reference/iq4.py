@@ -7,6 +7,7 @@ importance.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from modelbuild.quantize.reference.arrays import (
     EMPTY,
@@ -18,6 +19,8 @@ from modelbuild.quantize.reference.arrays import (
     from_lanes,
     half_bytes,
     inverse,
+    join_bits,
+    low_bits,
     ordered_sum,
     pack_nibbles,
     round_levels,
@@ -60,10 +63,11 @@ def nearest_codes(x: Float32) -> Uint8:
     return _NEAREST[_table_index(x)]
 
 
-def _table_index(x: Float32) -> np.ndarray[tuple[int, ...], np.dtype[np.int16]]:
+def _table_index(x: Float32) -> npt.NDArray[np.int16]:
     # fmin and fmax take the number when the other is NaN, and NaN gets the last index in the original.
     twice = np.fmax(np.fmin(np.floor(x + x), np.float32(255)), np.float32(-256))
-    return (twice + np.float32(256)).astype(np.int16)
+    index: npt.NDArray[np.int16] = (twice + np.float32(256)).astype(np.int16)
+    return index
 
 
 def _search_scale(x: Float32, weights: Float32) -> Float32:
@@ -90,10 +94,11 @@ def _sums(x: Float32, weights: Float32, inverted: Float32) -> tuple[Float32, Flo
 
 def _high_scales(scales: Uint8) -> Uint8:
     """The upper two bits of eight scales as a little-endian 16-bit number, scale j at bits 2*j."""
-    quads = (scales >> 4).reshape(len(scales), 2, 4)
-    return quads[..., 0] | quads[..., 1] << 2 | quads[..., 2] << 4 | quads[..., 3] << 6
+    quads = (scales >> np.uint8(4)).reshape(len(scales), 2, 4)
+    return join_bits(2, *(quads[..., index] for index in range(4)))
 
 
 def _low_scales(scales: Uint8) -> Uint8:
     """The lower four bits of eight scales, two to a byte, the even one low."""
-    return scales[:, 0::2] & 15 | (scales[:, 1::2] & 15) << 4
+    halves = low_bits(scales, 4)
+    return join_bits(4, halves[:, 0::2], halves[:, 1::2])

@@ -17,11 +17,20 @@ from modelbuild.quantize.reference.arrays import (
     first_largest,
     from_lanes,
     half_bytes,
+    join_bits,
+    low_bits,
     ordered_sum,
     round_int,
     round_levels,
 )
-from modelbuild.quantize.reference.kbits import pack_high_bits, pack_pairs_of_32, pack_q6, pack_quads, pack_scales_3, pack_scales_6
+from modelbuild.quantize.reference.kbits import (
+    pack_high_bits,
+    pack_pairs_of_32,
+    pack_q6,
+    pack_quads,
+    pack_scales_3,
+    pack_scales_6,
+)
 from modelbuild.quantize.reference.search import (
     AffineSearch,
     search_affine,
@@ -46,8 +55,8 @@ def pack_q2_k(blocks: Float32, weights: Float32 | None) -> Uint8:
         dmin, offsets = _quantize_range(offset.reshape(-1, 16), 15)
     else:
         d, scales, dmin, offsets, levels = _search_weighted(x, as_lanes(weights, 16), 3, 15)
-    joined = scales | (offsets << 4)
-    codes = _codes_affine(blocks, levels, d, joined & 15, dmin, joined >> 4, 3)
+    joined = join_bits(4, scales, offsets)
+    codes = _codes_affine(blocks, levels, d, low_bits(joined, 4), dmin, joined >> np.uint8(4), 3)
     return np.hstack([joined, pack_quads(codes), half_bytes(d), half_bytes(dmin)])
 
 
@@ -65,7 +74,7 @@ def pack_q3_k(blocks: Float32, weights: Float32 | None) -> Uint8:
         scales = from_lanes(found, 16).astype(np.uint8)
     signed = scales.astype(np.float32) - np.float32(32)
     codes = _codes_symmetric(blocks, levels, as_stored(d)[:, np.newaxis] * signed, 4)
-    return np.hstack([pack_high_bits(codes), pack_quads(codes & 3), pack_scales_3(scales), half_bytes(d)])
+    return np.hstack([pack_high_bits(codes, 2), pack_quads(low_bits(codes, 2)), pack_scales_3(scales), half_bytes(d)])
 
 
 def pack_q4_k(blocks: Float32, weights: Float32 | None) -> Uint8:
@@ -78,7 +87,7 @@ def pack_q5_k(blocks: Float32, weights: Float32 | None) -> Uint8:
     """As Q4_K, with 32 bytes of fifth bits before the codes."""
     d, scales, dmin, offsets, codes = _pack_affine_32(blocks, weights, AffineSearch(31, -0.5, 0.1, 15))
     head = [half_bytes(d), half_bytes(dmin), pack_scales_6(scales, offsets)]
-    return np.hstack([*head, pack_high_bits(codes >> 2), pack_pairs_of_32(codes & 15)])
+    return np.hstack([*head, pack_high_bits(codes, 4), pack_pairs_of_32(low_bits(codes, 4))])
 
 
 def pack_q6_k(blocks: Float32, weights: Float32 | None) -> Uint8:

@@ -17,6 +17,8 @@ TILE_WEIGHTS = 1 << 16
 BlockPacker = Callable[[Float32, Float32 | None], Uint8]
 #: Packs rows of shape (rows, columns), with an importance of shape (columns,) or None, into (rows, row bytes).
 RowPacker = Callable[[Float32, Float32 | None], Uint8]
+#: Unpacks blocks of shape (n, block bytes) into (n, block size), or rows of (rows, row bytes) into (rows, columns).
+Unpacker = Callable[[Uint8], Float32]
 #: The weights of blocks from importance of the same shape and the mean squares of the rows, shape (n, 1).
 Weigh = Callable[[Float32, Float32, Float32], Float32]
 _NO_MEANS = np.zeros((1, 1), np.float32)
@@ -38,6 +40,22 @@ def pack_by_blocks(type_: GgmlType, pack_blocks: BlockPacker, weigh: Weigh | Non
         return out
 
     return pack_rows
+
+
+def unpack_by_blocks(type_: GgmlType, unpack_blocks: Unpacker) -> Unpacker:
+    """An unpacker of rows from one of blocks."""
+    size, size_bytes = block_size(type_), block_bytes(type_)
+    step = TILE_WEIGHTS // size
+
+    def unpack_rows(data: Uint8) -> Float32:
+        blocks = np.ascontiguousarray(data).reshape(-1, size_bytes)
+        out = np.empty((len(blocks), size), np.float32)
+        with np.errstate(all="ignore"):
+            for start in range(0, len(blocks), step):
+                out[start : start + step] = unpack_blocks(blocks[start : start + step])
+        return out.reshape(len(data), -1)
+
+    return unpack_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +103,7 @@ def _tiles(shape: tuple[int, ...], size: int) -> Iterator[_Tile]:
     row_step = max(1, TILE_WEIGHTS // max(1, columns))
     for row in range(0, rows, row_step):
         for column in range(0, columns, column_step):
-            yield _Tile(
-                slice(row, min(rows, row + row_step)), slice(column, min(columns, column + column_step)), size
-            )
+            yield _Tile(slice(row, min(rows, row + row_step)), slice(column, min(columns, column + column_step)), size)
 
 
 # -- how importance becomes weights --------------------------------------------------------------------------------

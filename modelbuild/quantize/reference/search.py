@@ -186,7 +186,7 @@ def search_positive(x: Float32, top: int, weights: Float32) -> tuple[Float32, Fl
 
     Used for the scales and offsets of a block, one lane per block. Source: make_qp_quants.
     """
-    greatest = np.maximum(first_max(x), _ZERO)
+    greatest: Float32 = np.maximum(first_max(x), _ZERO)
     inverse = np.float32(top) / greatest
     # The first levels are not cut to top: rounding may pass it by one only on degenerate input.
     best = _positive_error(x, weights, _round_up_to(inverse * x, None), _ONE / inverse)

@@ -17,8 +17,11 @@ from modelbuild.quantize.reference.arrays import (
     from_lanes,
     half_bytes,
     inverse,
+    join_bits,
+    low_bits,
     low_byte,
     ordered_sum,
+    pack_bit_rows,
     pack_nibbles,
     round_half_away,
 )
@@ -62,12 +65,12 @@ def pack_q4_0(blocks: Float32, weights: Float32 | None) -> Uint8:
 
 
 def pack_q5_0(blocks: Float32, weights: Float32 | None) -> Uint8:
-    """Blocks of 32: a float16 scale, the fifth bits of all codes, 16 bytes of two codes; value = scale * (code - 16)."""
+    """Blocks of 32: float16 scale, the fifth bits of all codes, 16 bytes of two codes; value = scale * (code - 16)."""
     if weights is None:
         scale, codes = _scale_by_extreme(blocks, 16)
     else:
         scale, codes = _search_symmetric(blocks, weights, 16)
-    return np.hstack([half_bytes(scale), fifth_bits(codes), pack_nibbles(codes & 15)])
+    return np.hstack([half_bytes(scale), fifth_bits(codes), pack_nibbles(low_bits(codes, 4))])
 
 
 def pack_q4_1(blocks: Float32, weights: Float32 | None) -> Uint8:
@@ -81,20 +84,20 @@ def pack_q4_1(blocks: Float32, weights: Float32 | None) -> Uint8:
 
 
 def pack_q5_1(blocks: Float32, weights: Float32 | None) -> Uint8:
-    """Blocks of 32: float16 scale and minimum, the fifth bits, 16 bytes of two codes; value = scale * code + minimum."""
+    """Blocks of 32: float16 scale and minimum, fifth bits, 16 bytes of two codes; value = scale * code + minimum."""
     if weights is None:
         scale, low, raw = _scale_by_range(blocks, 31)
         codes = raw.view(np.uint8)
     else:
         scale, low, codes = _search_affine(blocks, weights, 31)
-    return np.hstack([half_bytes(scale), half_bytes(low), fifth_bits(codes), pack_nibbles(codes & 15)])
+    return np.hstack([half_bytes(scale), half_bytes(low), fifth_bits(codes), pack_nibbles(low_bits(codes, 4))])
 
 
 def pack_q1_0(blocks: Float32, _weights: Float32 | None) -> Uint8:
     """Blocks of 128: the mean magnitude as float16, then a bit per element, set when it is not negative."""
     lanes = as_lanes(blocks, blocks.shape[1])
     mean = ordered_sum(np.abs(lanes)) / np.float32(blocks.shape[1])
-    return np.hstack([half_bytes(mean), np.packbits(blocks >= 0, axis=1, bitorder="little")])
+    return np.hstack([half_bytes(mean), pack_bit_rows(blocks >= 0)])
 
 
 def pack_q2_0(blocks: Float32, _weights: Float32 | None) -> Uint8:
@@ -106,12 +109,12 @@ def pack_q2_0(blocks: Float32, _weights: Float32 | None) -> Uint8:
     fits = np.abs(rounded) < np.float32(2.0**31)
     codes = np.clip(np.where(fits, rounded, np.float32(-2)) + np.float32(1), 0, 3).astype(np.uint8)
     quads = codes.reshape(len(codes), -1, 4)
-    return np.hstack([half_bytes(scale), quads[..., 0] | quads[..., 1] << 2 | quads[..., 2] << 4 | quads[..., 3] << 6])
+    return np.hstack([half_bytes(scale), join_bits(2, *(quads[..., index] for index in range(4)))])
 
 
 def fifth_bits(codes: Uint8) -> Uint8:
     """Bit 4 of each of 32 codes, four bytes, element n in bit n."""
-    return np.packbits((codes & 16) != 0, axis=1, bitorder="little")
+    return pack_bit_rows((codes & np.uint8(16)) != 0)
 
 
 def _scale_by_extreme(blocks: Float32, half: int) -> tuple[Float32, Uint8]:
@@ -121,7 +124,9 @@ def _scale_by_extreme(blocks: Float32, half: int) -> tuple[Float32, Uint8]:
     return scale, np.minimum(raw, np.int8(2 * half - 1)).view(np.uint8)
 
 
-def _scale_by_range(blocks: Float32, levels: int) -> tuple[Float32, Float32, np.ndarray[tuple[int, ...], np.dtype[np.int8]]]:
+def _scale_by_range(
+    blocks: Float32, levels: int
+) -> tuple[Float32, Float32, np.ndarray[tuple[int, ...], np.dtype[np.int8]]]:
     low, high = first_min(blocks.T), first_max(blocks.T)
     scale = (high - low) / np.float32(levels)
     raw = low_byte((blocks - low[:, np.newaxis]) * inverse(scale)[:, np.newaxis] + np.float32(0.5))

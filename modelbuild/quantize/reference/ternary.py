@@ -7,7 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from modelbuild.quantize.reference.arrays import Float32, Uint8, half_bytes, inverse, low_byte, round_half_away
+from modelbuild.quantize.reference.arrays import (
+    Float32,
+    Uint8,
+    half_bytes,
+    inverse,
+    low_bits,
+    low_byte,
+    round_half_away,
+)
 from modelbuild.quantize.reference.kbits import pack_quads
 
 #: Where each run of digit groups lies: first element, bytes, digits per byte.
@@ -23,7 +31,7 @@ def pack_tq1_0(blocks: Float32, _weights: Float32 | None) -> Uint8:
 def pack_tq2_0(blocks: Float32, _weights: Float32 | None) -> Uint8:
     """Blocks of 256: 64 bytes of 2-bit codes, float16 scale; value = scale * (code - 1)."""
     scale, digits = _trits(blocks)
-    return np.hstack([pack_quads(digits & 3), half_bytes(scale)])
+    return np.hstack([pack_quads(low_bits(digits, 2)), half_bytes(scale)])
 
 
 def _trits(blocks: Float32) -> tuple[Float32, Uint8]:

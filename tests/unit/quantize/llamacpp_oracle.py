@@ -60,7 +60,10 @@ def unpack_with_llamacpp(data: Uint8, type_: GgmlType, columns: int) -> Float32:
     data = np.ascontiguousarray(data)
     out = np.empty((len(data), columns), np.float32)
     name = type_.name if not type_.name.endswith("_K") else type_.name[:-1] + "K"
-    decode = getattr(_library(), _DECODERS.get(type_, f"dequantize_row_{name.lower() if '_K' not in name else name[0].lower() + name[1:]}"))
+    decode = getattr(
+        _library(),
+        _DECODERS.get(type_, f"dequantize_row_{name.lower() if '_K' not in name else name[0].lower() + name[1:]}"),
+    )
     decode.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
     decode.restype = None
     for row, line in zip(data, out, strict=True):
