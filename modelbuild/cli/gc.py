@@ -16,34 +16,30 @@ _AGE = re.compile(r"([0-9]{1,9})\s*([smhd]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-class _Size(click.ParamType):
-    name = "size"
+def _parse_size(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """A number of bytes from a text such as 20G."""
+    if value is None:
+        return None
+    match = _SIZE.fullmatch(value.strip())
+    if match is None:
+        raise click.BadParameter(f"{value!r} is not a size such as 500M or 20G", context, parameter)
+    return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """A number of bytes from a text such as 20G."""
-        match = _SIZE.fullmatch(str(value).strip())
-        if match is None:
-            self.fail(f"{value!r} is not a size such as 500M or 20G", param, ctx)
-        return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
 
-
-class _Age(click.ParamType):
-    name = "age"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Seconds from a text such as 12h."""
-        match = _AGE.fullmatch(str(value).strip())
-        if match is None:
-            self.fail(f"{value!r} is not an age such as 30m, 12h or 7d", param, ctx)
-        return float(int(match[1]) * _SECONDS[match[2]])
+def _parse_age(context: click.Context, parameter: click.Parameter, value: str) -> float:
+    """Seconds from a text such as 12h."""
+    match = _AGE.fullmatch(value.strip())
+    if match is None:
+        raise click.BadParameter(f"{value!r} is not an age such as 30m, 12h or 7d", context, parameter)
+    return float(int(match[1]) * _SECONDS[match[2]])
 
 
 @click.command(name="gc")
 @click.option("--dry-run", is_flag=True, help="Only list what would be deleted; exact.")
-@click.option("--older-than", type=_Age(), default="1h", show_default=True, metavar="AGE",
+@click.option("--older-than", callback=_parse_age, default="1h", show_default=True, metavar="AGE",
               help="Keep what is younger: another program may be about to use it.")  # fmt: skip
-@click.option("--max-size", type=_Size(), metavar="SIZE", help="Stop once unreferenced files take no more than this.")
-@click.option("--keep-free", type=_Size(), metavar="SIZE", help="Stop once the disk has this much room.")
+@click.option("--max-size", callback=_parse_size, metavar="SIZE", help="Stop once unreferenced files take no more than this.")
+@click.option("--keep-free", callback=_parse_size, metavar="SIZE", help="Stop once the disk has this much room.")
 @click.option("--pin", "pins", multiple=True, metavar="DIGEST", help="Keep this blob; repeatable.")
 @settings_options
 @click.pass_context

@@ -72,7 +72,7 @@ def _copied(part: Part) -> Packed | None:
 
 
 def _fresh(part: Part, rows: _Rows) -> Packed:
-    data = memoryview(_pack(part.tensor, part.source, rows).reshape(-1).view(np.uint8)).cast("B")
+    data = _pack(part.tensor, part.source, rows).reshape(-1).view(np.uint8).data
     if len(data) != part.size_bytes:
         raise AssertionError(f"{part.tensor.name}: {len(data)} bytes packed, {part.size_bytes} planned")
     return data, check_sum(data), True

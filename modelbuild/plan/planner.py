@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 from modelbuild.digest import Digest, digest_of
 from modelbuild.errors import InputError, Position, ProblemCollector, RecipeError, UsageError, printable
@@ -379,8 +380,8 @@ class _ModelPlanner:
             "name": str(self._name),
             "base": "" if base_name is None else str(base_name),
             "layers": [[slot.kind, slot.from_] for slot in self._slots],
-            "parameters": dict(model.parameters) if model.parameters is not None else None,  # type: ignore[dict-item]
-            "info": dict(model.info) if model.info is not None else None,  # type: ignore[dict-item]
+            "parameters": cast("Json", model.parameters),  # plain values of a recipe or request
+            "info": cast("Json", model.info),
             "renderer": model.renderer,
             "parser": model.parser,
             "requires": model.requires,

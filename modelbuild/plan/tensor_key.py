@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 
 from modelbuild.convert.planned import PlannedTensor
 from modelbuild.formats.gguf.types import is_quantized
@@ -77,6 +76,7 @@ def _describe_plain(value: object) -> Json:
             str(getattr(value, "dtype", "")),
             list(getattr(value, "shape", ())),
         ]
-    if callable(value) and not isinstance(value, Path):
-        return f"{value.__module__}.{value.__qualname__}"
+    name = getattr(value, "__qualname__", None)
+    if name is not None:  # a function of ours; PACKING_VERSION stands for what it does
+        return f"{getattr(value, '__module__', '')}.{name}"
     raise _Unknown

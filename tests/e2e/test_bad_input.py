@@ -47,7 +47,7 @@ def _fails(space: Space, status: int, *texts: str) -> Outcome:
         ("model: m\nfrom: ./nothing.gguf\n", "recipe.yaml:2:7: "),
         ("model: m\nfrom: ./chekpoint\n", "did you mean checkpoint?"),
         ("model: m\nfrom: ./checkpoint\nsytem: hi\n", "recipe.yaml:3:1: unknown field 'sytem'"),
-        ("model: m\nfrom: ./checkpoint\nsytem: hi\n", "did you mean 'system'?"),
+        ("model: m\nfrom: ./checkpoint\nsytem: hi\n", "did you mean 'system'"),
         ("model: m\nfrom: ./checkpoint\nquantize: 4\n", "recipe.yaml:3:11: "),
         ("model: m\nfrom: ./checkpoint\nquantize: Q4_K_N\n", "recipe.yaml:3:11: unknown quantization type 'Q4_K_N'"),
         ("model: m\nfrom: ./checkpoint\nfiles: {a.gguf: ./a.gguf}\n", "recipe.yaml:3:1: both 'from' and 'files'"),
