@@ -7,6 +7,7 @@
     ├── UnsupportedError            a sound input that this version cannot handle           exit 1
     ├── StoreError                  the models directory or cache cannot be used            exit 1
     ├── SpaceError                  not enough room on disk                                 exit 1
+    ├── DriftError                  something differs from what recipe.lock says                exit 4
     ├── ChangedError                an input changed while it was being used                exit 1
     └── Problems                    several of the above, shown together
 
@@ -165,6 +166,13 @@ class ChangedError(ModelbuildError):
     """An input changed while it was being used, so the result was dropped."""
 
     blame = Blame.ENVIRONMENT
+
+
+class DriftError(ModelbuildError):
+    """An input or result is not what `recipe.lock` says."""
+
+    blame = Blame.INPUT
+    exit_status = 4
 
 
 class Problems(ModelbuildError):

@@ -28,6 +28,8 @@ DEFAULT_RECIPE = "recipe.yaml"
     show_default=True,
     help="How an unchanged GGUF gets into the store; auto clones, else hard-links your own files, else copies.",
 )
+@click.option("--locked", "lock", flag_value="locked", help="Refuse inputs and results that differ from recipe.lock.")
+@click.option("--update-lock", "lock", flag_value="update", help="Write recipe.lock: digests of inputs and results.")
 @click.option("--keep-going", "-k", is_flag=True, help="After an error, go on with what does not depend on it.")
 @click.option("--jobs", "-j", type=click.IntRange(1), metavar="N", help="Threads that pack weights [all cores].")
 @settings_options
@@ -39,6 +41,7 @@ def command(
     *,
     force: bool,
     link: str,
+    lock: str | None,
     keep_going: bool,
     jobs: int | None,
 ) -> None:
@@ -47,13 +50,13 @@ def command(
     emit = choose_renderer(settings.progress)
     state = State(settings.cache)
     try:
-        if not force and _show_unchanged(recipe, models, settings, state, emit):
+        if not force and not lock and _show_unchanged(recipe, models, settings, state, emit):
             return
         from modelbuild.engine.build import BuildRequest, build_recipe
         from modelbuild.engine.run import RunOptions
 
         options = RunOptions(link=link, force=force, workers=jobs, keep_going=keep_going)
-        request = BuildRequest(recipe, settings.store, settings.cache, models, options, is_pruning())
+        request = BuildRequest(recipe, settings.store, settings.cache, models, options, is_pruning(), lock or "")
         build_recipe(request, state, emit)
     finally:
         state.close()

@@ -38,7 +38,7 @@ def _parse_age(context: click.Context, parameter: click.Parameter, value: str) -
 @click.option("--dry-run", is_flag=True, help="Only list what would be deleted; exact.")
 @click.option("--older-than", callback=_parse_age, default="1h", show_default=True, metavar="AGE",
               help="Keep what is younger: another program may be about to use it.")  # fmt: skip
-@click.option("--max-size", callback=_parse_size, metavar="SIZE", help="Stop once unreferenced files take no more than this.")
+@click.option("--max-size", callback=_parse_size, metavar="SIZE", help="Stop once unneeded files take no more.")
 @click.option("--keep-free", callback=_parse_size, metavar="SIZE", help="Stop once the disk has this much room.")
 @click.option("--pin", "pins", multiple=True, metavar="DIGEST", help="Keep this blob; repeatable.")
 @settings_options

@@ -47,7 +47,8 @@ def write_assemblies(jobs: Sequence[Job], *, workers: int | None = None) -> list
 def _driving_order(jobs: Sequence[Job]) -> list[str]:
     """The tensor order that most jobs share: those write and hash in one go, the others are hashed afterwards."""
     orders = [tuple(tensor.name for tensor in job.assembly.tensors) for job in jobs]
-    return list(max(orders, key=lambda order: orders.count(order)))
+    counts = {order: orders.count(order) for order in orders}
+    return list(max(counts, key=lambda order: counts[order]))
 
 
 def _packed_blocks(

@@ -6,6 +6,16 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelbuild.engine.facts import WorldFacts
+from modelbuild.engine.lock_file import (
+    Lock,
+    input_digests,
+    lock_path,
+    model_digests,
+    read_lock,
+    refuse_drift,
+    write_lock,
+)
 from modelbuild.engine.run import RunOptions, RunSummary, run_plan
 from modelbuild.engine.run_log import RecordedRun
 from modelbuild.engine.snapshot import SnapshotModel, record_unchanged, snapshot_key
@@ -23,6 +33,7 @@ class BuildRequest:
     """What to build and where.
 
     wanted: keys or names of models, all of the recipe when empty. prune: delete what a replaced model leaves behind.
+    lock: "locked" refuses inputs and results that differ from recipe.lock, "update" writes it, "" leaves it alone.
     """
 
     recipe: Path
@@ -31,6 +42,7 @@ class BuildRequest:
     wanted: tuple[str, ...] = ()
     options: RunOptions = RunOptions()  # noqa: RUF009 - frozen
     prune: bool = True
+    lock: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +74,29 @@ def load_plan(request: BuildRequest, emit: Emit = ignore_event) -> LoadedPlan:
 def build_plan(loaded: LoadedPlan, request: BuildRequest, state: State, emit: Emit = ignore_event) -> RunSummary:
     """Run a plan, keep its events, and remember that everything is up to date."""
     store = Store(request.store, prune=request.prune)
+    path = lock_path(request.recipe)
     with RecordedRun(request.cache, emit) as recorded:
+        inputs = _locked_inputs(loaded, request, store, state, recorded)
         summary = run_plan(loaded.plan, store, state, recorded, request.options)
+    if request.lock == "locked":
+        refuse_drift("model", read_lock(path).models, model_digests(loaded.plan, store), path)
+    elif request.lock == "update":
+        kept = read_lock(path) if request.wanted and path.exists() else Lock()
+        models = model_digests(loaded.plan, store)
+        write_lock(path, Lock({**kept.inputs, **inputs}, {**kept.models, **models}))
     _record_snapshot(request, loaded.recipe, loaded.plan, store, state, loaded.started_ns)
     return summary
+
+
+def _locked_inputs(loaded: LoadedPlan, request: BuildRequest, store: Store, state: State, emit: Emit) -> dict[str, str]:
+    """Digests of the inputs, where a lock wants them; DriftError before anything runs when one differs."""
+    if not request.lock:
+        return {}
+    path = lock_path(request.recipe)
+    inputs = input_digests(loaded.plan, WorldFacts(store, state), emit, request.recipe)
+    if request.lock == "locked":
+        refuse_drift("input", read_lock(path).inputs, inputs, path)
+    return inputs
 
 
 def _record_snapshot(

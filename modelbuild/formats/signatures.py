@@ -14,7 +14,11 @@ _FORMATS: Sequence[tuple[re.Pattern[bytes], str, str]] = (
         "a Git LFS pointer, not the file itself",
         "run 'git lfs pull' in the repository it comes from",
     ),
-    (re.compile(rb"PK\x03\x04"), "a ZIP archive (PyTorch checkpoints are ZIP archives too)", "unpack or convert it first"),
+    (
+        re.compile(rb"PK\x03\x04"),
+        "a ZIP archive (PyTorch checkpoints are ZIP archives too)",
+        "unpack or convert it first",
+    ),
     (re.compile(rb"\x80[\x02-\x05]"), "a Python pickle", "convert the checkpoint to safetensors first"),
     (re.compile(rb"\x1f\x8b"), "gzip-compressed data", "decompress it first"),
     (re.compile(rb"\x28\xb5\x2f\xfd"), "zstd-compressed data", "decompress it first"),

@@ -106,7 +106,7 @@ def test_atomic_rename_is_a_save(watching: tuple[Space, Watching]) -> None:
 
 
 def test_broken_recipe_shows_errors_and_recovers(watching: tuple[Space, Watching]) -> None:
-    """Errors carry positions; the next good save builds again, and inputs of the last good recipe are still followed."""
+    """Errors carry positions; the next good save builds again."""
     space, loop = watching
     space.recipe(RECIPE.replace("Fixed.", "[Broken"))
     assert "recipe.yaml:" in loop.next().failure

@@ -88,9 +88,7 @@ class Metadata(Mapping[str, RawValue]):
         """The number of a value stored as exactly U32."""
         return cast("int | None", self._decoded(key, {ValueType.U32}))
 
-    def get_integer(
-        self, key: str, minimum: int = _INT64_MIN, maximum: int = _UINT64_MAX
-    ) -> int | None:
+    def get_integer(self, key: str, minimum: int = _INT64_MIN, maximum: int = _UINT64_MAX) -> int | None:
         """The number of a value of any integer type, when it lies in the range (both ends included)."""
         number = cast("int | None", self._decoded(key, _INTEGERS))
         return number if number is not None and minimum <= number <= maximum else None
@@ -163,7 +161,9 @@ class Metadata(Mapping[str, RawValue]):
     def _required(self, key: str, value: _T | None, expected: str) -> _T:
         if value is None:
             found = self.type_of(key)
-            raise self._wrong(key, f"{expected} is expected, found {found}" if found else f"missing; {expected} is expected")
+            raise self._wrong(
+                key, f"{expected} is expected, found {found}" if found else f"missing; {expected} is expected"
+            )
         return value
 
     def _wrong(self, key: str, message: str) -> InputError:

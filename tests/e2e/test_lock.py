@@ -1,0 +1,71 @@
+"""recipe.lock: written on request, enforced on request."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.space import Space
+
+RECIPE = """models:
+  a: {from: 'big:120b', remote_host: 'https://models.example.com', system: One.}
+  b: {from: ./b.gguf}
+"""
+
+
+@pytest.fixture
+def locked(space: Space) -> Space:
+    """A recipe with a GGUF input, built and locked."""
+    from modelbuild.formats.gguf.types import GgmlType
+    from modelbuild.formats.gguf.writer import lay_out, string, u32
+
+    kv = [string("general.architecture", "llama"), u32("llama.block_count", 1)]
+    layout = lay_out(kv, [("output_norm.weight", (8,), GgmlType.F32)])
+    space.write("b.gguf", layout.header + bytes(layout.file_size - len(layout.header)))
+    space.recipe(RECIPE)
+    space.build("--update-lock")
+    return space
+
+
+def test_lock_lists_inputs_and_models_sorted(locked: Space) -> None:
+    """One line each, relative paths, sorted."""
+    lines = [line.split() for line in (locked.root / "recipe.lock").read_text().splitlines() if line[0] != "#"]
+
+    assert [["input", "b.gguf"], ["model", "a:latest"], ["model", "b:latest"]] == [[line[0], line[2]] for line in lines]
+
+
+def test_unchanged_recipe_passes(locked: Space) -> None:
+    """--locked accepts what was locked, here and in an empty store."""
+    assert 0 == locked.run("build", "recipe.yaml", "--locked").status
+    assert 0 == locked.run("--store", locked.root / "fresh", "build", "recipe.yaml", "--locked").status
+
+
+def test_changed_input_is_refused_before_anything_runs(locked: Space) -> None:
+    """Exit status 4, both digests, and the store as it was."""
+    data = bytearray((locked.root / "b.gguf").read_bytes())
+    data[-1] ^= 1
+    (locked.root / "b.gguf").unlink()
+    locked.write("b.gguf", bytes(data))
+    before = locked.files()
+
+    outcome = locked.run("build", "recipe.yaml", "--locked")
+
+    assert (4, before) == (outcome.status, locked.files())
+    assert "input b.gguf:" in outcome.stderr
+
+
+def test_changed_recipe_is_refused_by_its_result(locked: Space) -> None:
+    """A prompt edit changes no input file but a model; that is drift as well."""
+    locked.recipe(RECIPE.replace("One.", "Two."))
+
+    outcome = locked.run("build", "recipe.yaml", "--locked")
+
+    assert (4, True) == (outcome.status, "model a:latest:" in outcome.stderr)
+
+
+def test_update_of_one_model_keeps_the_rest(locked: Space) -> None:
+    """--update-lock for one model leaves the lines of the others."""
+    before = (locked.root / "recipe.lock").read_text()
+
+    locked.run("build", "recipe.yaml", "a", "--update-lock")
+
+    assert before == (locked.root / "recipe.lock").read_text()
