@@ -30,26 +30,27 @@ DIMENSION_LIMIT = 4
 INT64_MAX = (1 << 63) - 1
 
 
-def check_name(name: bytes) -> str:
-    """The text of a tensor name; InputError NAME when it is empty, holds NUL or is not UTF-8."""
+def check_name(name: bytes, *, offset: int | None = None) -> str:
+    """The text of a tensor name; InputError NAME when it is empty, too long, holds NUL or is not UTF-8."""
+    shown = name[:TENSOR_NAME_LIMIT_BYTES].decode(errors="replace")
     if len(name) > TENSOR_NAME_LIMIT_BYTES:
         message = f"a tensor name of {len(name)} bytes, at most {TENSOR_NAME_LIMIT_BYTES} allowed"
-        raise InputError("NAME", message, key=name.decode(errors="replace"))
+        raise InputError("NAME", message, offset=offset, key=shown)
     text = _plain_text(name)
     if text is None:
-        message = "a tensor name must be UTF-8 text without NUL, and not empty"
-        raise InputError("NAME", message, key=name.decode(errors="replace"))
+        message = f"a tensor name must be UTF-8 text without NUL and not empty, found {printable(shown)!r}"
+        raise InputError("NAME", message, offset=offset)
     return text
 
 
-def check_key(key: bytes) -> str:
+def check_key(key: bytes, *, offset: int | None = None) -> str:
     """The text of a metadata key; InputError KEY when it is empty, too long, holds NUL or is not UTF-8."""
     if not 0 < len(key) <= KEY_LIMIT_BYTES:
-        raise InputError("KEY", f"a key of {len(key)} bytes, 1 to {KEY_LIMIT_BYTES} allowed")
+        raise InputError("KEY", f"a key of {len(key):,} bytes, 1 to {KEY_LIMIT_BYTES:,} allowed", offset=offset)
     text = _plain_text(key)
     if text is None:
         shown = printable(key.decode(errors="replace"))
-        raise InputError("KEY", f"a key must be UTF-8 text without NUL, not {shown!r}")
+        raise InputError("KEY", f"a key must be UTF-8 text without NUL, found {shown!r}", offset=offset)
     return text
 
 
@@ -73,7 +74,7 @@ def check_alignment(alignment: int) -> int:
 def tensor_bytes(name: str, shape: Sequence[int], type_: GgmlType, alignment: int) -> int:
     """How many bytes a tensor's data takes, without padding.
 
-    shape: GGUF order, the packed dimension first. Python integers keep products exact, where 64-bit arithmetic wraps.
+    shape: GGUF order, fastest-varying dimension first. Python integers keep products exact; 64-bit ones would wrap.
     Raises InputError DIMS or SHAPE with the tensor's name.
     """
     if len(shape) > DIMENSION_LIMIT:

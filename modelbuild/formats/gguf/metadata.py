@@ -11,7 +11,7 @@ from modelbuild.errors import InputError
 from modelbuild.formats.gguf.types import ValueType
 from modelbuild.formats.gguf.values import RawValue
 
-_T = TypeVar("_T")
+T = TypeVar("T")
 _INTEGERS = frozenset(
     {
         ValueType.U8,
@@ -158,7 +158,7 @@ class Metadata(Mapping[str, RawValue]):
         """The numbers of an array of any integer or floating-point type."""
         return self._required(key, self.get_numbers(key), "an array of numbers")
 
-    def _required(self, key: str, value: _T | None, expected: str) -> _T:
+    def _required(self, key: str, value: T | None, expected: str) -> T:
         if value is None:
             found = self.type_of(key)
             raise self._wrong(

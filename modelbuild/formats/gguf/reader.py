@@ -7,7 +7,6 @@ the next key is found, but no Python object is made for a string that nobody ask
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +53,8 @@ _TENSOR_TAIL = struct.Struct("<IQ")
 class TensorInfo:
     """One tensor of a GGUF file.
 
-    shape: GGUF order, fastest-varying dimension first. offset: from the file's data_offset. size_bytes: without padding.
+    shape: GGUF order, fastest-varying dimension first. offset: from the file's data_offset.
+    size_bytes: without the padding that follows.
     """
 
     name: str
@@ -259,9 +259,9 @@ def _read_key(cursor: _Cursor) -> str:
     if length > cursor.remaining:
         message = f"a key of {length:,} bytes, {cursor.remaining:,} left in the file"
         raise InputError("STRING", message, offset=start)
-    if not 0 < length <= KEY_LIMIT_BYTES:
+    if length > KEY_LIMIT_BYTES:
         raise InputError("KEY", f"a key of {length:,} bytes, 1 to {KEY_LIMIT_BYTES:,} allowed", offset=start)
-    return _at(start, check_key, cursor.take(length))
+    return check_key(cursor.take(length), offset=start)
 
 
 def _read_value(cursor: _Cursor) -> ValueSpan:
@@ -356,7 +356,7 @@ def _read_name(cursor: _Cursor) -> str:
     if length > TENSOR_NAME_LIMIT_BYTES:
         message = f"a tensor name of {length:,} bytes, at most {TENSOR_NAME_LIMIT_BYTES} allowed"
         raise InputError("NAME", message, offset=start)
-    return _at(start, check_name, cursor.take(length))
+    return check_name(cursor.take(length), offset=start)
 
 
 def _check_extents(tensors: tuple[TensorInfo, ...], data_offset: int, file_bytes: int) -> None:
@@ -366,12 +366,3 @@ def _check_extents(tensors: tuple[TensorInfo, ...], data_offset: int, file_bytes
             message = f"the data ends at byte {stop:,}, the file at {file_bytes:,}"
             hint = "get the file again, the copy is incomplete"
             raise InputError("DATA", message, key=tensor.name, hint=hint)
-
-
-def _at(offset: int, check: Callable[[bytes], str], data: bytes) -> str:
-    """Run a check and give its error a place."""
-    try:
-        return check(data)
-    except InputError as error:
-        error.offset = offset
-        raise

@@ -72,7 +72,7 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def encode_scalar(type_: ValueType, value: bool | int | float) -> RawValue:
+def encode_scalar(type_: ValueType, value: bool | float) -> RawValue:
     """A number or boolean as a value of a type; InputError META when it does not fit."""
     try:
         return RawValue(type_, struct.pack(f"<{_CODES[type_]}", value))
