@@ -20,6 +20,7 @@ COMMANDS = {
     "build": ("modelbuild.cli.build", "Build what is missing of a recipe's models."),
     "plan": ("modelbuild.cli.plan", "Show what a build would do, and why."),
     "watch": ("modelbuild.cli.watch", "Build, and build again after every save."),
+    "serve": ("modelbuild.cli.serve", "Serve Ollama's API for creating and managing models."),
     "validate": ("modelbuild.cli.validate", "Check a recipe and show all its errors."),
     "explain": ("modelbuild.cli.explain", "Say for every action of a model why it runs or does not."),
     "graph": ("modelbuild.cli.graph", "Draw the actions of a recipe and what they depend on."),

@@ -1,0 +1,100 @@
+"""`modelbuild serve`: Ollama's API for creating and managing models, over HTTP."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from modelbuild.cli.settings import current_settings, is_pruning, settings_options
+from modelbuild.errors import UsageError
+
+_TOKEN_LIMIT_BYTES = 4096
+
+
+@click.command(name="serve")
+@click.option("--host", metavar="ADDRESS", help="Address to listen on [OLLAMA_HOST, 127.0.0.1].")
+@click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="Port; 0 takes a free one [11434].")
+@click.option(
+    "--allow-path",
+    "allow_paths",
+    multiple=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True),
+    help="Let `from` name files below DIR; may be given several times.",
+)
+@click.option(
+    "--allow-origin",
+    "allow_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Answer pages of this origin too, `*` stands for anything [OLLAMA_ORIGINS].",
+)
+@click.option(
+    "--allow-host", "allow_hosts", multiple=True, metavar="NAME", help="Answer requests for this host name too."
+)
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Require the text of FILE as a bearer token.",
+)
+@click.option("--insecure-no-auth", is_flag=True, help="Answer other machines without a token.")
+@click.option("--rewrite-gguf", is_flag=True, help="Rewrite every imported GGUF, as Ollama does.")
+@click.option("--access-log", is_flag=True, help="Write one JSON object per request to standard error.")
+@settings_options
+@click.pass_context
+def command(
+    context: click.Context,
+    host: str | None,
+    port: int | None,
+    allow_paths: tuple[Path, ...],
+    allow_origins: tuple[str, ...],
+    allow_hosts: tuple[str, ...],
+    token_file: Path | None,
+    *,
+    insecure_no_auth: bool,
+    rewrite_gguf: bool,
+    access_log: bool,
+) -> None:  # fmt: skip
+    """Serve the API that Ollama's clients create and manage models with, without Ollama."""
+    try:
+        import aiohttp  # noqa: F401 - only to see whether it is there
+    except ModuleNotFoundError as error:
+        raise UsageError("EXTRA", "the server is not installed", hint="pip install 'modelbuild[server]'") from error
+    from modelbuild.server.guard import parse_origins
+    from modelbuild.server.run import run_server
+    from modelbuild.server.settings import ServerSettings, parse_address
+
+    settings = current_settings(context)
+    default_host, default_port = parse_address(os.environ.get("OLLAMA_HOST", "").strip().strip("\"'"))
+    run_server(
+        ServerSettings(
+            store=settings.store,
+            cache=settings.cache,
+            host=default_host if host is None else host,
+            port=default_port if port is None else port,
+            allow_paths=allow_paths,
+            allow_hosts=allow_hosts,
+            allow_origins=(*allow_origins, *parse_origins(os.environ.get("OLLAMA_ORIGINS", ""))),
+            token="" if token_file is None else _read_token(token_file),
+            without_token=insecure_no_auth,
+            rewrite_gguf=rewrite_gguf,
+            prune=is_pruning(),
+            access_log=access_log,
+        ),
+        announce=_announce,
+    )
+
+
+def _announce(host: str, port: int) -> None:
+    shown = f"[{host}]" if ":" in host else host
+    click.echo(f"listening on http://{shown}:{port}", err=True)
+
+
+def _read_token(path: Path) -> str:
+    token = path.read_bytes()[: _TOKEN_LIMIT_BYTES + 1].decode("utf-8", "replace").strip()
+    if not token or len(token) > _TOKEN_LIMIT_BYTES:
+        raise UsageError("AUTH", f"{path} holds no usable token", hint="a line of up to 4,096 characters")
+    return token

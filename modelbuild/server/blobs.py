@@ -1,0 +1,161 @@
+"""Uploading blobs: bytes go to a staged file while they are hashed, and get their name only when it is theirs."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from modelbuild.digest import Digest, parse_digest
+from modelbuild.errors import InputError, SpaceError
+from modelbuild.server.answers import Refusal, begin, empty_answer
+from modelbuild.server.bodies import drain_body, iterate_body
+from modelbuild.server.settings import Limits
+from modelbuild.store.blobs import BlobStore
+from modelbuild.store.staged import StagedFile, free_space
+
+#: So much is gathered before a thread hashes and writes it: large enough to make the hand-over cheap.
+_BATCH_BYTES = 1 << 20
+#: Free space is looked at again after so many bytes of a body of unknown length.
+_SPACE_CHECK_BYTES = 64 << 20
+
+
+class BlobRoutes:
+    """The handlers of /api/blobs/:digest."""
+
+    def __init__(self, store: BlobStore, limits: Limits) -> None:
+        self._store = store
+        self._limits = limits
+
+    async def head(self, request: web.BaseRequest, text: str) -> web.StreamResponse:
+        """200 when the blob is there, else 404."""
+        del request
+        digest = _parse(text)
+        found = await asyncio.to_thread(self._store.size_of, digest)
+        if found is None:
+            raise Refusal(404, "blob not found")
+        return empty_answer()
+
+    async def post(self, request: web.BaseRequest, text: str) -> web.StreamResponse:
+        """Take a blob: 201 when it is new, 200 without looking at the body when it is there already."""
+        digest = _parse(text)
+        if await asyncio.to_thread(self._is_known, digest):
+            return await self._answer_early(request)
+        self._check_size(request.content_length)
+        with self._store.stage() as staged:
+            receiver = _Receiver(staged)
+            await self._receive(request, receiver)
+            found = receiver.digest
+            if found != digest:
+                raise Refusal(400, f'digest mismatch, expected "{text}", got "{found}"')
+            await self._publish(staged, digest)
+        return empty_answer(201)
+
+    def _is_known(self, digest: Digest) -> bool:
+        if self._store.size_of(digest) is None:
+            return False
+        self._store.refresh(digest)
+        return True
+
+    async def _answer_early(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer at once; the rest of the body is not worth reading, so the connection ends with the answer."""
+        response = empty_answer()
+        if request.can_read_body:
+            response.force_close()
+            await begin(request, response)
+            await response.write_eof()
+            await drain_body(request, self._limits)
+        return response
+
+    def _check_size(self, size_bytes: int | None) -> None:
+        if size_bytes is not None and size_bytes > self._limits.blob_bytes:
+            raise Refusal(413, f"a blob has at most {self._limits.blob_bytes} bytes", close=True)
+        needed_bytes = (size_bytes or 0) + self._limits.spare_disk_bytes
+        if needed_bytes > free_space(self._store.root):
+            raise _no_space()
+
+    async def _receive(self, request: web.BaseRequest, receiver: _Receiver) -> None:
+        """Hand the body to a thread batch by batch; one batch is written while the next one arrives."""
+        loop = asyncio.get_running_loop()
+        writing: asyncio.Future[None] | None = None
+        batch: list[bytes] = []
+        gathered = checked = total = 0
+        try:
+            async for part in iterate_body(request, self._limits):
+                batch.append(part)
+                gathered, total = gathered + len(part), total + len(part)
+                if gathered < _BATCH_BYTES:
+                    continue
+                if total > self._limits.blob_bytes or total - checked > _SPACE_CHECK_BYTES:
+                    checked = total
+                    self._check_growth(total)
+                if writing is not None:
+                    await settle(writing)
+                writing = loop.run_in_executor(None, receiver.take, batch)
+                batch, gathered = [], 0
+            if writing is not None:
+                await settle(writing)
+            writing = loop.run_in_executor(None, receiver.take, batch)
+            await settle(writing)
+        except SpaceError as error:
+            raise _no_space() from error
+        finally:
+            if writing is not None and not writing.done():
+                await settle(writing)  # the file must not be closed under the thread
+
+    async def _publish(self, staged: StagedFile, digest: Digest) -> None:
+        try:
+            await settle(asyncio.get_running_loop().run_in_executor(None, staged.publish, digest))
+        except SpaceError as error:
+            raise _no_space() from error
+
+    def _check_growth(self, total_bytes: int) -> None:
+        if total_bytes > self._limits.blob_bytes:
+            raise Refusal(413, f"a blob has at most {self._limits.blob_bytes} bytes", close=True)
+        if free_space(self._store.root) < self._limits.spare_disk_bytes:
+            raise _no_space()
+
+
+class _Receiver:
+    """Writes and hashes what arrives; used by one thread at a time."""
+
+    def __init__(self, staged: StagedFile) -> None:
+        self._staged = staged
+        self._hasher = hashlib.sha256()
+
+    def take(self, parts: Sequence[bytes]) -> None:
+        """Add the next bytes."""
+        for part in parts:
+            self._hasher.update(part)
+            self._staged.append(part)
+
+    @property
+    def digest(self) -> Digest:
+        """Of all that was taken."""
+        return Digest("sha256:" + self._hasher.hexdigest())
+
+
+async def settle(work: asyncio.Future[None]) -> None:
+    """Wait for work in a thread to its end even when the request is cancelled meanwhile: the thread cannot be."""
+    cancelled = False
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
+    work.result()
+
+
+def _parse(text: str) -> Digest:
+    try:
+        return parse_digest(text)
+    except InputError as error:
+        raise Refusal(400, "invalid digest format") from error
+
+
+def _no_space() -> Refusal:
+    return Refusal(507, "not enough disk space for this blob", close=True)

@@ -1,0 +1,77 @@
+"""Running a server: listen, serve until a signal, end in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from modelbuild.errors import StoreError, UsageError
+from modelbuild.server.app import Application
+from modelbuild.server.connection import Connections
+from modelbuild.server.guard import is_loopback
+from modelbuild.server.settings import ServerSettings
+
+_BACKLOG = 1024
+
+
+def run_server(settings: ServerSettings, announce: Callable[[str, int], None]) -> None:
+    """Serve until SIGINT or SIGTERM; `announce` gets the address once connections are accepted.
+
+    UsageError AUTH when it would be open to other machines without a token; StoreError ADDRESS when the address is not
+    to be had.
+    """
+    if not is_loopback(settings.host) and not settings.token and not settings.without_token:
+        raise UsageError(
+            "AUTH",
+            f"{settings.host} can be reached from other machines, and no token is set",
+            hint="give --token-file FILE, or --insecure-no-auth if everybody who can reach it may change your models",
+        )
+    asyncio.run(_serve(settings, announce))
+
+
+async def _serve(settings: ServerSettings, announce: Callable[[str, int], None]) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    async with serving(settings) as port:
+        announce(settings.host, port)
+        await stopping.wait()
+
+
+@asynccontextmanager
+async def serving(settings: ServerSettings) -> AsyncIterator[int]:
+    """A server that answers while the block runs; gives the port it listens on."""
+    application = Application(settings)
+    connections = Connections(application.handle, settings.limits, **_log_options(settings))
+    listener = await _listen(settings, connections)
+    try:
+        yield listener.sockets[0].getsockname()[1]
+    finally:
+        listener.close()
+        await connections.shutdown(settings.limits.shutdown_s)
+
+
+async def _listen(settings: ServerSettings, connections: Connections) -> asyncio.Server:
+    host = None if settings.host in ("", "0.0.0.0") else settings.host  # noqa: S104 - compared, not bound
+    try:
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(connections, host, settings.port, backlog=_BACKLOG, reuse_address=True)
+    except (OSError, socket.gaierror) as error:
+        raise StoreError(
+            "ADDRESS",
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}",
+            hint="is another server running there? choose another port with --port",
+        ) from error
+
+
+def _log_options(settings: ServerSettings) -> dict[str, Any]:
+    from modelbuild.server.access_log import AccessLog, access_logger
+
+    if not settings.access_log:
+        return {"access_log": None}
+    return {"access_log_class": AccessLog, "access_log": access_logger()}

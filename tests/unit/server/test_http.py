@@ -1,0 +1,185 @@
+"""The server's behaviour on the wire: routes, limits, broken requests, slow clients."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from modelbuild.server.settings import Limits, ServerSettings
+from tests.serving import Client, read_all, running_server
+
+LIMITS = Limits(head_timeout_s=0.4, body_idle_timeout_s=0.4, connections=20, shutdown_s=1.0, json_bytes=1 << 16)
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    place = tmp_path_factory.mktemp("server")
+    with running_server(ServerSettings(place / "models", place / "cache", port=0, limits=LIMITS)) as client:
+        yield client
+
+
+def head(client: Client, *lines: str, path: str = "/api/version", method: str = "GET") -> bytes:
+    return "\r\n".join([f"{method} {path} HTTP/1.1", *lines, "Connection: close", "", ""]).encode()
+
+
+def status(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1]) if answer else 0
+
+
+def test_greeting(client: Client) -> None:
+    """GET and HEAD of / say what clients look for."""
+    assert b"Ollama is running" == client.ask("GET", "/").body
+    answer = client.ask("HEAD", "/")
+    assert (200, "17", b"") == (answer.status, answer.headers["content-length"], answer.body)
+
+
+def test_version(client: Client) -> None:
+    """The version is three numbers."""
+    answer = client.ask("GET", "/api/version")
+
+    assert "application/json; charset=utf-8" == answer.headers["content-type"]
+    assert 3 == len(answer.json["version"].split("."))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected", "header"),
+    [
+        ("POST", "/", 405, ("allow", "HEAD, GET")),
+        ("PUT", "/api/copy", 405, ("allow", "POST")),
+        ("GET", "/api/blobs/sha256:0", 405, ("allow", "HEAD, POST")),
+        ("GET", "/api/version/", 301, ("location", "/api/version")),
+        ("POST", "/api/copy/", 307, ("location", "/api/copy")),
+        ("GET", "/api/nope", 404, ("content-type", "text/plain")),
+        ("GET", "/api/blobs", 404, ("content-type", "text/plain")),
+    ],
+)
+def test_routing(client: Client, method: str, path: str, expected: int, header: tuple[str, str]) -> None:
+    """Wrong methods, trailing slashes and unknown paths are answered as Ollama's router does."""
+    answer = client.ask(method, path)
+
+    assert (expected, header[1]) == (answer.status, answer.headers[header[0]])
+
+
+def test_a_refused_page_gets_an_empty_answer(client: Client) -> None:
+    """A foreign origin learns nothing, not even CORS headers."""
+    answer = client.ask("GET", "/api/version", headers={"Origin": "http://evil.example"})
+
+    assert (403, b"", False) == (answer.status, answer.body, "access-control-allow-origin" in answer.headers)
+
+
+def test_an_allowed_page_is_named_in_every_answer(client: Client) -> None:
+    """Errors carry the CORS header too, so that a page can show them."""
+    answer = client.ask("GET", "/api/nope", headers={"Origin": "http://localhost:3000"})
+
+    assert "http://localhost:3000" == answer.headers["access-control-allow-origin"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["Host: localhost", "X-Long: " + "x" * 33_000], 431),
+        (["Host: localhost", *(f"X-{i}: {'y' * 1000}" for i in range(60))], 431),
+        (["Host: localhost", *(f"X-{i}: 1" for i in range(150))], 431),
+        (["Host: localhost", "Content-Length: 5", "Transfer-Encoding: chunked"], 400),
+        (["Host: localhost", "Content-Length: 5", "Content-Length: 6"], 400),
+        (["Host: localhost", "Content-Length: -1"], 400),
+        (["Host: localhost", "Content-Encoding: gzip"], 415),
+        (["Host: localhost", "bad header"], 400),
+        ([], 400),
+        (["Host: evil.example"], 403),
+        (["Host: localhost", "Host: localhost"], 400),
+    ],
+)
+def test_broken_heads(client: Client, lines: list[str], expected: int) -> None:
+    """Heads that are too large, contradict themselves or name nobody get the documented status."""
+    assert expected == status(client.raw(head(client, *lines)))
+
+
+@pytest.mark.parametrize("chunk", [b"-1\r\n", b"0x10\r\n", b"10000000000000000\r\n", b"zz\r\n"])
+def test_chunk_sizes_that_lie(client: Client, chunk: bytes) -> None:
+    """A chunk size that is no number of bytes ends the request with 400 and leaves nothing."""
+    before = client.files()
+    request = head(
+        client, "Host: localhost", "Transfer-Encoding: chunked", path=f"/api/blobs/sha256:{'0' * 64}", method="POST"
+    )
+
+    assert 400 == status(client.raw(request + chunk + b"data\r\n0\r\n\r\n"))
+    assert before == client.files()
+
+
+def test_a_slow_head_is_cut_off(client: Client) -> None:
+    """A client that sends one byte at a time is closed when its time is up, also on a connection that was used."""
+    for first in (b"", head(client, "Host: localhost").replace(b"Connection: close\r\n", b"")):
+        with client.connect() as connection:
+            if first:
+                connection.sendall(first)
+                assert b"200" in connection.recv(1000)
+            connection.sendall(b"GET / HT")
+            started_s = time.monotonic()
+            assert b"" == read_all(connection)
+            assert time.monotonic() - started_s < 5
+
+
+def test_a_body_that_stops_is_answered_and_leaves_nothing(client: Client) -> None:
+    """A pause that is too long ends an upload with 408."""
+    before = client.files()
+    request = head(
+        client, "Host: localhost", "Content-Length: 100", path=f"/api/blobs/sha256:{'0' * 64}", method="POST"
+    )
+
+    assert 408 == status(client.raw(request + b"only this"))
+    assert before == client.files()
+
+
+def test_large_json_is_refused(client: Client) -> None:
+    """A JSON body beyond the limit is not read to its end, whether it says its size or not."""
+    assert 413 == client.ask("POST", "/api/copy", b"x" * (LIMITS.json_bytes + 1)).status
+    request = head(client, "Host: localhost", "Transfer-Encoding: chunked", path="/api/copy", method="POST")
+    assert 413 == status(client.raw(request + b"20000\r\n" + b"x" * 0x20000 + b"\r\n0\r\n\r\n"))
+
+
+def test_too_many_connections(client: Client) -> None:
+    """One connection more than allowed is told to come back; the others still work."""
+    held = [client.connect() for _ in range(LIMITS.connections)]
+    try:
+        for connection in held:
+            connection.sendall(b"GET / HTTP/1.1\r\n")
+        time.sleep(0.1)
+        answer = client.raw(b"")
+        assert 503 == status(answer)
+        assert b'{"error":"too many connections"}' == answer.split(b"\r\n\r\n", 1)[1]
+        held[0].sendall(b"Host: localhost\r\n\r\n")
+        assert b"Ollama is running" in held[0].recv(1000)
+    finally:
+        for connection in held:
+            connection.close()
+
+
+def test_many_connections_are_all_answered(tmp_path: Path) -> None:
+    """A crowd far beyond the limit gets answers, 200 or 503, and nothing is lost."""
+    limits = replace(LIMITS, connections=8)
+    with running_server(ServerSettings(tmp_path / "m", tmp_path / "c", port=0, limits=limits)) as client:
+        found: list[int] = []
+        request = head(client, "Host: localhost")
+        threads = [threading.Thread(target=lambda: found.append(status(client.raw(request)))) for _ in range(60)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert 60 == len(found)
+    assert {200, 503} >= set(found)
+
+
+def test_an_error_of_ours_says_nothing_about_the_inside(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A defect is answered with 500 and a text without paths or tracebacks."""
+    monkeypatch.setattr("modelbuild.server.app.text_answer", lambda *_: 1 / 0)
+
+    answer = client.ask("GET", "/")
+
+    assert (500, "internal error") == (answer.status, answer.error)
