@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parents[2] / "modelbuild"
 #: From the doors down to the records. Packages on one line may not import each other, with the exceptions below.
 LAYERS = [
     {"__main__", "__init__"},
-    {"cli", "server", "watch"},
+    {"cli"},
+    {"server", "watch"},
     {"engine"},
     {"plan"},
     {"recipe", "sources", "convert", "quantize", "template", "store", "remote"},
