@@ -32,16 +32,16 @@ def from_bytes(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def quote(text: str, quote_mark: str = '"') -> str:
-    """A text as Go's `%q` prints it."""
-    return quote_mark + "".join(_quoted_char(char, quote_mark) for char in text) + quote_mark
+def quote(text: str, quote_mark: str = '"', *, ascii_only: bool = False) -> str:
+    """A text as Go's `%q` prints it, or `%+q` when ascii_only."""
+    return quote_mark + "".join(_quoted_char(char, quote_mark, ascii_only) for char in text) + quote_mark
 
 
-def _quoted_char(char: str, quote_mark: str) -> str:
+def _quoted_char(char: str, quote_mark: str, ascii_only: bool) -> str:
     point = ord(char)
     if char == quote_mark or point in _SHORT:
         return "\\" + _SHORT.get(point, char)
-    if char.isprintable():
+    if char.isprintable() and (point < 0x80 or not ascii_only):
         return char
     if 0xDC80 <= point <= 0xDCFF:  # a carried byte
         return f"\\x{point - 0xDC00:02x}"
