@@ -23,6 +23,7 @@ COMMANDS = {
     "serve": ("modelbuild.cli.serve", "Serve Ollama's API for creating and managing models."),
     "validate": ("modelbuild.cli.validate", "Check a recipe and show all its errors."),
     "explain": ("modelbuild.cli.explain", "Say for every action of a model why it runs or does not."),
+    "check": ("modelbuild.cli.check", "Rebuild from nothing and compare with the store."),
     "graph": ("modelbuild.cli.graph", "Draw the actions of a recipe and what they depend on."),
     "log": ("modelbuild.cli.log", "Show the last runs, or how two of them differ."),
     "gc": ("modelbuild.cli.gc", "Delete what no model of the store needs."),

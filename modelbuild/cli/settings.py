@@ -38,7 +38,7 @@ def default_cache() -> Path:
 
 
 def is_pruning() -> bool:
-    """May a build delete blobs that a replaced model leaves behind? Not with OLLAMA_NOPRUNE, read as Ollama reads it."""
+    """May a build delete what a replaced model leaves behind? Not with OLLAMA_NOPRUNE, read as Ollama reads it."""
     return _variable("OLLAMA_NOPRUNE") in ("", "0", "f", "F", "FALSE", "false", "False")
 
 

@@ -17,6 +17,9 @@ from modelbuild.plan.graph import Action, PublishWork
 from modelbuild.store.state import FileStat, State
 from modelbuild.store.store import Store
 
+#: Reading a file of this size costs less than wondering whether it changed.
+CHEAP_READ_BYTES = 1 << 20
+
 
 class WorldFacts:
     """`plan.decide.Facts` answered from the state file and the store."""
@@ -38,9 +41,21 @@ class WorldFacts:
             return None
         stat = FileStat.of(status)
         digest = self._state.file_digest(str(item.path.absolute()), item.scheme, stat)
+        if digest is None and stat.size_bytes <= CHEAP_READ_BYTES:
+            digest = self._read_digest(item)
         if digest is not None:
             self._hashed[item.path, item.scheme], self._stats[item.path] = digest, stat
         return digest
+
+    def _read_digest(self, item: FileInput) -> Digest | None:
+        """The digest of a small file, read now; None when it cannot be read, which those that use it will report."""
+        try:
+            with open_input(item.path) as source:
+                if item.by_tensor:
+                    return self._digest_by_tensor(source, lambda done_bytes: None)
+                return digest_of_file(source)
+        except ModelbuildError:
+            return None
 
     def unknown_file_reason(self, item: FileInput) -> str:
         """Why that file has to be read."""

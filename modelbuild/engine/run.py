@@ -71,8 +71,9 @@ def decide_all(plan: Plan, store: Store, state: State, *, force: bool = False) -
     for action in plan.actions:
         decision = decide(action, results, facts, force=force)
         decisions.append(decision)
-        if decision.result is not None:
-            results[action.id] = decision.result
+        result = decision.result or decision.expected
+        if result is not None:
+            results[action.id] = result
     return decisions
 
 

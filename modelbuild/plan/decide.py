@@ -44,13 +44,15 @@ class Decision:
     """Whether an action runs.
 
     manifest: None when an input is not known yet. result: the recorded result when it does not run.
-    reasons: why it runs, one line each; empty when it does not.
+    reasons: why it runs, one line each; empty when it does not. expected: the result that running it will give, where
+    that follows from the input alone.
     """
 
     action: Action
     manifest: ActionManifest | None
     result: Result | None
     reasons: tuple[str, ...]
+    expected: Result | None = None
 
     @property
     def runs(self) -> bool:
@@ -108,16 +110,17 @@ def _input_digest(
 
 
 def _decide_known(action: Action, manifest: ActionManifest, facts: Facts) -> Decision:
-    result = _evident_result(action, manifest)
-    if result is None:
-        recorded = facts.recorded(manifest.key)
-        result = None if recorded is None else Result.decode(recorded[1])
-    if result is not None:
-        missing = facts.missing(action, result)
-        return Decision(action, manifest, None if missing else result, (missing,) if missing else ())
+    recorded = facts.recorded(manifest.key)
+    evident = _evident_result(action, manifest)
+    result = evident or (None if recorded is None else Result.decode(recorded[1]))
+    missing = "" if result is None else facts.missing(action, result)
+    if result is not None and not missing:
+        return Decision(action, manifest, result, ())
     last = facts.last_recorded(action)
     difference = () if last is None else explain_difference(last[0], manifest.encode())
-    return Decision(action, manifest, None, difference or ("never built",))
+    was_built = recorded is not None or (last is not None and not difference)
+    reasons = difference or ((missing,) if was_built else ("never built",))
+    return Decision(action, manifest, None, reasons, evident)
 
 
 def _evident_result(action: Action, manifest: ActionManifest) -> Result | None:

@@ -69,3 +69,27 @@ def test_update_of_one_model_keeps_the_rest(locked: Space) -> None:
     locked.run("build", "recipe.yaml", "a", "--update-lock")
 
     assert before == (locked.root / "recipe.lock").read_text()
+
+
+def test_check_confirms_what_was_built(locked: Space) -> None:
+    """A rebuild from nothing gives the stored manifests, and leaves store and cache as they were."""
+    before = locked.files()
+
+    outcome = locked.run("check", "recipe.yaml")
+
+    assert (0, before) == (outcome.status, locked.files()), outcome.stderr
+    assert ["a:latest: the same", "b:latest: the same"] == outcome.stdout.splitlines()
+    assert not list(locked.cache.glob("check-*"))
+
+
+def test_check_tells_what_differs(locked: Space) -> None:
+    """An edited recipe differs from what stands in the store; a model on a stored base is compared as well."""
+    locked.write("child.yaml", "model: c\nfrom: b\nsystem: Hi.\n")
+    locked.run("build", "child.yaml")
+    same = locked.run("check", "child.yaml")
+    locked.recipe(RECIPE.replace("One.", "Two."))
+
+    outcome = locked.run("check", "recipe.yaml")
+
+    assert (0, "c:latest: the same\n") == (same.status, same.stdout), same.stderr
+    assert (1, True) == (outcome.status, "a:latest: differs" in outcome.stdout)
