@@ -8,22 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from modelbuild.errors import InputError, UnsupportedError, UsageError
 from modelbuild.formats.gguf.types import GgmlType, row_bytes
-from modelbuild.quantize.reference import PACKERS, UNPACKERS
+from modelbuild.quantize import kernels
+from modelbuild.quantize.reference import UNPACKERS
 from modelbuild.quantize.soundness import find_unsound_block
 from modelbuild.quantize.targets import SEARCH_NEEDS_IMPORTANCE, TARGET_TYPES
 
-Path = Literal["auto", "native", "numpy"]
 Float32 = npt.NDArray[np.float32]
 Uint8 = npt.NDArray[np.uint8]
-#: Rows of this many weights are checked at a time, so that the mask stays small.
-_CHECKED_WEIGHTS = 1 << 20
 
 
 def pack(
@@ -31,7 +29,7 @@ def pack(
     type: GgmlType,  # noqa: A002 - the word users know
     *,
     importance: Float32 | None = None,
-    path: Path = "auto",
+    path: kernels.Path = "auto",
     threads: int | None = None,
     allow_nonfinite: bool = False,
 ) -> Uint8:
@@ -55,7 +53,7 @@ def pack(
     _check_path(path, threads)
     if not allow_nonfinite:
         _refuse_nonfinite(rows)
-    packed = PACKERS[target](rows, columns)
+    packed = kernels.pack(rows, target, importance=columns, path=path, threads=threads)
     if not allow_nonfinite and target is not GgmlType.F32:
         _refuse_overflow(rows, packed, target)
     return packed
@@ -116,23 +114,18 @@ def _check_importance(importance: object, columns: int) -> Float32:
 
 
 def _check_path(path: str, threads: int | None) -> None:
-    if path not in get_args(Path):
-        raise UsageError("PATH", f"path is one of {', '.join(get_args(Path))}, not {path!r}")
+    if path not in get_args(kernels.Path):
+        raise UsageError("PATH", f"path is one of {', '.join(get_args(kernels.Path))}, not {path!r}")
     if threads is not None and threads < 1:
         raise UsageError("THREADS", f"threads is at least 1, not {threads}")
 
 
 def _refuse_nonfinite(rows: Float32) -> None:
-    step = max(1, _CHECKED_WEIGHTS // max(1, rows.shape[1]))
-    for start in range(0, len(rows), step):
-        finite = np.isfinite(rows[start : start + step])
-        if not finite.all():
-            row, column = divmod(int(finite.argmin()), rows.shape[1])
-            value = rows[start + row, column]
-            message = f"weight at row {start + row}, column {column} is {value}, not a finite number"
-            raise InputError(
-                "NONFINITE", message, hint="repair the weights, or allow such values with --allow-nonfinite"
-            )
+    index = kernels.find_nonfinite(rows)
+    if index is not None:
+        row, column = divmod(index, rows.shape[1])
+        message = f"weight at row {row}, column {column} is {rows[row, column]}, not a finite number"
+        raise InputError("NONFINITE", message, hint="repair the weights, or allow such values with --allow-nonfinite")
 
 
 def _refuse_overflow(rows: Float32, packed: Uint8, target: GgmlType) -> None:

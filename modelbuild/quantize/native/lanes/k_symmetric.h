@@ -1,0 +1,71 @@
+/* Q6_K: super-blocks of 256 with symmetric sub-blocks of 16 and signed 8-bit scales. */
+
+#include "symmetric.h"
+
+/* The first value of largest magnitude, with its sign. */
+INLINE float extreme_of(const float *values, int count)
+{
+    float largest = 0, value = 0;
+    for (int i = 0; i < count; i++) {
+        if (fabsf(values[i]) > largest) {
+            largest = fabsf(values[i]);
+            value = values[i];
+        }
+    }
+    return value;
+}
+
+INLINE void fit_q6_k(const batch *b, int weighted, symmetric_table *table)
+{
+    for (int at = 0; at < BATCH / 16; at += LANES) {
+        symmetric_columns c;
+        vfloat scale[VECTORS], inverse[VECTORS];
+        load_columns(b->weights + at * 16, 16, c.x);
+        if (weighted) {
+            load_columns(b->importance + at * 16, 16, c.w);
+        } else {
+            for (int i = 0; i < 16; i++) EACH(v) c.w[i][v] = c.x[i][v] * c.x[i][v];
+        }
+        fit_symmetric(16, 32, &c, scale, inverse);
+        store_lanes(table->scale + at, scale);
+        store_lanes(table->inverse + at, inverse);
+    }
+}
+
+INLINE void put_q6_levels(uint8_t *out, const uint8_t *levels)
+{
+    for (int h = 0; h < 2; h++) {
+        for (int i = 0; i < 32; i++) {
+            const uint8_t *l = levels + 128 * h + i;
+            out[64 * h + i] = (uint8_t)((l[0] & 15) | (l[64] & 15) << 4);
+            out[64 * h + 32 + i] = (uint8_t)((l[32] & 15) | (l[96] & 15) << 4);
+            out[128 + 32 * h + i] = (uint8_t)(l[0] >> 4 | (l[32] >> 4) << 2 | (l[64] >> 4) << 4 | (l[96] >> 4) << 6);
+        }
+    }
+}
+
+INLINE void pack_q6_k_any(const batch *b, int weighted)
+{
+    symmetric_table table;
+    fit_q6_k(b, weighted, &table);
+    for (int s = 0; s < BATCH / 256; s++) {
+        uint8_t *out = b->out + s * 210, levels[256];
+        const float *scales = table.scale + s * 16, extreme = extreme_of(scales, 16);
+        if (fabsf(extreme) < NEARLY_ZERO) {
+            memset(out, 0, 210);
+            continue;
+        }
+        const float inverse = -128.0f / extreme, d = put_rounded(out + 208, 1 / inverse);
+        for (int j = 0; j < 16; j++) {
+            const int32_t wide = round_bits(inverse * scales[j]);
+            const int8_t level = (int8_t)(wide > 127 ? 127 : wide);
+            out[192 + j] = (uint8_t)level;
+            symmetric_levels(b->weights + s * 256 + j * 16, 16, 32, d * (float)level, table.inverse[s * 16 + j],
+                             levels + j * 16);
+        }
+        put_q6_levels(out, levels);
+    }
+}
+
+static void pack_q6_k(const batch *b) { pack_q6_k_any(b, 0); }
+static void pack_q6_k_weighted(const batch *b) { pack_q6_k_any(b, 1); }

@@ -1,0 +1,94 @@
+/* The symmetric search (value = scale * level, levels -half..half-1) for LANES sub-blocks at once. */
+
+#include "lane.h"
+
+typedef struct {
+    float scale[BATCH / 16];
+    float inverse[BATCH / 16]; /* of the trial that won; 0: nearly zero weights, stored levels are 0 */
+} symmetric_table;
+
+typedef struct {
+    vfloat x[32][VECTORS];
+    vfloat w[32][VECTORS];
+} symmetric_columns;
+
+/* The signed value of largest magnitude; the first of equals. */
+INLINE void find_extreme(int count, vfloat (*x)[VECTORS], vfloat *extreme)
+{
+    EACH(v)
+    {
+        vfloat largest = all(0), value = all(0);
+        for (int i = 0; i < count; i++) {
+            const vint larger = magnitude(x[i][v]) > largest;
+            value = choose(larger, x[i][v], value);
+            largest = greater(magnitude(x[i][v]), largest);
+        }
+        extreme[v] = value;
+    }
+}
+
+/* fit_symmetric_scalar, lane by lane. |inverse * x| <= half + 1 by construction, so rounding is always exact. */
+INLINE void fit_symmetric(int count, int half, symmetric_columns *c, vfloat *scale, vfloat *inverse)
+{
+    const float top = (float)half;
+    vfloat extreme[VECTORS], best[VECTORS], wx[32][VECTORS];
+    vint empty[VECTORS];
+
+    find_extreme(count, c->x, extreme);
+    EACH(v)
+    {
+        empty[v] = magnitude(extreme[v]) < NEARLY_ZERO;
+        scale[v] = inverse[v] = best[v] = all(0);
+    }
+    for (int i = 0; i < count; i++) EACH(v) wx[i][v] = c->w[i][v] * c->x[i][v];
+
+    for (int trial = 0; trial <= 18; trial++) {
+        const int tenths = trial == 0 ? 0 : trial <= 9 ? trial - 10 : trial - 9;
+        const float span = -(top + 0.1f * (float)tenths);
+        vfloat trial_inverse[VECTORS], sum_lx[VECTORS], sum_l2[VECTORS];
+        EACH(v)
+        {
+            trial_inverse[v] = span / extreme[v];
+            sum_lx[v] = sum_l2[v] = all(0);
+        }
+        for (int i = 0; i < count; i++) {
+            EACH(v)
+            {
+                const vfloat l = level_between(trial_inverse[v] * c->x[i][v], -top, top - 1);
+                sum_lx[v] += wx[i][v] * l;
+                sum_l2[v] += (c->w[i][v] * l) * l;
+            }
+        }
+        EACH(v)
+        {
+            const vfloat fitted = sum_lx[v] / sum_l2[v];
+            /* The first trial always stands, and has scale 0 where no weight counts. */
+            const vint wins = trial == 0 ? ~(vint){0}
+                                         : (sum_l2[v] > 0) & (sum_lx[v] * sum_lx[v] > best[v] * sum_l2[v]);
+            scale[v] = choose(wins, choose(sum_l2[v] != 0, fitted, all(0)), scale[v]);
+            best[v] = choose(wins, scale[v] * sum_lx[v], best[v]);
+            inverse[v] = choose(wins, trial_inverse[v], inverse[v]);
+        }
+    }
+    EACH(v)
+    {
+        scale[v] = choose(empty[v], all(0), scale[v]);
+        inverse[v] = choose(empty[v], all(0), inverse[v]);
+    }
+}
+
+/* Levels of a sub-block with half added, under the scale that a reader will see; else those of the search. */
+INLINE void symmetric_levels(const float *x, int count, int half, float scale, float inverse, uint8_t *levels)
+{
+    if (scale != 0) {
+        for (int i = 0; i < count; i++) {
+            levels[i] = (uint8_t)(half + clamp_int(round_bits(x[i] / scale), -half, half - 1));
+        }
+    } else if (inverse != 0) {
+        for (int i = 0; i < count; i++) {
+            levels[i] = (uint8_t)(half + clamp_int(round_bits(inverse * x[i]), -half, half - 1));
+        }
+    } else {
+        memset(levels, 0, (size_t)count);
+    }
+}
