@@ -1,0 +1,85 @@
+"""JSON of strangers is read in linear time and refused where Python's own parser is lenient."""
+
+from __future__ import annotations
+
+import json
+import time
+import tracemalloc
+
+import pytest
+
+from modelbuild.errors import InputError
+from modelbuild.formats.json_text import parse_json
+
+
+def code_of(data: bytes, max_depth: int = 64) -> str:
+    """The code with which a document is refused, or an empty string."""
+    try:
+        parse_json(data, path="x.json", max_depth=max_depth)
+    except InputError as error:
+        return error.code
+    return ""
+
+
+DOCUMENTS = {
+    "depth-64": (b"[" * 64 + b"]" * 64, ""),
+    "depth-65": (b"[" * 65 + b"]" * 65, "JSON"),
+    "objects-65": (b'{"a":' * 65 + b"1" + b"}" * 65, "JSON"),
+    "wide": (b"[" + b"[]," * 100 + b"[]]", ""),
+    "wide-and-deep": (b"[" + b"[[[]]]," * 100 + b"[" * 63 + b"]" * 64, ""),
+    "wide-and-too-deep": (b"[" + b"[[[]]]," * 100 + b"[" * 64 + b"]" * 65, "JSON"),
+    "brackets-in-strings": (json.dumps(["[" * 100, '\\"[[' * 100, "]" * 100]).encode(), ""),
+    "escaped-quotes": (json.dumps(['"' * 50 + "\\" * 50, "{" * 200]).encode(), ""),
+    "never-closed": (b"[" * 50_000, "JSON"),
+    "never-closed-string": (b'["' + b"[" * 100, "JSON"),
+    "ends-in-backslash": (b"[" * 65 + b'"\\', "JSON"),
+    "only-closers": (b"]" * 1000 + b"[" * 65, "JSON"),
+    "duplicate": (b'{"a":1,"a":2}', "DUPLICATE"),
+    "nan": (b"[NaN]", "JSON"),
+    "infinity": (b"[-Infinity]", "JSON"),
+    "digits": (b"[" + b"1" * 21 + b"]", "JSON"),
+    "not-utf8": (b'["\xff"]', "JSON"),
+    "empty": (b" \n", "JSON"),
+    "trailing": (b"{} {}", "JSON"),
+    "byte-order-mark": (b"\xef\xbb\xbf{}", "JSON"),
+}
+
+
+@pytest.mark.parametrize("case", DOCUMENTS)
+def test_document(case: str) -> None:
+    """Each document gets the code of the rule it breaks."""
+    data, code = DOCUMENTS[case]
+
+    assert code == code_of(data)
+
+
+HOSTILE = {
+    "unterminated string of escapes": b"[" * 70 + b'"' + b'\\"' * 500_000,
+    "long string": b'{"a":"' + b"x" * (2 << 20) + b'","b":' + b"[" * 65,
+    "quotes": b"[" * 70 + b'"' * 1_000_001,
+    "pairs": b"[" * 70 + b"[]," * 300_000,
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_text_is_refused_in_linear_time(case: str) -> None:
+    """Megabytes made to provoke backtracking cost neither seconds nor a multiple of their memory."""
+    data = HOSTILE[case]
+
+    tracemalloc.start()
+    before = time.process_time()
+    code = code_of(data)
+    seconds, peak_bytes = time.process_time() - before, tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert code == "JSON"
+    assert seconds < 1
+    assert peak_bytes < 40 << 20
+
+
+def test_error_names_line_and_offset() -> None:
+    """A syntax error says where it stands, in bytes and in lines."""
+    with pytest.raises(InputError, match="line 2, column 5") as caught:
+        parse_json('{"é": 1,\n"b" 2}'.encode(), path="x.json")
+
+    assert 14 == caught.value.offset
