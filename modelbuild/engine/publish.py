@@ -2,46 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from modelbuild.digest import Digest
+from modelbuild.engine.layer_facts import read_gguf_facts
 from modelbuild.errors import InputError, StoreError
-from modelbuild.formats.gguf.reader import open_gguf
+from modelbuild.formats.files import open_input
 from modelbuild.formats.json_text import read_json_object
-from modelbuild.plan.compose import BaseModel, Composition, GgufFacts, compose_model
+from modelbuild.plan.compose import BaseModel, Composition, GgufFacts, NewLayers, compose_model
 from modelbuild.plan.decide import Result
-from modelbuild.plan.graph import LayerSlot, PublishWork
-from modelbuild.plan.layer_kind import describe_file_type, describe_parameter_count
+from modelbuild.plan.graph import LayerSlot, PublishWork, SlotRole
 from modelbuild.store.config import decode_config
 from modelbuild.store.go_json import encode_go_json
 from modelbuild.store.manifest import CONFIG_MEDIA_TYPE, Layer, Manifest, layer_media_type
+from modelbuild.store.state import State
 from modelbuild.store.store import Store
+from modelbuild.template.known import Detected
 
 #: A config document is some hundred bytes; the limit only guards against a damaged store.
 _CONFIG_LIMIT_BYTES = 16 << 20
 
 
-def publish_model(work: PublishWork, results: Mapping[str, Result], store: Store) -> Result:
+def publish_model(work: PublishWork, results: Mapping[str, Result], store: Store, state: State) -> Result:
     """Write params, config and manifest of a model; returns the manifest's digest and the model's size.
 
     results: of the actions behind the work's slots. The manifest appears in one step, after all it names.
     """
     base = None if work.base is None else _read_base(work, store)
-    new_layers = [_layer(slot, results[slot.action]) for slot in work.slots]
-    replacements = [_layer(LayerSlot("model", action), results[action]) for action in work.replacements]
+    files, extra, texts = ([_layer(slot, results[slot.action]) for slot in work.slots_of(role)] for role in SlotRole)
+    replacements = [
+        _layer(LayerSlot("model", action), results[action]) if action else None for action in work.replacements
+    ]
     inherited = () if base is None else base.layers
+    facts = _gguf_facts([*inherited, *filter(None, replacements), *files, *extra], store, state)
+    detected = detect_for_files(work, files, facts)
     composition = compose_model(
         work.model,
         base,
-        replacements=replacements,
-        new_layers=new_layers,
-        facts=_gguf_facts([*inherited, *replacements, *new_layers], store),
+        NewLayers(replacements, files, _template_layers(detected, store), extra, texts),
+        facts=facts,
+        detected_stop=detected[0].stop if detected else (),
         remote=(work.remote_host, work.remote_model),
     )
     manifest = _write_documents(composition, store)
+    _check_blobs(manifest, store)
     digest = store.publish(work.target, manifest)
     _check_blobs(manifest, store)
     return Result(digest, manifest.size_bytes)
+
+
+def detect_for_files(
+    work: PublishWork, files: Sequence[Layer], facts: Mapping[Digest, GgufFacts]
+) -> tuple[Detected, ...]:
+    """The known templates that the chat templates of a model's own GGUF files stand for.
+
+    Nothing is looked for in a base, an adapter or a draft, or when the recipe says `template: null`.
+    """
+    if "template" in work.model.cleared:
+        return ()
+    from modelbuild.template import detect_template
+
+    texts = [facts[layer.digest].chat_template for layer in files if layer.digest in facts]
+    found = [detect_template(text) for text in texts if text]
+    return tuple(item for item in found if item is not None)
+
+
+def _template_layers(detected: Sequence[Detected], store: Store) -> list[Layer]:
+    layers = []
+    for item in detected:
+        data = item.template.encode()
+        layers.append(Layer(layer_media_type("template"), store.blobs.put(data), len(data)))
+    return layers
 
 
 def _read_base(work: PublishWork, store: Store) -> BaseModel:
@@ -53,13 +84,11 @@ def _read_base(work: PublishWork, store: Store) -> BaseModel:
     with_config = decode_config(_read_blob(store, manifest.config), path)
     parameters: dict[str, object] = {}
     for layer in manifest.of_kind("params"):
-        parameters = read_json_object(store.blobs.path(layer.digest))
+        parameters = {**read_json_object(store.blobs.path(layer.digest)), **parameters}
     return BaseModel(str(work.base), _with_sizes(manifest.layers, store), with_config, parameters)
 
 
 def _read_blob(store: Store, layer: Layer) -> bytes:
-    from modelbuild.formats.files import open_input
-
     with open_input(store.blobs.path(layer.digest)) as source:
         return source.read_at(0, min(source.size_bytes, _CONFIG_LIMIT_BYTES))
 
@@ -78,17 +107,10 @@ def _layer(slot: LayerSlot, result: Result) -> Layer:
     return Layer(layer_media_type(slot.kind), result.digest, result.size_bytes, slot.from_)
 
 
-def _gguf_facts(layers: list[Layer], store: Store) -> dict[Digest, GgufFacts]:
-    facts: dict[Digest, GgufFacts] = {}
-    for layer in layers:
-        if layer.kind in ("model", "draft") and layer.digest not in facts:
-            header = open_gguf(store.blobs.path(layer.digest))
-            facts[layer.digest] = GgufFacts(
-                header.kv.get_string("general.architecture") or "",
-                describe_parameter_count(header),
-                describe_file_type(header),
-            )
-    return facts
+def _gguf_facts(layers: Sequence[Layer], store: Store, state: State) -> dict[Digest, GgufFacts]:
+    """Facts about model and draft layers, by digest."""
+    digests = dict.fromkeys(layer.digest for layer in layers if layer.kind in ("model", "draft"))
+    return {digest: read_gguf_facts(store.blobs, digest, state) for digest in digests}
 
 
 def _write_documents(composition: Composition, store: Store) -> Manifest:

@@ -285,7 +285,7 @@ class _Runner:
         if isinstance(work, AssembleWork):
             results = self._builder().run(decisions, self._summary.results, workers=self._options.workers)
             return [results[decision.action.id] for decision in decisions]
-        return [publish_model(work, self._summary.results, self._store)]
+        return [publish_model(work, self._summary.results, self._store, self._state)]
 
     def _total_bytes(self, action: Action) -> int:
         if isinstance(action.work, ImportWork):

@@ -16,7 +16,7 @@ from modelbuild.events import ActionProgress, Emit
 from modelbuild.plan.action import ActionInput, DigestInput, FileInput
 from modelbuild.plan.assembly import Assembly, prepare_assembly
 from modelbuild.plan.decide import Decision, Result
-from modelbuild.plan.graph import SOURCE_ROLE, Action, AssembleWork
+from modelbuild.plan.graph import Action, AssembleWork
 from modelbuild.store.state import State
 from modelbuild.store.store import Store
 
@@ -35,22 +35,24 @@ class WeightsBuilder:
         """The file an action will write, from headers alone; None while its source is yet to be made."""
         if action.id not in self._assemblies:
             work = _work_of(action)
-            source = self.source_path(action, results)
-            if work.checkpoint is None and source is None:
+            sources = self.source_paths(action, results)
+            if sources is None:
                 return None
-            self._assemblies[action.id] = prepare_assembly(work, source)
+            self._assemblies[action.id] = prepare_assembly(work, sources)
         return self._assemblies[action.id]
 
-    def source_path(self, action: Action, results: Mapping[str, Result]) -> Path | None:
-        """The GGUF an action starts from; None for a checkpoint, and while it does not exist."""
-        for item in action.inputs:
-            if item.role != SOURCE_ROLE:
-                continue
+    def source_paths(self, action: Action, results: Mapping[str, Result]) -> list[Path] | None:
+        """The GGUF files an action starts from; none for a checkpoint. None while one of them does not exist."""
+        paths: list[Path] = []
+        for item in action.inputs if _work_of(action).checkpoint is None else ():
             if isinstance(item, FileInput):
-                return item.path
+                paths.append(item.path)
+                continue
             digest = _known_digest(item, results)
-            return None if digest is None else self._store.blobs.path(digest)
-        return None
+            if digest is None:
+                return None
+            paths.append(self._store.blobs.path(digest))
+        return paths
 
     def shares_source(self, one: Action, other: Action, results: Mapping[str, Result]) -> bool:
         """Can the two be made from one read? They need the same weights, tensor by tensor."""
@@ -58,7 +60,7 @@ class WeightsBuilder:
         return (
             first.checkpoint == second.checkpoint
             and first.pre_tokenizer == second.pre_tokenizer
-            and self.source_path(one, results) == self.source_path(other, results)
+            and self.source_paths(one, results) == self.source_paths(other, results)
         )
 
     def run(

@@ -9,11 +9,15 @@ from pathlib import Path
 from modelbuild.convert import Checkpoint, ConversionOptions, plan_conversion
 from modelbuild.convert.planned import PlannedTensor, Rounded, Stored
 from modelbuild.errors import InputError, UnsupportedError
+from modelbuild.formats.gguf.limits import ALIGNMENT_KEY, DEFAULT_ALIGNMENT
 from modelbuild.formats.gguf.reader import GgufHeader, open_gguf
 from modelbuild.formats.gguf.types import GgmlType, is_quantized
 from modelbuild.formats.gguf.writer import GgufLayout, KeyValue, lay_out, raw, u32
 from modelbuild.formats.safetensors import StoredTensor
+from modelbuild.plan.gguf_units import EMBEDDED_PREFIXES
 from modelbuild.plan.graph import COPY_PRESET, AssembleWork
+from modelbuild.plan.layer_kind import count_parameters
+from modelbuild.plan.ollama_layout import arrange_keys, tensor_order
 from modelbuild.quantize.mixes import ModelFacts, TensorFacts, TypeChoice, choose_types, order_tensors
 from modelbuild.quantize.presets import find_preset
 
@@ -46,16 +50,16 @@ class Assembly:
         return sum(span.size_bytes for tensor in self.tensors for span in tensor.source.spans())
 
 
-def prepare_assembly(work: AssembleWork, source: Path | None) -> Assembly:
-    """The assembly for an action; `source` is the GGUF it starts from when it has no checkpoint.
+def prepare_assembly(work: AssembleWork, sources: Sequence[Path]) -> Assembly:
+    """The assembly for an action; `sources`: the GGUF files it starts from when it has no checkpoint (several: shards).
 
     Only headers and small files are read. Raises InputError or UnsupportedError for anything that could fail later.
     """
     if work.checkpoint is not None:
         return _from_checkpoint(work, work.checkpoint)
-    if source is None:
+    if not sources:
         raise AssertionError("an assembly needs a checkpoint or a GGUF")
-    return _from_gguf(open_gguf(source), work)
+    return _from_gguf([open_gguf(source) for source in sources], work)
 
 
 def _from_checkpoint(work: AssembleWork, files: Mapping[str, Path]) -> Assembly:
@@ -69,19 +73,54 @@ def _from_checkpoint(work: AssembleWork, files: Mapping[str, Path]) -> Assembly:
     return _quantized(planned.kv, planned.tensors, work, planned.notes)
 
 
-def _from_gguf(header: GgufHeader, work: AssembleWork) -> Assembly:
-    kv = [raw(key, value) for key, value in header.kv.items()]
-    tensors = tuple(_stored(header, index) for index in range(len(header.tensors)))
+def _from_gguf(headers: Sequence[GgufHeader], work: AssembleWork) -> Assembly:
+    """Shards are merged: the metadata of the first, the tensors of all."""
+    kv = [raw(key, value) for key, value in headers[0].kv.items()]
+    _check_distinct(headers)
+    pairs = [(header, index) for header in headers for index in range(len(header.tensors))]
+    if work.keeps_embedded:
+        # Ollama notes the weights of the first shard only; it counts them again whenever it reads the file.
+        tensors = tuple(_stored(header, index, trim=False) for header, index in pairs)
+        return _with_embedded(kv, tensors, work, count_parameters(headers[0]))
+    tensors = tuple(_stored(header, index) for header, index in pairs)
     if work.preset != COPY_PRESET:
         return _quantized(kv, tensors, work, ())
     facts = order_tensors([_facts(tensor) for tensor in tensors])
     by_name = {tensor.name: tensor for tensor in tensors}
-    file_type = header.kv.get_u32(_TYPE_KEY)
+    file_type = headers[0].kv.get_u32(_TYPE_KEY)
     if file_type is None:
         file_type = _GUESSED | _guess_file_type(facts)
-    edited = _edit_keys(kv, file_type)
     ordered = tuple(by_name[item.name] for item in facts)
-    return _assembly(edited, ordered, tuple("copied" for _ in ordered), ())
+    return _assembly(_edit_keys(kv, file_type), ordered, tuple("copied" for _ in ordered), ())
+
+
+def _with_embedded(
+    kv: Sequence[KeyValue], tensors: Sequence[PlannedTensor], work: AssembleWork, noted_weights: int
+) -> Assembly:
+    """A file that also holds tensors of no text model, which stay as they are, as Ollama's own writer makes it."""
+    rules = {tensor.name: "copied" for tensor in tensors}
+    preset = None
+    if work.preset != COPY_PRESET:
+        plain = [tensor for tensor in tensors if not tensor.name.startswith(EMBEDDED_PREFIXES)]
+        text = _quantized(kv, plain, work, ())
+        packed = {tensor.name: tensor for tensor in text.tensors}
+        tensors = [packed.get(tensor.name, tensor) for tensor in tensors]
+        rules |= {tensor.name: rule for tensor, rule in zip(text.tensors, text.rules, strict=True)}
+        preset = find_preset(work.preset)
+    edited = arrange_keys(kv, work.added, None if preset is None else preset.file_type, noted_weights)
+    ordered = sorted(tensors, key=lambda tensor: tensor_order(tensor.name))
+    layout = lay_out(edited, [(item.name, _gguf_shape(item), item.type) for item in ordered], pads_end=False)
+    return Assembly(tuple(edited), tuple(ordered), tuple(rules[item.name] for item in ordered), layout)
+
+
+def _check_distinct(headers: Sequence[GgufHeader]) -> None:
+    seen: dict[str, Path] = {}
+    for header in headers:
+        for tensor in header.tensors:
+            if tensor.name in seen:
+                message = f"the tensor stands in {seen[tensor.name].name} already"
+                raise InputError("DUPLICATE", message, path=header.path, key=tensor.name)
+            seen[tensor.name] = header.path
 
 
 def _quantized(
@@ -116,22 +155,39 @@ def _retyped(tensor: PlannedTensor, choice: TypeChoice, work: AssembleWork) -> P
 
 
 def _assembly(
-    kv: Sequence[KeyValue], tensors: Sequence[PlannedTensor], rules: tuple[str, ...], notes: tuple[str, ...]
+    kv: Sequence[KeyValue], tensors: Sequence[PlannedTensor], rules: Sequence[str], notes: tuple[str, ...]
 ) -> Assembly:
-    layout = lay_out(kv, [(tensor.name, _gguf_shape(tensor), tensor.type) for tensor in tensors])
-    return Assembly(tuple(kv), tuple(tensors), rules, layout, notes)
+    kv, layout = _lay_out(kv, tensors)
+    return Assembly(tuple(kv), tuple(tensors), tuple(rules), layout, notes)
+
+
+def _lay_out(kv: Sequence[KeyValue], tensors: Sequence[PlannedTensor]) -> tuple[Sequence[KeyValue], GgufLayout]:
+    """The layout at the default alignment, and the keys without an alignment that the file would not have.
+
+    llama-quantize keeps a key that says something else, so that its result cannot always be read again; here it stays
+    only where a reader finds the same layout with it.
+    """
+    shapes = [(tensor.name, _gguf_shape(tensor), tensor.type) for tensor in tensors]
+    claimed = next((item.value.decode() for item in kv if item.key == ALIGNMENT_KEY), DEFAULT_ALIGNMENT)
+    if isinstance(claimed, int) and claimed != DEFAULT_ALIGNMENT:
+        usual = [u32(ALIGNMENT_KEY, DEFAULT_ALIGNMENT) if item.key == ALIGNMENT_KEY else item for item in kv]
+        wanted, read = lay_out(usual, shapes), lay_out(kv, shapes, claimed)
+        if (wanted.data_offset, wanted.slots, wanted.file_size) == (read.data_offset, read.slots, read.file_size):
+            return kv, read
+        kv = [item for item in kv if item.key != ALIGNMENT_KEY]
+    return kv, lay_out(kv, shapes)
 
 
 def _edit_keys(kv: Sequence[KeyValue], file_type: int) -> list[KeyValue]:
-    """llama-quantize's edits: the two general keys move to the end, split keys go, the alignment is 32."""
-    dropped = (_VERSION_KEY, _TYPE_KEY, *_SPLIT_KEYS, "general.alignment")
+    """llama-quantize's edits: the two general keys move to the end, split keys go."""
+    dropped = (_VERSION_KEY, _TYPE_KEY, *_SPLIT_KEYS)
     kept = [item for item in kv if item.key not in dropped]
     return [*kept, u32(_VERSION_KEY, QUANTIZATION_VERSION), u32(_TYPE_KEY, file_type)]
 
 
-def _stored(header: GgufHeader, index: int) -> PlannedTensor:
+def _stored(header: GgufHeader, index: int, *, trim: bool = True) -> PlannedTensor:
     info = header.tensors[index]
-    shape = tuple(reversed(_without_trailing_ones(info.shape)))
+    shape = tuple(reversed(_without_trailing_ones(info.shape) if trim else info.shape))
     dtype = _FLOAT_TYPES.get(info.type, info.type.name)
     offset = header.data_offset + info.offset
     stored = StoredTensor(header.path, info.name, dtype, shape, offset, info.size_bytes)

@@ -25,16 +25,30 @@ _BUILT_IN_RENDERERS: Mapping[str, str] = {
     "nemotron_h_moe": "nemotron-3-nano",
     "nemotron_h_omni": "nemotron-3-nano",
 }
+#: What `null` in a recipe keeps a model from taking over, and the kind of layer that then stays away.
+_CLEARED_KINDS = {
+    "template": "template",
+    "system": "system",
+    "license": "license",
+    "messages": "messages",
+    "parameters": "params",
+    "adapters": "adapter",
+    "draft_files": "draft",
+}
 _GEMMA4_STOP = ("<turn|>",)
 
 
 @dataclass(frozen=True, slots=True)
 class GgufFacts:
-    """What the config of a model says about one of its GGUF layers."""
+    """What the config of a model says about one of its GGUF layers.
+
+    chat_template: the file's own `tokenizer.chat_template`, empty when it has none.
+    """
 
     architecture: str
     parameter_count: str
     file_type: str
+    chat_template: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +62,26 @@ class BaseModel:
 
 
 @dataclass(frozen=True, slots=True)
+class NewLayers:
+    """The layers that a model adds, in order.
+
+    replacements: for each model layer of the base the new one that stands in for it, or None; () keeps all.
+    files: from `files` or a path. detected: template layers for the chat templates of the files, where one was
+    recognised. extra: adapters, then drafts. texts: template, system, licences and messages.
+    """
+
+    replacements: Sequence[Layer | None] = ()
+    files: Sequence[Layer] = ()
+    detected: Sequence[Layer] = ()
+    extra: Sequence[Layer] = ()
+    texts: Sequence[Layer] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Composition:
     """The layers of a model before its params layer and config are written.
 
-    parameters: the merged parameters; None when there is no params layer. They belong at index params_index.
+    parameters: the merged parameters; None when there is no new params layer. They belong at index params_index.
     """
 
     layers: tuple[Layer, ...]
@@ -63,53 +93,69 @@ class Composition:
 def compose_model(
     model: ResolvedModel,
     base: BaseModel | None,
+    new: NewLayers,
     *,
-    replacements: Sequence[Layer],
-    new_layers: Sequence[Layer],
     facts: Mapping[Digest, GgufFacts],
+    detected_stop: Sequence[str] = (),
     remote: tuple[str, str] = ("", ""),
 ) -> Composition:
     """The layers, parameters and config of a model.
 
-    replacements: new model layers that stand in for the base's, in their order. new_layers: GGUF layers, then texts.
-    facts: about every GGUF layer of kind model or draft. remote: host and model name there, or two empty texts.
+    facts: about every GGUF layer of kind model or draft. detected_stop: the stop texts that come with a recognised chat
+    template. remote: host and model name there, or two empty texts.
     """
-    layers = _inherited(base, replacements)
-    layers += [layer for layer in new_layers if layer.kind in GGUF_KINDS]
-    config = _config(model, base, layers, facts, remote)
-    defaults = _default_parameters(layers, facts, model)
-    for layer in new_layers:
-        if layer.kind in GGUF_KINDS or layer.kind == "messages":
-            continue
-        layers = _without(layers, layer.kind) if layer.kind in _REPLACED_KINDS else layers
-        layers.append(layer)
-    parameters = merge_parameters(base.parameters if base else {}, defaults | (dict(model.parameters or {})))
-    layers = _without(layers, "params")
-    messages = [layer for layer in new_layers if layer.kind == "messages"]
+    layers = [*_inherited(model, base, new.replacements), *new.files, *new.detected, *new.extra]
+    config, wants_stop = _config(model, base, layers, facts, remote)
+    for layer in new.texts:
+        if layer.kind != "messages":
+            layers = [*(_without(layers, layer.kind) if layer.kind in _REPLACED_KINDS else layers), layer]
+    parameters = _parameters(model, base, detected_stop, wants_stop=wants_stop)
+    if parameters or "parameters" in model.cleared or _clears_a_parameter(model):
+        layers = _without(layers, "params")
+    params_index = len(layers)
+    messages = [layer for layer in new.texts if layer.kind == "messages"]
     if messages:
-        layers = _without(layers, "messages")
-    return Composition((*layers, *messages), parameters or None, len(layers), config)
+        before = sum(layer.kind == "messages" for layer in layers)
+        layers, params_index = _without(layers, "messages"), params_index - before
+    return Composition((*layers, *messages), parameters or None, params_index, config)
 
 
-def merge_parameters(base: Mapping[str, object], own: Mapping[str, object]) -> dict[str, object]:
-    """The base's parameters with the model's own over them; lists are replaced whole, None drops one."""
-    merged = {**base, **own}
-    return {key: value for key, value in merged.items() if value is not None or key not in own}
-
-
-def _inherited(base: BaseModel | None, replacements: Sequence[Layer]) -> list[Layer]:
+def _inherited(model: ResolvedModel, base: BaseModel | None, replacements: Sequence[Layer | None]) -> list[Layer]:
+    """The base's layers that the model takes over; new weights stand where the old ones stood."""
     if base is None:
         return []
+    cleared = {_CLEARED_KINDS[field] for field in model.cleared if field in _CLEARED_KINDS}
     fresh = iter(replacements)
-    return [
-        next(fresh) if replacements and layer.kind == "model" else replace(layer, from_=base.name)
-        for layer in base.layers
-    ]
+    layers = []
+    for layer in base.layers:
+        new = next(fresh, None) if layer.kind == "model" else None
+        if layer.kind not in cleared:
+            layers.append(replace(layer, from_=base.name) if new is None else new)
+    return layers
 
 
 def _without(layers: Sequence[Layer], kind: str) -> list[Layer]:
     media_type = layer_media_type(kind)
     return [layer for layer in layers if layer.media_type != media_type]
+
+
+def _parameters(
+    model: ResolvedModel, base: BaseModel | None, detected_stop: Sequence[str], *, wants_stop: bool
+) -> dict[str, object]:
+    """Own parameters over built-in over recognised over inherited ones; lists are replaced whole."""
+    own = dict(model.parameters or {})
+    built_in = {"stop": list(_GEMMA4_STOP)} if wants_stop and "stop" not in own else {}
+    inherited = dict(base.parameters) if base is not None else {}
+    if detected_stop:
+        inherited.setdefault("stop", list(detected_stop))
+    if "parameters" in model.cleared:
+        inherited, built_in = {}, {}
+    merged = {**inherited, **built_in, **own}
+    return {key: value for key, value in merged.items() if f"parameters.{key}" not in model.cleared}
+
+
+def _clears_a_parameter(model: ResolvedModel) -> bool:
+    return any(field.startswith("parameters.") for field in model.cleared)
 
 
 def _config(
@@ -118,35 +164,42 @@ def _config(
     layers: Sequence[Layer],
     facts: Mapping[Digest, GgufFacts],
     remote: tuple[str, str],
-) -> ModelConfig:
-    inherited = base.config if base else ModelConfig()
-    info = model.info or {}
+) -> tuple[ModelConfig, bool]:
+    """The config, and whether the architecture brings a stop text of its own."""
+    config = _config_of_fields(model, base.config if base else ModelConfig(), remote)
+    wants_stop = False
+    for layer in layers:
+        known = facts.get(layer.digest)
+        if known is not None and layer.kind == "draft":
+            config = replace(config, draft={"model_format": "gguf", "architecture": known.architecture})
+        elif known is not None and layer.kind == "model":
+            wants_stop |= known.architecture == "gemma4" and not (config.renderer and config.parser)
+            config = _with_model_layer(config, known, model.cleared)
+    return config, wants_stop
+
+
+def _config_of_fields(model: ResolvedModel, inherited: ModelConfig, remote: tuple[str, str]) -> ModelConfig:
+    info, cleared = model.info or {}, model.cleared
     family = str(info.get("model_family") or "")
-    config = ModelConfig(
+    return ModelConfig(
         model_format=inherited.model_format,
         model_family=family,
         model_families=(family,) if family else None,
         model_type=str(info.get("parameter_size") or ""),
         file_type=str(info.get("quantization_level") or ""),
-        renderer=model.renderer or inherited.renderer,
-        parser=model.parser or inherited.parser,
-        requires=model.requires or inherited.requires,
+        renderer=model.renderer or ("" if "renderer" in cleared else inherited.renderer),
+        parser=model.parser or ("" if "parser" in cleared else inherited.parser),
+        requires=model.requires or ("" if "requires" in cleared else inherited.requires),
         remote_host=remote[0],
         remote_model=remote[1],
-        capabilities=(*inherited.capabilities, *_capabilities(info)),
+        capabilities=(*(() if "capabilities" in cleared else inherited.capabilities), *_capabilities(info)),
         context_length=_number(info, "context_length"),
         embedding_length=_number(info, "embedding_length"),
         base_name=str(info.get("base_name") or ""),
     )
-    for layer in layers:
-        if layer.kind in ("model", "draft") and layer.digest in facts:
-            config = _with_layer(config, layer.kind, facts[layer.digest])
-    return config
 
 
-def _with_layer(config: ModelConfig, kind: str, facts: GgufFacts) -> ModelConfig:
-    if kind == "draft":
-        return replace(config, draft={"model_format": "gguf", "architecture": facts.architecture})
+def _with_model_layer(config: ModelConfig, facts: GgufFacts, cleared: frozenset[str]) -> ModelConfig:
     built_in = _BUILT_IN_RENDERERS.get(facts.architecture, "")
     return replace(
         config,
@@ -155,17 +208,9 @@ def _with_layer(config: ModelConfig, kind: str, facts: GgufFacts) -> ModelConfig
         model_families=(*(config.model_families or ()), facts.architecture),
         model_type=config.model_type or facts.parameter_count,
         file_type=config.file_type or facts.file_type,
-        renderer=config.renderer or built_in,
-        parser=config.parser or built_in,
+        renderer=config.renderer or ("" if "renderer" in cleared else built_in),
+        parser=config.parser or ("" if "parser" in cleared else built_in),
     )
-
-
-def _default_parameters(
-    layers: Sequence[Layer], facts: Mapping[Digest, GgufFacts], model: ResolvedModel
-) -> dict[str, object]:
-    architectures = {facts[layer.digest].architecture for layer in layers if layer.digest in facts}
-    own_stop = model.parameters is not None and "stop" in model.parameters
-    return {"stop": list(_GEMMA4_STOP)} if "gemma4" in architectures and not own_stop else {}
 
 
 def _capabilities(info: Mapping[str, object]) -> tuple[str, ...]:

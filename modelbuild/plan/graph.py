@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ class TextWork:
     data: bytes
 
 
-#: Role of the input that holds the one GGUF an assemble action starts from.
+#: Role of the input that holds the GGUF an assemble action starts from; further shards have a number behind it.
 SOURCE_ROLE = "source"
 #: Preset that only rewrites a GGUF in the canonical order, as `llama-quantize COPY` does.
 COPY_PRESET = "COPY"
@@ -35,8 +36,10 @@ COPY_PRESET = "COPY"
 class AssembleWork:
     """Make one GGUF: convert a checkpoint, or re-type or rewrite a GGUF.
 
-    checkpoint: relative file names and where each file is; None when the source is the GGUF of the input SOURCE_ROLE.
+    checkpoint: relative file names and where each file is; None when the sources are the GGUF inputs (`source_role`).
     preset: the type to make, "" for the source's own precision, COPY_PRESET to rewrite only.
+    keeps_embedded: lay the file out as Ollama's own writer does, with the tensors that llama.cpp does not know.
+    added: text keys to add to the metadata. allow_requantize: quantize what is quantized already.
     """
 
     checkpoint: Mapping[str, Path] | None
@@ -44,15 +47,35 @@ class AssembleWork:
     preset: str
     intermediate: str = ""
     pre_tokenizer: str = ""
+    keeps_embedded: bool = False
+    added: tuple[tuple[str, str], ...] = ()
+    allow_requantize: bool = False
+
+
+def source_role(index: int) -> str:
+    """The role of source number `index`, from 0."""
+    return SOURCE_ROLE if index == 0 else f"{SOURCE_ROLE}-{index + 1}"
+
+
+class SlotRole(enum.StrEnum):
+    """Where a new layer of a model belongs, in this order."""
+
+    FILES = "files"
+    EXTRA = "extra"
+    TEXTS = "texts"
 
 
 @dataclass(frozen=True, slots=True)
 class LayerSlot:
-    """A layer to be: its kind, the action that makes its blob, and the `from` text it carries."""
+    """A layer to be: its kind, the action that makes its blob, and the `from` text it carries.
+
+    role: FILES for the model's own GGUF files, EXTRA for adapters and drafts, TEXTS for template, system and so on.
+    """
 
     kind: str
     action: str
     from_: str = ""
+    role: SlotRole = SlotRole.FILES
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +83,8 @@ class PublishWork:
     """Put a model together and write its manifest.
 
     target: the name it is published under, spelt as on disk. base: the stored model whose layers it takes over, if any.
-    replacements: actions that make new blobs for the base's model layers, in their order; () keeps the base's.
-    slots: new layers in final order, GGUF first, then texts.
+    replacements: for each model layer of the base the action that makes a new one, or ""; () keeps all.
+    slots: new layers in final order.
     remote_model: set for a remote model, which has no base layers.
     """
 
@@ -72,6 +95,10 @@ class PublishWork:
     slots: tuple[LayerSlot, ...]
     remote_host: str = ""
     remote_model: str = ""
+
+    def slots_of(self, role: SlotRole) -> tuple[LayerSlot, ...]:
+        """The new layers of one role, in order."""
+        return tuple(slot for slot in self.slots if slot.role is role)
 
 
 Work = ImportWork | TextWork | AssembleWork | PublishWork

@@ -26,10 +26,14 @@ def classify_gguf(header: GgufHeader) -> str:
     return "projector" if arch == "clip" and not has_blocks and any(encoders) else "model"
 
 
-def shard_count(header: GgufHeader) -> int:
-    """How many files the model is cut into; 1 for a whole one."""
+def count_shards(header: GgufHeader) -> int:
+    """How many files the model is cut into; 1 for a whole one, and where the number makes no sense."""
     arch = header.kv.get_string("general.architecture") or ""
-    return header.kv.get_integer("split.count") or header.kv.get_integer(f"{arch}.split.count") or 1
+    for key in ("split.count", f"{arch}.split.count"):
+        count = header.kv.get_integer(key)
+        if count is not None and 1 < count <= 0xFFFF:
+            return count
+    return 1
 
 
 def describe_file_type(header: GgufHeader) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from modelbuild.plan.action import DigestInput, FileInput
 from modelbuild.plan.decide import Decision
-from modelbuild.plan.graph import SOURCE_ROLE, AssembleWork, ImportWork
+from modelbuild.plan.graph import AssembleWork, ImportWork
 from modelbuild.store.store import Store
 
 
@@ -85,10 +85,10 @@ def _preview_assembly(
 ) -> tuple[int | None, int | None, tuple[TensorPreview, ...]]:
     from modelbuild.plan.assembly import prepare_assembly
 
-    source = source_of(decision, store)
-    if work.checkpoint is None and source is None:
+    sources = sources_of(decision, store)
+    if sources is None:
         return None, None, ()
-    assembly = prepare_assembly(work, source)
+    assembly = prepare_assembly(work, sources)
     rows = tuple(
         TensorPreview(tensor.name, tensor.source.dtype, tensor.type.name, rule)
         for tensor, rule in zip(assembly.tensors, assembly.rules, strict=True)
@@ -96,11 +96,15 @@ def _preview_assembly(
     return assembly.source_bytes, assembly.layout.file_size, rows
 
 
-def source_of(decision: Decision, store: Store) -> Path | None:
-    """The GGUF an assemble action starts from, if it exists already."""
-    for item in decision.action.inputs:
-        if item.role == SOURCE_ROLE and isinstance(item, FileInput):
-            return item.path
-        if item.role == SOURCE_ROLE and isinstance(item, DigestInput):
-            return store.blobs.path(item.digest)
-    return None
+def sources_of(decision: Decision, store: Store) -> list[Path] | None:
+    """The GGUF files an assemble action starts from, none for a checkpoint; None while one is yet to be made."""
+    work = decision.action.work
+    paths: list[Path] = []
+    for item in decision.action.inputs if isinstance(work, AssembleWork) and work.checkpoint is None else ():
+        if isinstance(item, FileInput):
+            paths.append(item.path)
+        elif isinstance(item, DigestInput):
+            paths.append(store.blobs.path(item.digest))
+        else:
+            return None
+    return paths

@@ -1,4 +1,4 @@
-"""What `from` and `remote_host` refer to on other servers: source suffixes and addresses, stored and never contacted."""
+"""What `from` and `remote_host` refer to on other servers: suffixes and addresses, stored and never contacted."""
 
 from __future__ import annotations
 
@@ -49,6 +49,18 @@ def split_source(text: str) -> tuple[str, str]:
         message = f"use either :local or :cloud, not both: {printable(text)!r}"
         raise InputError("MODELNAME", message)
     return rest, source
+
+
+def local_name(text: str) -> str:
+    """The name under which a model of this reference stands in the store, as `rm` and `pull` understand it.
+
+    `m:local` is `m`; a cloud reference means the stub that older clients made for it: `m:20b:cloud` is `m:20b-cloud`.
+    """
+    reference, source = split_source(text)
+    if source != "cloud":
+        return reference
+    has_tag = ":" in reference.rpartition("/")[2]
+    return f"{reference}-cloud" if has_tag else f"{reference}:cloud"
 
 
 def _strip_source(text: str) -> tuple[str, str]:

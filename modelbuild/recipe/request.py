@@ -168,10 +168,12 @@ def check_create_request(request: CreateRequest, *, allow_path: AllowPath | None
         raise RequestError(400, "neither 'from' or 'files' was specified")
     if request.from_:
         _check_from(request, allow_path)
-    if not _is_remote(request) and any(
+    if not is_remote_request(request) and any(
         entries is not None and not entries for entries in (request.files, request.draft_files, request.adapters)
     ):
         raise RequestError(400, "unknown type")
+    if request.quantize != request.quantize.strip() and not is_remote_request(request):
+        raise unsupported_type(request.quantize)
     _check_info(request.info or {})
     _check_template(request.template)
     _licenses(request.license)
@@ -182,7 +184,7 @@ def resolve_create_request(request: CreateRequest, *, allow_path: AllowPath | No
 
     allow_path: as for the check. Its position says "request" wherever a recipe would name a file.
     """
-    is_remote = _is_remote(request)
+    is_remote = is_remote_request(request)
     base = None
     if request.from_:
         path = allow_path(request.from_.strip()) if allow_path is not None and _is_path(request.from_) else None
@@ -208,6 +210,12 @@ def resolve_create_request(request: CreateRequest, *, allow_path: AllowPath | No
         requires=request.requires,
         info=request.info,
     )
+
+
+def unsupported_type(text: str) -> RequestError:
+    """The answer for a quantization type that does not exist; `text` in upper case."""
+    known = "F32, F16, Q4_K_S, Q4_K_M, Q8_0"
+    return RequestError(500, f"unsupported quantization type {text} - supported types are {known}")
 
 
 #: Where errors of a request are: nowhere in a file.
@@ -253,7 +261,7 @@ def _check_from(request: CreateRequest, allow_path: AllowPath | None) -> None:
     except InputError as error:
         raise RequestError(400, "invalid model name") from error
     _remote_host(request)
-    if _is_remote(request) and request.draft_files:
+    if is_remote_request(request) and request.draft_files:
         raise RequestError(400, "DRAFT cannot be used with remote models")
 
 
@@ -261,7 +269,8 @@ def _is_path(text: str) -> bool:
     return text.strip().startswith(_PATH_STARTS)
 
 
-def _is_remote(request: CreateRequest) -> bool:
+def is_remote_request(request: CreateRequest) -> bool:
+    """Does the model run on another server? Then its file sets do not count."""
     return bool(request.from_) and (bool(request.remote_host) or split_source(request.from_)[1] == "cloud")
 
 

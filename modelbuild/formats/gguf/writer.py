@@ -67,12 +67,14 @@ def lay_out(
     kv: Sequence[KeyValue],
     tensors: Sequence[tuple[str, Sequence[int], GgmlType]],
     alignment: int = DEFAULT_ALIGNMENT,
+    *,
+    pads_end: bool = True,
 ) -> GgufLayout:
     """The layout of a file with these keys and tensors, in this order.
 
     tensors: name, shape in GGUF order (fastest-varying dimension first), type. Every tensor is padded to the alignment,
-    the last one too. Raises InputError with the key or tensor: DUPLICATE, KEY, NAME, DIMS, SHAPE, COUNT, HEADER, and
-    ALIGNMENT when the keys state another alignment.
+    with `pads_end` the last one too. Raises InputError with the key or tensor: DUPLICATE, KEY, NAME, DIMS, SHAPE,
+    COUNT, HEADER, and ALIGNMENT when the keys state another alignment.
     """
     _check_counts(len(kv), len(tensors))
     _check_alignment_key(kv, check_alignment(alignment))
@@ -85,6 +87,8 @@ def lay_out(
         raise InputError("HEADER", message)
     data_offset = padded(size_bytes, alignment)
     parts.append(bytes(data_offset - size_bytes))
+    if slots and not pads_end:
+        data_bytes = slots[-1].offset + slots[-1].size_bytes
     return GgufLayout(b"".join(parts), data_offset, slots, data_offset + data_bytes)
 
 

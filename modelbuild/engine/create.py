@@ -1,0 +1,196 @@
+"""Creating a model from a request, as the create API promises it: checks, status lines, the model in the store.
+
+The request becomes the same resolved model that a recipe gives; plan and engine do the work. What can be told from the
+request, the headers of its files and the store is told before the first status line, so that it can still have an
+HTTP status of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from modelbuild.digest import Digest, digest_of
+from modelbuild.engine.create_answers import answer_for
+from modelbuild.engine.create_files import check_file_sets
+from modelbuild.engine.layer_facts import read_gguf_facts
+from modelbuild.engine.publish import detect_for_files
+from modelbuild.engine.run import RunOptions, run_plan
+from modelbuild.errors import ModelbuildError
+from modelbuild.events import ActionFinished, ActionProgress, ActionStarted, Emit, Event, ignore_event
+from modelbuild.plan.graph import COPY_PRESET, Action, AssembleWork, Plan, PublishWork, SlotRole
+from modelbuild.plan.planner import make_plan
+from modelbuild.recipe.request import (
+    AllowPath,
+    CreateRequest,
+    RequestError,
+    check_create_request,
+    resolve_create_request,
+)
+from modelbuild.recipe.resolved import Recipe
+from modelbuild.store.manifest import Layer
+from modelbuild.store.state import State
+from modelbuild.store.store import Store
+
+#: Ollama's placeholder for the digest of weights that are being made.
+_NO_DIGEST = "0" * 19
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One progress line: its text; digest and byte counts only where weights are being made."""
+
+    text: str
+    digest: str = ""
+    total: int = 0
+    completed: int = 0
+
+    def to_json(self) -> dict[str, object]:
+        """The line as a JSON object; empty and zero fields are left out."""
+        record: dict[str, object] = {"status": self.text}
+        fields = {"digest": self.digest, "total": self.total, "completed": self.completed}
+        return record | {key: value for key, value in fields.items() if value}
+
+
+Report = Callable[[Status], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CreateOptions:
+    """How requests are carried out.
+
+    rewrite_gguf: rewrite imported GGUF files as Ollama does. allow_path: as for `check_create_request`.
+    """
+
+    rewrite_gguf: bool = False
+    allow_path: AllowPath | None = None
+    run: RunOptions = RunOptions()  # noqa: RUF009 - frozen
+
+
+def create_model(
+    request: CreateRequest,
+    store: Store,
+    state: State,
+    report: Report,
+    options: CreateOptions = CreateOptions(),
+    emit: Emit = ignore_event,
+) -> None:
+    """Create or replace a model; RequestError with status and text for whatever prevents it.
+
+    report: gets the status lines, the last of which is "success". As long as it was not called nothing has been
+    written. emit: gets the events of the run.
+    """
+    try:
+        check_create_request(request, allow_path=options.allow_path)
+        files = check_file_sets(request, store)
+        model = resolve_create_request(request, allow_path=options.allow_path)
+        model = replace(model, rewrite_gguf=options.rewrite_gguf)
+        plan = make_plan(Recipe(Path("request"), (model,), (), ()), store)
+        _Creation(plan, files, store, state, report, emit).run(options.run)
+    except RequestError:
+        raise
+    except ModelbuildError as error:
+        raise answer_for(error, request) from error
+
+
+class _Creation:
+    """One run of the plan, with the status lines that clients of Ollama expect around it."""
+
+    def __init__(
+        self, plan: Plan, files: tuple[str, ...], store: Store, state: State, report: Report, emit: Emit
+    ) -> None:
+        self._plan = plan
+        self._files = files
+        self._store = store
+        self._state = state
+        self._report = report
+        self._emit = emit
+        self._has_begun = False
+        self._actions: Mapping[str, Action] = {action.id: action for action in plan.actions}
+        work = plan.actions[-1].work
+        if not isinstance(work, PublishWork):
+            raise AssertionError("a plan ends with publishing")
+        self._publish = work
+
+    def run(self, options: RunOptions) -> None:
+        """Run the plan and report."""
+        before = _blob_names(self._store)
+        run_plan(self._plan, self._store, self._state, self._listen, options)
+        self._begin()
+        for text in (_rewriting(action) for action in self._plan.actions):
+            if text:
+                self._report(Status(text))
+        self._report(Status("creating model layer"))
+        self._report_layers(before)
+        self._touch_manifest()
+        self._report(Status("writing manifest"))
+        self._report(Status("success"))
+
+    def _listen(self, event: Event) -> None:
+        if isinstance(event, ActionStarted | ActionFinished) and getattr(event, "outcome", "") != "failed":
+            self._begin()
+        if isinstance(event, ActionProgress):
+            self._report_progress(event)
+        self._emit(event)
+
+    def _begin(self) -> None:
+        """The lines that come before any work; not before every check has passed."""
+        if self._has_begun:
+            return
+        self._has_begun = True
+        self._report(Status("parsing modelfile"))
+        self._report(Status("looking up model manifest"))
+        for text in self._files:
+            self._report(Status(text))
+
+    def _report_progress(self, event: ActionProgress) -> None:
+        work = self._actions[event.action].work
+        if isinstance(work, AssembleWork) and self._has_begun:
+            is_typed = work.preset not in ("", COPY_PRESET)
+            what = f"quantizing model to {work.preset}" if is_typed else "validating GGUF model"
+            self._report(Status(what, _NO_DIGEST, event.total_bytes, event.done_bytes))
+
+    def _report_layers(self, before: set[str]) -> None:
+        found = self._store.find(self._publish.target)
+        layers = found[0].layers if found is not None else ()
+        detected = dict(self._detected(layers))
+        seen = set(before)
+        for layer in layers:
+            name = self._store.blobs.path(layer.digest).name
+            known = "using existing layer" if name in seen else "creating new layer"
+            seen.add(name)
+            is_detected = layer.kind == "template" and layer.digest in detected
+            text = f"using autodetected template {detected[layer.digest]}" if is_detected else f"{known} {layer.digest}"
+            self._report(Status(text))
+
+    def _detected(self, layers: tuple[Layer, ...]) -> Iterator[tuple[Digest, str]]:
+        """The template layers that were recognised rather than given, with their names."""
+        if self._publish.model.template or not self._publish.slots_of(SlotRole.FILES):
+            return
+        files = [layer for layer in layers if layer.kind == "model"]
+        facts = {layer.digest: read_gguf_facts(self._store.blobs, layer.digest, self._state) for layer in files}
+        for item in detect_for_files(self._publish, files, facts):
+            yield digest_of(item.template.encode()), item.name
+
+    def _touch_manifest(self) -> None:
+        """A creation that changes nothing still makes the model the most recent one, as in Ollama."""
+        now_ns = time.time_ns()
+        os.utime(self._store.manifest_path(self._publish.target), ns=(now_ns, now_ns))
+
+
+def _rewriting(action: Action) -> str:
+    """The line for weights that were made: of a merged file with a vision tower nothing is said."""
+    work = action.work
+    if not isinstance(work, AssembleWork) or (work.keeps_embedded and work.preset == COPY_PRESET and not work.added):
+        return ""
+    return "updating GGUF projector metadata" if work.added else "verifying conversion"
+
+
+def _blob_names(store: Store) -> set[str]:
+    try:
+        return {entry.name for entry in os.scandir(store.blobs.blobs)}
+    except OSError:
+        return set()

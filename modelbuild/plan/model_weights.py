@@ -1,0 +1,374 @@
+"""Which actions make the GGUF layers of one model: imports, conversions, quantization, merging, rewriting.
+
+Source: Ollama's create behaviour, August 2026, where it is right; a GGUF that needs no change is kept as it is.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from modelbuild.errors import InputError, Position, RecipeError, UnsupportedError, printable
+from modelbuild.formats.gguf.reader import GgufHeader, open_gguf
+from modelbuild.formats.json_text import read_json_object
+from modelbuild.model_name import ModelName
+from modelbuild.plan.action import ActionInput, DigestInput, FileInput, Input, Json, Kind
+from modelbuild.plan.gguf_units import GgufFile, GgufUnit, group_files, sibling_names
+from modelbuild.plan.graph import COPY_PRESET, Action, AssembleWork, ImportWork, LayerSlot, SlotRole, source_role
+from modelbuild.plan.layer_kind import classify_gguf
+from modelbuild.plan.located import located
+from modelbuild.plan.weights_facts import WeightsFacts, facts_of_header, facts_of_preset
+from modelbuild.recipe.resolved import FileEntry, FromPath, ResolvedModel
+from modelbuild.sources.identify import SourceKind, identify_files, identify_path
+from modelbuild.store.store import Store
+
+#: What FP8 weights become when no type is asked for.
+_FP8_PRESET = "Q8_0"
+#: How Ollama shows the type of a model that was FP8 and is kept in 16 bits.
+_FP8_FILE_TYPES = ("F16", "BF16")
+_PROJECTOR_TYPE_KEYS = ("clip.projector_type", "clip.vision.projector_type")
+
+WeightsInput = ActionInput | DigestInput
+
+
+class Registry(Protocol):
+    """Where actions go, and what is known of those that are there."""
+
+    store: Store
+    directories: list[Path]
+
+    def add_action(self, action: Action) -> None:
+        """Add an action."""
+
+    def action(self, action_id: str) -> Action:
+        """The action of that id, which has been added."""
+
+
+class WeightsPlanner:
+    """Plans the GGUF layers of one model.
+
+    slots: the new layers. inputs: all layers of kind model that it will have, for models that build on it.
+    replacements: for each model layer of the base the action that makes a new one, or "" to keep it; () keeps all.
+    """
+
+    def __init__(self, registry: Registry, model: ResolvedModel, name: ModelName) -> None:
+        self._registry = registry
+        self._store = registry.store
+        self._model = model
+        self._name = name
+        self.slots: list[LayerSlot] = []
+        self.inputs: list[WeightsInput] = []
+        self.replacements: tuple[str, ...] = ()
+
+    # -- the base's weights ----------------------------------------------------------------------------------------
+
+    def add_base(self, layers: Sequence[WeightsInput], file_type: str = "") -> None:
+        """Take over the model layers of a base, quantized anew where the model asks for another type.
+
+        file_type: what the base's config says, if it has one; it saves opening files of which nothing can come.
+        """
+        self.inputs = list(layers)
+        wanted = self._wanted_preset()
+        if not wanted and file_type not in _FP8_FILE_TYPES:
+            return
+        made = []
+        for index, layer in enumerate(layers):
+            facts = self._facts_of(layer)
+            preset = wanted or (_FP8_PRESET if facts.is_fp8 and not facts.is_quantized else "")
+            if not preset or facts.is_of_type(preset):
+                made.append("")
+                continue
+            self._check_source(facts, preset)
+            made.append(self._assemble_gguf(f"weights-{index}", [layer], preset, keeps_embedded=facts.is_embedding))
+            self.inputs[index] = ActionInput(source_role(0), made[-1])
+        if any(made):
+            self.replacements = tuple(made)
+
+    def _facts_of(self, layer: WeightsInput) -> WeightsFacts:
+        """What can be told now about a layer that exists or is yet to be made."""
+        if isinstance(layer, DigestInput):
+            return facts_of_header(open_gguf(self._store.blobs.path(layer.digest)))
+        action = self._registry.action(layer.action)
+        work = action.work
+        if isinstance(work, ImportWork):
+            return facts_of_header(open_gguf(work.path))
+        if not isinstance(work, AssembleWork):
+            raise AssertionError(f"{action.id} makes no weights")
+        return facts_of_preset(work.preset, is_embedding=work.keeps_embedded)
+
+    # -- files -----------------------------------------------------------------------------------------------------
+
+    def add_files(self) -> None:
+        """Plan the model's own files: a checkpoint, or GGUF files."""
+        base = self._model.base
+        if isinstance(base, FromPath):
+            with located(base.position):
+                is_checkpoint = identify_path(base.path) is SourceKind.CHECKPOINT
+            if is_checkpoint:
+                self._add_checkpoint_directory(base.path, base.position)
+            else:
+                self._add_gguf_files(_entries_of(base.path, base.position), "")
+            return
+        files = self._model.files
+        paths = {entry.name: self._path_of(entry) for entry in files}
+        with located(files[0].position):
+            is_checkpoint = identify_files(paths) is SourceKind.CHECKPOINT
+        if is_checkpoint:
+            self._add_checkpoint(paths, [_checkpoint_input(entry) for entry in files], "files", files[0].position)
+        else:
+            self._add_gguf_files(files, "")
+
+    def add_adapters(self) -> None:
+        """Plan the adapters, which stand behind the model's own layers."""
+        entries = self._model.adapters
+        if not entries:
+            return
+        paths = {entry.name: self._path_of(entry) for entry in entries}
+        with located(entries[0].position):
+            if identify_files(paths) is SourceKind.CHECKPOINT:
+                message = "adapters in safetensors form are not supported yet"
+                raise UnsupportedError("ADAPTER", message, hint="convert the adapter with convert_lora_to_gguf.py")
+            if len(entries) > 1:
+                message = "only one adapter is currently supported"
+                raise InputError("ADAPTER", message, hint="merge the adapters into one file")
+        self._add_gguf_files(entries, "adapter")
+
+    def add_drafts(self) -> None:
+        """Plan the draft model, which stands last."""
+        entries = self._model.draft_files
+        if not entries:
+            return
+        paths = {entry.name: self._path_of(entry) for entry in entries}
+        with located(entries[0].position):
+            if identify_files(paths) is SourceKind.CHECKPOINT:
+                message = "a draft model in safetensors form is not supported"
+                raise UnsupportedError("DRAFT", message, hint="convert it to GGUF in a model of its own first")
+        self._add_gguf_files(entries, "draft")
+
+    def _add_checkpoint_directory(self, path: Path, position: Position) -> None:
+        from modelbuild.convert.checkpoint import Checkpoint
+
+        with located(position):
+            checkpoint = Checkpoint.of_directory(path)
+        self._registry.directories.extend(_directories_of(path, checkpoint.files))
+        entries = [FileEntry(name, file, position) for name, file in checkpoint.files.items()]
+        inputs = [_checkpoint_input(entry) for entry in entries]
+        self._add_checkpoint(dict(checkpoint.files), inputs, str(path), position)
+
+    def _add_checkpoint(self, files: dict[str, Path], inputs: Sequence[Input], origin: str, position: Position) -> None:
+        preset = self._wanted_preset()
+        with located(position):
+            preset = preset or (_FP8_PRESET if _is_fp8_checkpoint(files) else "")
+        work = AssembleWork(files, origin, preset, self._model.intermediate, self._model.pre_tokenizer)
+        self._add_slot("model", self._assemble("weights", work, tuple(inputs)), "", SlotRole.FILES)
+
+    def _add_gguf_files(self, entries: Sequence[FileEntry], role: str) -> None:
+        """role: "" for the model's own files, "adapter" or "draft"."""
+        files = [self._open(entry, role) for entry in entries]
+        with located(entries[0].position):
+            units = group_files(files)
+        for unit in units:
+            with located(unit.files[0].entry.position):
+                self._add_unit(unit, role)
+
+    def _open(self, entry: FileEntry, role: str) -> GgufFile:
+        path = self._path_of(entry)
+        with located(entry.position):
+            header = open_gguf(path)
+            kind = "draft" if role == "draft" else classify_gguf(header)
+        if role == "adapter" and kind != "adapter":
+            kind = "model"  # Ollama keeps a plain model given as an adapter as a second model layer
+        return GgufFile(entry, header, kind)
+
+    def _add_unit(self, unit: GgufUnit, role: str) -> None:
+        what = f"{role or 'file'}:{unit.name}"
+        facts = facts_of_header(unit.header, embedding=unit.is_embedding)
+        preset = self._preset_of(unit, facts)
+        if preset and not facts.is_of_type(preset):
+            self._check_source(facts, preset, is_draft=unit.kind == "draft")
+        elif not self._must_rewrite(unit):
+            action = self._import_or_complete(what, unit)
+            from_ = unit.name if isinstance(self._registry.action(action).work, ImportWork) else ""
+            self._add_slot(unit.kind, action, from_, SlotRole.EXTRA if role else SlotRole.FILES)
+            return
+        else:
+            preset = COPY_PRESET
+        _check_architecture(unit.header)
+        sources = [_file_input(file.entry, index) for index, file in enumerate(unit.files)]
+        action = self._assemble_gguf(what, sources, preset, keeps_embedded=unit.is_embedding)
+        self._add_slot(unit.kind, action, "", SlotRole.EXTRA if role else SlotRole.FILES)
+
+    def _preset_of(self, unit: GgufUnit, facts: WeightsFacts) -> str:
+        if unit.kind == "draft":
+            return self._preset(self._model.draft_quantize) if self._model.draft_quantize else ""
+        if unit.kind != "model":
+            return ""
+        return self._wanted_preset() or (_FP8_PRESET if facts.is_fp8 and not facts.is_quantized else "")
+
+    def _must_rewrite(self, unit: GgufUnit) -> bool:
+        """Shards have to become one file; everything else is rewritten only on demand, and where Ollama does."""
+        if unit.is_sharded:
+            return True
+        return self._model.rewrite_gguf and unit.kind == "model" and not unit.is_embedding
+
+    def _import_or_complete(self, what: str, unit: GgufUnit) -> str:
+        """Keep a file as it is; on demand a projector gets the type that Ollama would add."""
+        is_typed = any(unit.header.kv.get_string(key) for key in _PROJECTOR_TYPE_KEYS)
+        is_vision = unit.header.kv.get_boolean("clip.has_vision_encoder")
+        if self._model.rewrite_gguf and unit.kind == "projector" and is_vision and not is_typed:
+            sources = [_file_input(unit.files[0].entry, 0)]
+            return self._assemble_gguf(what, sources, COPY_PRESET, keeps_embedded=True, added=(_MLP,))
+        return self._import(what, unit.files[0].entry)
+
+    # -- actions ---------------------------------------------------------------------------------------------------
+
+    def _add_slot(self, kind: str, action: str, from_: str, role: SlotRole) -> None:
+        self.slots.append(LayerSlot(kind, action, from_, role))
+        if kind == "model":
+            self.inputs.append(ActionInput(source_role(0), action))
+
+    def _import(self, what: str, entry: FileEntry) -> str:
+        action = Action(
+            id=f"{self._name}/{what}",
+            kind=Kind.IMPORT,
+            title=f"import {entry.name}",
+            inputs=(_file_input(entry, 0),),
+            options={},
+            work=ImportWork(self._path_of(entry)),
+        )
+        self._registry.add_action(action)
+        return action.id
+
+    def _assemble_gguf(
+        self,
+        what: str,
+        sources: Sequence[Input],
+        preset: str,
+        *,
+        keeps_embedded: bool = False,
+        added: tuple[tuple[str, str], ...] = (),
+    ) -> str:
+        work = AssembleWork(
+            None,
+            str(self._name),
+            preset,
+            self._model.intermediate,
+            keeps_embedded=keeps_embedded,
+            added=added,
+            allow_requantize=self._model.allow_requantize,
+        )
+        by_tensor = [replace(item, by_tensor=True) if isinstance(item, FileInput) else item for item in sources]
+        return self._assemble(what, work, tuple(by_tensor))
+
+    def _assemble(self, what: str, work: AssembleWork, inputs: tuple[Input, ...]) -> str:
+        options: dict[str, Json] = {
+            "preset": work.preset,
+            "intermediate": work.intermediate,
+            "pre_tokenizer": work.pre_tokenizer,
+            "keeps_embedded": work.keeps_embedded,
+            "added": dict(work.added),
+        }
+        action = Action(
+            id=f"{self._name}/{what}",
+            kind=Kind.ASSEMBLE,
+            title=_title(work, len(inputs)),
+            inputs=inputs,
+            options={key: value for key, value in options.items() if value},
+            work=work,
+        )
+        self._registry.add_action(action)
+        return action.id
+
+    def _path_of(self, entry: FileEntry) -> Path:
+        if isinstance(entry.content, Path):
+            return entry.content
+        path = self._store.blobs.path(entry.content)
+        if not path.exists():
+            message = f"no blob {entry.content} in the store {self._store.root}"
+            raise RecipeError("MISSING", message, entry.position, hint="give the path of the file instead of a digest")
+        return path
+
+    # -- types -----------------------------------------------------------------------------------------------------
+
+    def _wanted_preset(self) -> str:
+        return self._preset(self._model.quantize) if self._model.quantize else ""
+
+    def _preset(self, text: str) -> str:
+        from modelbuild.quantize.presets import PRESETS, find_preset
+
+        preset = find_preset(text)
+        if preset is not None:
+            return preset.name
+        names = list(PRESETS)
+        near = difflib.get_close_matches(text.upper(), names, n=3, cutoff=0.5)
+        raise RecipeError(
+            "UNKNOWN",
+            f"unknown quantization type {printable(text)!r}",
+            self._model.quantize_position or self._model.position,
+            hint=f"did you mean {' or '.join(near)}?" if near else f"known types: {', '.join(names)}",
+        )
+
+    def _check_source(self, facts: WeightsFacts, preset: str, *, is_draft: bool = False) -> None:
+        """Quantizing what is quantized already loses quality twice, so it has to be asked for."""
+        if facts.is_quantized and not self._model.allow_requantize:
+            message = f"the weights are {facts.described} already; making {preset} of them would lose quality twice"
+            position = self._model.quantize_position or self._model.position
+            hint = "start from F32, F16 or BF16 weights, or add 'allow_requantize: true'"
+            raise RecipeError("REQUANTIZEDRAFT" if is_draft else "REQUANTIZE", message, position, hint=hint)
+
+
+_MLP = (_PROJECTOR_TYPE_KEYS[0], "mlp")
+
+
+def _title(work: AssembleWork, source_count: int) -> str:
+    if work.checkpoint is not None:
+        what, origin = "convert", Path(work.origin).name
+    elif work.preset != COPY_PRESET:
+        what, origin = "quantize", work.origin
+    else:
+        what, origin = "merge" if source_count > 1 else "rewrite", work.origin
+    return f"{what} {origin}" if work.preset in ("", COPY_PRESET) else f"{what} {origin} to {work.preset}"
+
+
+def _check_architecture(header: GgufHeader) -> None:
+    """llama.cpp, and with it Ollama, rewrites and quantizes only what it knows; other models may need other rules."""
+    from modelbuild.plan.architectures import is_known_architecture
+
+    arch = header.kv.get_string("general.architecture") or ""
+    if not is_known_architecture(arch):
+        message = f"unknown architecture {printable(arch)!r}"
+        raise InputError("ARCH", message, path=header.path, key="general.architecture", hint="import it as it is")
+
+
+def _entries_of(path: Path, position: Position) -> list[FileEntry]:
+    """The file a path names, with its sister shards when it is one of several."""
+    return [FileEntry(name, path.with_name(name), position) for name in sibling_names(path.name)]
+
+
+def _file_input(entry: FileEntry, index: int) -> FileInput | DigestInput:
+    role = source_role(index)
+    if isinstance(entry.content, Path):
+        return FileInput(role, entry.content)
+    return DigestInput(role, entry.content)
+
+
+def _checkpoint_input(entry: FileEntry) -> FileInput | DigestInput:
+    """Weights are followed tensor by tensor, so that one changed tensor does not repack the others."""
+    if isinstance(entry.content, Path):
+        return FileInput(entry.name, entry.content, by_tensor=entry.content.suffix == ".safetensors")
+    return DigestInput(entry.name, entry.content)
+
+
+def _is_fp8_checkpoint(files: Mapping[str, Path]) -> bool:
+    if "config.json" not in files:
+        return False
+    method = read_json_object(files["config.json"], allow_nonfinite=True).get("quantization_config")
+    return isinstance(method, dict) and method.get("quant_method") == "fp8"
+
+
+def _directories_of(root: Path, files: Iterable[str]) -> list[Path]:
+    below = {root / Path(name).parent for name in files}
+    return [root, *sorted(below - {root})]
