@@ -21,8 +21,13 @@ from modelbuild.server.answers import (
     text_answer,
 )
 from modelbuild.server.blobs import BlobRoutes
+from modelbuild.server.builds import Builds
+from modelbuild.server.create import CreateRoute, refusal_for_job
 from modelbuild.server.guard import Asker, Guard, Verdict
+from modelbuild.server.hub import Hub
 from modelbuild.server.models import ModelRoutes
+from modelbuild.server.observe import Observer, ObserveRoutes
+from modelbuild.server.pages import PUBLIC_PATHS, page_table
 from modelbuild.server.routes import PARAMETER, Handler, Routes
 from modelbuild.server.settings import ServerSettings
 from modelbuild.store.store import Store
@@ -37,7 +42,12 @@ class Application:
     def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
         self._limits = settings.limits
-        self._guard = Guard(settings)
+        self._guard = Guard(settings, PUBLIC_PATHS)
+        self._hub = Hub()
+        self._observer = Observer(self._hub)
+        self._builds = Builds(
+            settings.limits, lambda error: refusal_for_job(error, settings.store), self._observer.watch
+        )
         self._routes = Routes(self._table(Store(settings.store, prune=settings.prune)))
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -45,9 +55,15 @@ class Application:
         verdict = self._guard.judge(_asker(request))
         request[COMMON_HEADERS] = _common_headers(verdict)
         response = _rejected(verdict) if verdict.status else await self._dispatch(request)
+        self._observer.count_request(response.status)
         if not response.prepared:
             response.headers.update(request[COMMON_HEADERS])
         return response
+
+    async def shutdown(self) -> None:
+        """End running builds; what they have made so far is kept for the next run."""
+        await self._builds.shutdown()
+        self._hub.close()
 
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
@@ -71,13 +87,24 @@ class Application:
             raise Refusal(415, "only bodies without Content-Encoding are taken", close=True)
 
     def _table(self, store: Store) -> Mapping[str, Mapping[str, Handler]]:
-        blobs = BlobRoutes(store.blobs, self._limits)
+        blobs = BlobRoutes(store.blobs, self._limits, self._observer.count_upload)
         models = ModelRoutes(store, self._limits)
+        create = CreateRoute(self._settings, store, self._builds)
+        observe = ObserveRoutes(
+            self._builds, self._observer, self._hub, {"store": self._settings.store, "cache": self._settings.cache}
+        )
         return {
+            **page_table(),
+            "/builds": {"GET": observe.list_builds},
+            "/events": {"GET": self._hub.stream},
+            "/disk": {"GET": observe.disk},
+            "/health": {"HEAD": observe.health, "GET": observe.health},
+            "/metrics": {"GET": observe.metrics},
             "/": {"HEAD": _greet, "GET": _greet},
             "/api/version": {"HEAD": _version, "GET": _version},
             "/api/ps": {"GET": _loaded_models},
             "/api/status": {"GET": _cloud_status},
+            "/api/create": {"POST": create.post},
             "/api/copy": {"POST": models.copy},
             "/api/delete": {"DELETE": models.delete},
             "/api/generate": {"POST": models.generate},

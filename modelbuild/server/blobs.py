@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
@@ -25,9 +25,11 @@ _SPACE_CHECK_BYTES = 64 << 20
 class BlobRoutes:
     """The handlers of /api/blobs/:digest."""
 
-    def __init__(self, store: BlobStore, limits: Limits) -> None:
+    def __init__(self, store: BlobStore, limits: Limits, count: Callable[[int], None]) -> None:
+        """count: gets the size of every new blob in bytes."""
         self._store = store
         self._limits = limits
+        self._count = count
 
     async def head(self, request: web.BaseRequest, text: str) -> web.StreamResponse:
         """200 when the blob is there, else 404."""
@@ -51,6 +53,7 @@ class BlobRoutes:
             if found != digest:
                 raise Refusal(400, f'digest mismatch, expected "{text}", got "{found}"')
             await self._publish(staged, digest)
+        self._count(receiver.size_bytes)
         return empty_answer(201)
 
     def _is_known(self, digest: Digest) -> bool:
@@ -124,12 +127,14 @@ class _Receiver:
     def __init__(self, staged: StagedFile) -> None:
         self._staged = staged
         self._hasher = hashlib.sha256()
+        self.size_bytes = 0
 
     def take(self, parts: Sequence[bytes]) -> None:
         """Add the next bytes."""
         for part in parts:
             self._hasher.update(part)
             self._staged.append(part)
+            self.size_bytes += len(part)
 
     @property
     def digest(self) -> Digest:

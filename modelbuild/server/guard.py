@@ -11,7 +11,7 @@ import hmac
 import ipaddress
 import re
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from modelbuild.server.settings import ServerSettings
@@ -62,7 +62,9 @@ class Verdict:
 class Guard:
     """The rules of one server."""
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, public_paths: Collection[str] = ()) -> None:
+        """public_paths: those that are answered without a token."""
+        self._public_paths = public_paths
         self._token = settings.token
         self._origins = settings.allow_origins
         self._checks_host = is_loopback(settings.host)
@@ -108,7 +110,7 @@ class Guard:
         return address.is_loopback or address.is_private or address.is_unspecified
 
     def _knows_token(self, asker: Asker) -> bool:
-        if not self._token or asker.path == "/health":
+        if not self._token or asker.path in self._public_paths:
             return True
         scheme, _, given = asker.authorization.partition(" ")
         return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._token.encode())

@@ -53,6 +53,7 @@ async def serving(settings: ServerSettings) -> AsyncIterator[int]:
         yield listener.sockets[0].getsockname()[1]
     finally:
         listener.close()
+        await application.shutdown()
         await connections.shutdown(settings.limits.shutdown_s)
 
 

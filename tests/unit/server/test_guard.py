@@ -182,7 +182,9 @@ def test_token(header: str, status: int) -> None:
 
 def test_health_needs_no_token() -> None:
     """A supervisor may look whether the server lives."""
-    assert 0 == judge(replace(SETTINGS, token="secret"), path="/health")
+    guard = Guard(replace(SETTINGS, token="secret"), {"/health"})
+
+    assert [0, 401] == [guard.judge(replace(CURL, path=path)).status for path in ("/health", "/api/tags")]
 
 
 def test_browser_marks() -> None:

@@ -1,0 +1,89 @@
+"""Messages to everybody who watches, over server-sent events: numbered, kept for a while, never waiting for anybody."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from modelbuild.server.answers import begin
+
+#: So many messages can be asked for again with Last-Event-ID; who falls behind further is told so.
+_KEPT = 1000
+#: A comment this often keeps connections through proxies alive and finds those that are gone.
+_KEEPALIVE_S = 15.0
+_STREAM_TYPE = "text/event-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message; data is one line of JSON."""
+
+    number: int
+    name: str
+    data: str
+
+    def encode(self) -> bytes:
+        """The message as it goes over the wire."""
+        return f"id: {self.number}\nevent: {self.name}\ndata: {self.data}\n\n".encode()
+
+
+class Hub:
+    """Keeps the last messages and lets any number of watchers follow them."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._kept: deque[Message] = deque(maxlen=_KEPT)
+        self._changed = asyncio.Event()
+        self._is_closed = False
+        self.watchers = 0
+
+    def publish(self, name: str, data: Mapping[str, object]) -> None:
+        """Send a message to everybody."""
+        text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
+        self._kept.append(Message(next(self._numbers), name, text))
+        self._wake()
+
+    def close(self) -> None:
+        """End all streams."""
+        self._is_closed = True
+        self._wake()
+
+    async def follow(self, after: int | None = None) -> AsyncIterator[Message | None]:
+        """New messages, or those after a number; None from time to time when there is nothing to say."""
+        sent = (self._kept[-1].number if self._kept else 0) if after is None else after
+        self.watchers += 1
+        try:
+            while not self._is_closed:
+                changed = self._changed
+                for message in [item for item in self._kept if item.number > sent]:
+                    sent = message.number
+                    yield message
+                if changed is self._changed:
+                    try:
+                        await asyncio.wait_for(changed.wait(), _KEEPALIVE_S)
+                    except TimeoutError:
+                        yield None
+        finally:
+            self.watchers -= 1
+
+    async def stream(self, request: web.BaseRequest, parameter: str) -> web.StreamResponse:
+        """The handler of /events."""
+        del parameter
+        response = web.StreamResponse(headers={"Content-Type": _STREAM_TYPE, "Cache-Control": "no-store"})
+        await begin(request, response)
+        await response.write(b": modelbuild\n\n")
+        after = request.headers.get("Last-Event-ID", "")
+        async for message in self.follow(int(after) if after.isascii() and after.isdigit() else None):
+            await response.write(b": \n\n" if message is None else message.encode())
+        await response.write_eof()
+        return response
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
