@@ -62,17 +62,8 @@ _MISSING = {404: "there is no such model"}
 OPERATIONS = (
     Operation("get", "/", "Say that a server is there", media={"text/plain": _TEXT}),
     Operation("get", "/api/version", "Version of the server", media={_JSON: _object("", version=_TEXT)}),
-    Operation("get", "/api/tags", "List the stored models", media={_JSON: _named("Models")}),
     Operation("get", "/api/ps", "Models in memory; always none", media={_JSON: _named("Models")}),
     Operation("get", "/api/status", "Whether cloud models can be used; they cannot", media={_JSON: {"type": "object"}}),
-    Operation(
-        "post",
-        "/api/show",
-        "Everything about one model",
-        _object("", model=_TEXT, verbose={"type": "boolean", "description": "Include long arrays of the metadata."}),
-        {_JSON: {"type": "object"}},
-        {200: "the model", **_BAD, **_MISSING},
-    ),
     Operation(
         "post",
         "/api/create",
@@ -134,22 +125,6 @@ OPERATIONS = (
         _object("", model=_TEXT),
         {_JSON: {"type": "object"}},
         {200: "unloaded", **_BAD, **_MISSING, 501: "models are not run by this server"},
-    ),
-    Operation(
-        "post",
-        "/api/pull",
-        "Fetch a model from a registry",
-        _object("", model=_TEXT, stream={"type": "boolean"}, insecure={"type": "boolean"}),
-        _STREAMED,
-        {200: "status lines", **_BAD, 500: "the registry did not give it"},
-    ),
-    Operation(
-        "post",
-        "/api/push",
-        "Send a model to a registry",
-        _object("", model=_TEXT, stream={"type": "boolean"}, insecure={"type": "boolean"}),
-        _STREAMED,
-        {200: "status lines", **_BAD, 500: "the registry did not take it"},
     ),
     Operation("get", "/builds", "Running and recent builds with their actions", media={_JSON: {"type": "object"}}),
     Operation(
