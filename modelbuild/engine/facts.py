@@ -52,7 +52,7 @@ class WorldFacts:
         try:
             with open_input(item.path) as source:
                 if item.by_tensor:
-                    return self._digest_by_tensor(source, lambda done_bytes: None)
+                    return self._digest_by_tensor(source, None)
                 return digest_of_file(source)
         except ModelbuildError:
             return None
@@ -109,7 +109,7 @@ class WorldFacts:
         self._hashed[item.path, item.scheme], self._stats[item.path] = digest, stat
         self._state.record_file(str(item.path.absolute()), item.scheme, stat, digest, recorded_ns)
 
-    def _digest_by_tensor(self, source: InputFile, progress: Callable[[int], None]) -> Digest:
+    def _digest_by_tensor(self, source: InputFile, progress: Callable[[int], None] | None) -> Digest:
         from modelbuild.sources.fingerprint import fingerprint_weights
 
         fingerprint = fingerprint_weights(source, progress)
