@@ -11,7 +11,7 @@ from modelbuild.cli.render import choose_renderer
 from modelbuild.cli.settings import Settings, current_settings, is_pruning, settings_options
 from modelbuild.engine.snapshot import find_unchanged, snapshot_key
 from modelbuild.events import Emit, ModelFinished, RunFinished, RunStarted
-from modelbuild.store.blobs import LINK_MODES
+from modelbuild.store.link_mode import LINK_MODES
 from modelbuild.store.state import State
 
 DEFAULT_RECIPE = "recipe.yaml"

@@ -40,7 +40,7 @@ SPACE_MARGIN_BYTES = 64 << 20
 class RunOptions:
     """How to run.
 
-    link: one of store.blobs.LINK_MODES. force: run everything. workers: threads that pack weights.
+    link: one of store.link_mode.LINK_MODES. force: run everything. workers: threads that pack weights.
     keep_going: after an error, go on with what does not depend on it.
     """
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +31,6 @@ STAGING_DIRECTORY = ".modelbuild"
 PARTIAL_KEPT_S = 7 * 24 * 3600
 #: Notes about blobs that may be needless now, see store/leftovers.py; they outlive the run that wrote them.
 LEFTOVERS_PREFIX = "leftovers-"
-LINK_MODES = ("auto", "reflink", "hard", "copy")
 
 Progress = Callable[[int], None]
 _Staged = TypeVar("_Staged", bound=StagedFile)
@@ -100,8 +98,8 @@ class BlobStore:
     ) -> Adopted:
         """Make a file a blob, read at most once: reflink, else hard link, else copy while hashing.
 
-        link: one of LINK_MODES; "auto" hard-links only files that belong to this user and that nobody else can
-        write. known: the digest of what `source.stat` describes, if it was worked out before. Raises ChangedError,
+        link: one of store.link_mode.LINK_MODES; "auto" hard-links only files that belong to this user and that nobody
+        else can write. known: the digest of what `source.stat` describes, if it was worked out before. Raises ChangedError,
         and leaves nothing under a wrong name, if the file changes meanwhile.
         """
         if known is not None and self.size_of(known) == source.size_bytes:
@@ -185,7 +183,7 @@ class BlobStore:
             return None
 
     def _create_staged(self) -> StagedFile:
-        path = self.staging / f"{os.getpid()}-{secrets.token_hex(8)}"
+        path = self.staging / f"{os.getpid()}-{os.urandom(8).hex()}"
         return self._in_staging(lambda: StagedFile(self, path))
 
     def _in_staging(self, create: Callable[[], _Staged]) -> _Staged:

@@ -8,7 +8,6 @@ directory alone: while any build shares it, the notes simply stay.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,7 +40,7 @@ class _Note:
 def note_leftovers(blobs: BlobStore, digests: Iterable[Digest]) -> None:
     """Write down blobs that may be needless once the coming change of a manifest is done."""
     text = "".join(f"{digest}\n" for digest in sorted(set(digests)))
-    path = blobs.staging / f"{LEFTOVERS_PREFIX}{os.getpid()}-{secrets.token_hex(8)}"
+    path = blobs.staging / f"{LEFTOVERS_PREFIX}{os.getpid()}-{os.urandom(8).hex()}"
     for _ in range(100):  # a neighbour may remove the empty directory between the two calls
         try:
             blobs.staging.mkdir(exist_ok=True)
