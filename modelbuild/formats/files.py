@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import TracebackType
 from modelbuild.errors import InputError
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_KINDS = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
 class InputFile:
@@ -26,7 +28,7 @@ class InputFile:
         self._check(offset, size)
         parts: list[bytes] = []
         while size:
-            part = os.pread(self.fd, size, offset)
+            part = self._pread(offset, size)
             if not part:
                 raise self._truncated(offset)
             parts.append(part)
@@ -36,7 +38,7 @@ class InputFile:
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill a writable buffer from an offset; InputError TRUNCATED when the file ends before."""
         while buffer:
-            count = os.preadv(self.fd, [buffer], offset)
+            count = self._preadv(offset, buffer)
             if not count:
                 raise self._truncated(offset)
             offset, buffer = offset + count, buffer[count:]
@@ -65,19 +67,45 @@ class InputFile:
                 offset=offset,
             )
 
+    def _pread(self, offset: int, size: int) -> bytes:
+        try:
+            return os.pread(self.fd, size, offset)
+        except OSError as error:
+            raise _unreadable(error, self.path, offset) from error
+
+    def _preadv(self, offset: int, buffer: memoryview) -> int:
+        try:
+            return os.preadv(self.fd, [buffer], offset)
+        except OSError as error:
+            raise _unreadable(error, self.path, offset) from error
+
     def _truncated(self, offset: int) -> InputError:
         return InputError("TRUNCATED", "the file ends here", path=self.path, offset=offset)
 
 
 def open_input(path: Path) -> InputFile:
-    """Open a file for reading; InputError PATH when it cannot be opened, NOTREGULAR when it is no regular file."""
+    """Open a file for reading; InputError PATH when it cannot be opened, NOTREGULAR when it is no regular file.
+
+    Never waits: pipes, sockets and devices are refused without reading from them.
+    """
     try:
         fd = os.open(path, _FLAGS)
+    except ValueError as error:  # a NUL in the name
+        raise InputError("PATH", "not a possible file name", path=path) from error
     except OSError as error:
-        raise InputError("PATH", (error.strerror or "cannot be opened").lower(), path=path) from error
+        if error.errno == errno.ENXIO:
+            raise _not_regular("a socket", path) from error
+        raise _unreadable(error, path) from error
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         os.close(fd)
-        what = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-        raise InputError("NOTREGULAR", f"{what}, a file is expected", path=path)
+        raise _not_regular(_KINDS.get(stat.S_IFMT(status.st_mode), "not a regular file"), path)
     return InputFile(path, fd, status)
+
+
+def _not_regular(what: str, path: Path) -> InputError:
+    return InputError("NOTREGULAR", f"{what}, a file is expected", path=path)
+
+
+def _unreadable(error: OSError, path: Path, offset: int | None = None) -> InputError:
+    return InputError("PATH", (error.strerror or "cannot be read").lower(), path=path, offset=offset)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 from modelbuild.errors import InputError
 from modelbuild.formats.gguf.limits import ARRAY_LIMIT, STRING_LIMIT_BYTES
@@ -90,14 +89,14 @@ def encode_string(text: str | bytes) -> RawValue:
 def encode_strings(texts: Iterable[str | bytes]) -> RawValue:
     """Texts as an array of strings; errors as `encode_string`."""
     items = [text if isinstance(text, bytes) else _utf8(text) for text in texts]
-    lengths = list(map(len, items))
-    longest = max(lengths, default=0)
+    longest = max(map(len, items), default=0)
     _check_string(longest)
     _check_length(len(items))
-    pack = _SHORT_LENGTHS.__getitem__ if longest < len(_SHORT_LENGTHS) else _LENGTH.pack
-    prefixes = map(pack, lengths)
-    head = _ARRAY_HEAD.pack(ValueType.STRING, len(items))
-    data = b"".join(chain((head,), chain.from_iterable(zip(prefixes, items, strict=True))))
+    if longest < len(_SHORT_LENGTHS):
+        elements = [_SHORT_LENGTHS[len(item)] + item for item in items]
+    else:
+        elements = [_LENGTH.pack(len(item)) + item for item in items]
+    data = _ARRAY_HEAD.pack(ValueType.STRING, len(items)) + b"".join(elements)
     return RawValue(ValueType.ARRAY, data, ValueType.STRING, len(items))
 
 
