@@ -30,6 +30,7 @@ COMMANDS = {
     "du": ("modelbuild.cli.du", "Show what takes room on the disk."),
     "list": ("modelbuild.cli.list", "List the models in the store."),
     "show": ("modelbuild.cli.show", "Show one model of the store."),
+    "render": ("modelbuild.cli.render_prompt", "Show the exact prompt that a model would get."),
 }
 
 

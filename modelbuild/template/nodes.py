@@ -5,7 +5,7 @@ Every node knows the offset (in characters, from 0) of the token it starts at.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from modelbuild.template.number import NumberValue
@@ -253,15 +253,6 @@ def position_at(text: str, offset: int) -> tuple[int, int]:
 def is_blank(body: ListNode) -> bool:
     """Whether a template holds nothing but white space."""
     return all(isinstance(node, TextNode) and not node.text.strip() for node in body.nodes)
-
-
-def walk(node: Node) -> Iterator[Node]:
-    """A node and everything below it, parents first, in the order of the text. Iterative."""
-    waiting: list[Node] = [node]
-    while waiting:
-        current = waiting.pop()
-        yield current
-        waiting.extend(reversed(children(current)))
 
 
 def children(node: Node) -> tuple[Node, ...]:
