@@ -1,0 +1,91 @@
+"""The hyper-parameter keys that most text models share, in the reference's order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from modelbuild.convert import config as names
+from modelbuild.convert.family import Count, KeyRule, Number
+from modelbuild.convert.rope import rope_base_keys, rope_scaling_keys
+from modelbuild.errors import printable
+from modelbuild.formats.gguf.writer import KeyValue, boolean, u32
+
+if TYPE_CHECKING:
+    from modelbuild.convert.model import Model
+
+_GATING = {"softmax": 1, "sigmoid": 2, "sqrtsoftplus": 4}
+_GATING_KEYS = (
+    "score_function", "scoring_func", "score_func", "moe_router_activation", "moe_router_activation_func",
+    "expert_selection_fn",
+)  # fmt: skip
+
+
+def block_count(model: Model) -> Iterable[KeyValue]:
+    """Number of blocks."""
+    yield u32(model.key("block_count"), model.block_count)
+
+
+def head_counts(model: Model) -> Iterable[KeyValue]:
+    """Query heads, and key and value heads where the configuration gives them."""
+    for name, keys in (("attention.head_count", names.HEAD_COUNT), ("attention.head_count_kv", names.HEAD_COUNT_KV)):
+        value = model.config.optional_integer(keys, "head_count")
+        if value is not None:
+            yield u32(model.key(name), value)
+
+
+def causal(model: Model) -> Iterable[KeyValue]:
+    """Written only when attention looks both ways."""
+    if not model.config.boolean("is_causal", True):
+        yield boolean(model.key("attention.causal"), False)
+
+
+def expert_gating(model: Model) -> Iterable[KeyValue]:
+    """How experts are chosen; InputError CONFIG for a way nobody knows."""
+    chosen = model.config.text(_GATING_KEYS)
+    if chosen:
+        if chosen not in _GATING:
+            key = model.config.find(_GATING_KEYS)[0]
+            raise model.config.error(key, f"unknown way to choose experts {printable(chosen)!r}")
+        yield u32(model.key("expert_gating_func"), _GATING[chosen])
+
+
+def head_lengths(model: Model) -> Iterable[KeyValue]:
+    """Width of keys and values, where the configuration gives head_dim."""
+    head_dim = model.config.optional_integer("head_dim", "head_dimension")
+    if head_dim is not None:
+        yield u32(model.key("attention.key_length"), head_dim)
+        yield u32(model.key("attention.value_length"), head_dim)
+
+
+def file_type(model: Model) -> Iterable[KeyValue]:
+    """The type of most tensors."""
+    yield u32("general.file_type", model.file_type)
+
+
+CONTEXT = Count("context_length", names.CONTEXT_LENGTH, "context_length")
+EMBEDDING = Count("embedding_length", names.EMBEDDING_LENGTH, "embedding_length")
+FEED_FORWARD = Count("feed_forward_length", names.FEED_FORWARD_LENGTH, "feed_forward_length")
+RMS_EPSILON = Number("attention.layer_norm_rms_epsilon", names.RMS_EPSILON)
+NORM_EPSILON = Number("attention.layer_norm_epsilon", names.NORM_EPSILON)
+VOCAB_SIZE = Count("vocab_size", "vocab_size", "vocab_size")
+
+COMMON_KEYS: tuple[KeyRule, ...] = (
+    block_count,
+    CONTEXT,
+    EMBEDDING,
+    FEED_FORWARD,
+    head_counts,
+    causal,
+    rope_scaling_keys,
+    rope_base_keys,
+    RMS_EPSILON,
+    NORM_EPSILON,
+    Count("expert_count", names.EXPERT_COUNT, "expert_count"),
+    Count("expert_used_count", names.EXPERT_USED_COUNT, "expert_count"),
+    Count("expert_group_count", "n_group"),
+    Count("expert_group_used_count", "topk_group"),
+    expert_gating,
+    head_lengths,
+    file_type,
+)

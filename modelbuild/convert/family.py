@@ -1,0 +1,191 @@
+"""What a family table is made of. A family is data: classes, keys, tensor rules; the engine interprets it.
+
+`docs/architecture/04-conversion.md` shows how to add one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from modelbuild.convert.config import Default
+from modelbuild.convert.planned import Source
+from modelbuild.formats.gguf.types import GgmlType
+from modelbuild.formats.gguf.writer import KeyValue, boolean, f32, string, u32
+
+if TYPE_CHECKING:
+    from modelbuild.convert.model import Model
+
+Presence = Literal["required", "optional", "absent"]
+#: From a stored tensor to what is written: one source, or as many as the rule has targets. The number is the block.
+Transform = Callable[[Source, "Model", int], Source | tuple[Source, ...]]
+KeyRule = Callable[["Model"], Iterable[KeyValue]]
+#: The stored name as the rules spell it; an empty text drops the tensor.
+Rename = Callable[[str, "Model"], str]
+Tokenizer = Callable[["Model"], Iterable[KeyValue]]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRule:
+    """What becomes of the stored tensors of one name.
+
+    source: stored name with {b} for the block and {e} for the expert, without `.weight` or `.bias` when `suffixed`.
+        Experts are stacked on a new first axis; all rules of one expert list are emitted when its last member was seen.
+    target: GGUF name or names, likewise without suffix.
+    shape: sizes the weight must have, e.g. "q hidden": names of `Model.sizes`, numbers, sums and products; "?" is any.
+        A bias has the first of them.
+    when: limits a block rule to some blocks.
+    """
+
+    source: str
+    target: str | tuple[str, ...]
+    shape: str = ""
+    transform: Transform | None = None
+    weight: Presence = "required"
+    bias: Presence = "absent"
+    suffixed: bool = True
+    transform_bias: bool = True
+    when: Callable[[Model, int], bool] | None = None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The GGUF names."""
+        return (self.target,) if isinstance(self.target, str) else self.target
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """What a family adds that is not stored: tensors such as rotary factors, and keys that go before `general.type`."""
+
+    tensors: tuple[tuple[str, Source], ...] = ()
+    keys: tuple[KeyValue, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """A group of architectures converted by one table.
+
+    architecture: the GGUF architecture, or a function that chooses it.
+    defaults: what the reference library fills in for keys that config.json leaves out.
+    keys: rules for the hyper-parameters, in the order in which they are written.
+    rename: edits names before the rules see them. drop: patterns with `*` of renamed tensors that are not written.
+    extras: tensors and keys that are not stored. check: refuses what the table cannot express.
+    sizes: named numbers for shapes, beside those every model has.
+    force_type: a type for an output tensor that overrules the precision policy, or None.
+    pre_tokenizers: names to prefer when the split of the tokenizer fits several.
+    """
+
+    classes: tuple[str, ...]
+    architecture: str | Callable[[Model], str]
+    tensors: tuple[TensorRule, ...]
+    tokenizer: Tokenizer
+    keys: tuple[KeyRule, ...]
+    defaults: Mapping[str, Default] = field(default_factory=dict)
+    rename: Rename | None = None
+    drop: tuple[str, ...] = ()
+    sizes: Mapping[str, Callable[[Model], int | None]] = field(default_factory=dict)
+    extras: Callable[[Model], Extra] | None = None
+    check: Callable[[Model], None] | None = None
+    force_type: Callable[[str, Model], GgmlType | None] | None = None
+    pre_tokenizers: tuple[str, ...] = ()
+    block_count: Callable[[Model], int] | None = None
+
+
+# -- rules -------------------------------------------------------------------------------------------------------------
+
+
+def matrix(
+    source: str,
+    target: str | tuple[str, ...],
+    shape: str,
+    transform: Transform | None = None,
+    *,
+    bias: Presence = "absent",
+    weight: Presence = "required",
+    when: Callable[[Model, int], bool] | None = None,
+) -> TensorRule:
+    """A projection or embedding with its bias, where there is one."""
+    return TensorRule(source, target, shape, transform, weight, bias, when=when)
+
+
+def norm(
+    source: str,
+    target: str,
+    shape: str = "hidden",
+    transform: Transform | None = None,
+    *,
+    bias: Presence = "absent",
+    weight: Presence = "required",
+    when: Callable[[Model, int], bool] | None = None,
+) -> TensorRule:
+    """A normalisation; a transform concerns its weight only."""
+    return TensorRule(source, target, shape, transform, weight, bias, transform_bias=False, when=when)
+
+
+def exact(
+    source: str,
+    target: str | tuple[str, ...],
+    shape: str = "",
+    transform: Transform | None = None,
+    *,
+    presence: Presence = "required",
+    when: Callable[[Model, int], bool] | None = None,
+) -> TensorRule:
+    """A tensor by its complete names on both sides, such as A_log."""
+    return TensorRule(source, target, shape, transform, presence, suffixed=False, when=when)
+
+
+# -- keys --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A u32 key of the architecture from the first key of the configuration that is present; nothing when none is."""
+
+    name: str
+    config: tuple[str, ...] | str
+    bounds: str = "count"
+    default: int | None = None
+
+    def __call__(self, model: Model) -> Iterable[KeyValue]:
+        """The key, or nothing."""
+        value = model.config.optional_integer(self.config, self.bounds)
+        value = self.default if value is None else value
+        return () if value is None else (u32(model.key(self.name), value),)
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """An f32 key of the architecture, likewise."""
+
+    name: str
+    config: tuple[str, ...] | str
+    default: float | None = None
+
+    def __call__(self, model: Model) -> Iterable[KeyValue]:
+        """The key, or nothing."""
+        value = model.config.optional_number(self.config)
+        value = self.default if value is None else value
+        return () if value is None else (f32(model.key(self.name), value),)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A key of the architecture that is computed, or a constant: int is u32, float is f32. None writes nothing."""
+
+    name: str
+    value: bool | float | str | Callable[[Model], bool | int | float | str | None]
+
+    def __call__(self, model: Model) -> Iterable[KeyValue]:
+        """The key, or nothing."""
+        value = self.value(model) if callable(self.value) else self.value
+        return () if value is None else (_entry(model.key(self.name), value),)
+
+
+def _entry(key: str, value: bool | float | str) -> KeyValue:
+    if isinstance(value, bool):
+        return boolean(key, value)
+    if isinstance(value, str):
+        return string(key, value)
+    return u32(key, value) if isinstance(value, int) else f32(key, value)

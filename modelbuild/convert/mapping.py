@@ -1,0 +1,230 @@
+"""From stored names to what a family's rules make of them, with everything that does not fit listed at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+from modelbuild.convert.family import Family, TensorRule
+from modelbuild.convert.model import Model
+from modelbuild.convert.planned import Source
+from modelbuild.convert.transforms import stack
+from modelbuild.errors import InputError, printable
+
+_SUFFIXES = (".weight", ".bias")
+_PLACEHOLDERS = ("{b}", "{e}")
+_DIGITS = re.compile(r"[0-9]{1,6}", re.ASCII)
+#: How many names of each kind of trouble a message lists.
+_LISTED = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A stored name under a rule: its suffix (empty for rules without), block and expert (-1 for none)."""
+
+    rule: TensorRule
+    suffix: str
+    block: int
+    expert: int
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A tensor of the result without its type."""
+
+    name: str
+    source: Source
+
+
+class RuleIndex:
+    """Finds the rule for a stored name: numbers in the name stand for themselves or for block and expert."""
+
+    def __init__(self, family: Family) -> None:
+        self._rules = {rule.source: rule for rule in family.tensors}
+
+    def find(self, name: str) -> Match | None:
+        """The match, None when no rule knows the name."""
+        for suffix in ("", *_SUFFIXES):
+            stem = name.removesuffix(suffix) if suffix and name.endswith(suffix) else name if not suffix else ""
+            for template, numbers in _templates(stem):
+                rule = self._rules.get(template)
+                if rule is not None and rule.suffixed == bool(suffix):
+                    block, expert = (*numbers, -1, -1)[:2]
+                    return Match(rule, suffix, block, expert)
+        return None
+
+
+def _templates(name: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Every way to read up to two of a name's numbers as block and expert, the most placeholders first."""
+    if not name:
+        return
+    parts = name.split(".")
+    places = [place for place, part in enumerate(parts) if _DIGITS.fullmatch(part)][:4]
+    for chosen in sorted(product((True, False), repeat=len(places)), key=lambda flags: -sum(flags)):
+        picked = [place for place, use in zip(places, chosen, strict=True) if use]
+        if len(picked) <= len(_PLACEHOLDERS):
+            filled = list(parts)
+            for place, placeholder in zip(picked, _PLACEHOLDERS, strict=False):
+                filled[place] = placeholder
+            yield ".".join(filled), tuple(int(parts[place]) for place in picked)
+
+
+@dataclass(slots=True)
+class _Trouble:
+    """What does not fit, by kind."""
+
+    unexpected: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    shapes: list[str] = field(default_factory=list)
+
+    def finish(self, model: Model) -> None:
+        kinds = (
+            ("unexpected", self.unexpected),
+            ("missing", self.missing),
+            ("of a wrong shape", self.shapes),
+        )
+        lines = [line for kind, names in kinds if names for line in _listed(kind, names)]
+        if lines:
+            message = f"the tensors do not fit {model.hf_class}:\n" + "\n".join(lines)
+            code = "SHAPE" if self.shapes and not (self.missing or self.unexpected) else "ENTRY"
+            raise InputError(code, message, path=model.checkpoint.origin, hint="is the checkpoint complete?")
+
+
+def _listed(kind: str, names: Sequence[str]) -> Iterator[str]:
+    yield f"  {len(names)} {kind}:"
+    yield from (f"    {name}" for name in names[:_LISTED])
+    if len(names) > _LISTED:
+        yield f"    … and {len(names) - _LISTED} more"
+
+
+def map_tensors(model: Model, sources: Mapping[str, Source]) -> list[Output]:
+    """Apply a family's rules to all stored tensors, in order.
+
+    Raises one InputError that lists what is unexpected, missing or of a wrong shape: ENTRY, or SHAPE when only shapes
+    are wrong.
+    """
+    index = RuleIndex(model.family)
+    matches: dict[str, Match] = {}
+    trouble = _Trouble()
+    for name in sources:
+        match = index.find(name)
+        if match is None or _is_unwanted(match, model):
+            trouble.unexpected.append(printable(name))
+        else:
+            matches[name] = match
+            _check_shape(model, name, match, sources[name], trouble)
+    _find_missing(model, matches, trouble)
+    trouble.finish(model)
+    return list(_emit(model, sources, matches))
+
+
+def _is_unwanted(match: Match, model: Model) -> bool:
+    rule = match.rule
+    if match.suffix == ".bias" and rule.bias == "absent":
+        return True
+    if match.suffix != ".bias" and rule.weight == "absent":
+        return True
+    if "{b}" in rule.source and not 0 <= match.block < model.block_count:
+        return True
+    if "{e}" in rule.source and not 0 <= match.expert < model.experts:
+        return True
+    return rule.when is not None and not rule.when(model, match.block)
+
+
+def _check_shape(model: Model, name: str, match: Match, source: Source, trouble: _Trouble) -> None:
+    if not match.rule.shape:
+        return
+    wanted = match.rule.shape.split()
+    if match.suffix == ".bias":
+        wanted = wanted[-2:-1] if len(wanted) > 1 else wanted
+    sizes = [_size(model, term) for term in wanted]
+    fits = len(sizes) == len(source.shape) and all(
+        size is None or size == found for size, found in zip(sizes, source.shape, strict=True)
+    )
+    if not fits:
+        expected = " × ".join("any" if size is None else str(size) for size in sizes)
+        found = " × ".join(map(str, source.shape))
+        trouble.shapes.append(f"{printable(name)}: {found}, expected {expected}")
+
+
+def _size(model: Model, expression: str) -> int | None:
+    """The value of a sum of products of names and numbers; None when a part of it is unknown."""
+    total = 0
+    for product_ in expression.split("+"):
+        value = 1
+        for term in product_.split("*"):
+            size = None if term == "?" else int(term) if term.isdecimal() else model.size(term)
+            if size is None:
+                return None
+            value *= size
+        total += value
+    return total
+
+
+def _find_missing(model: Model, matches: Mapping[str, Match], trouble: _Trouble) -> None:
+    present = {(match.rule.source, match.suffix, match.block, match.expert) for match in matches.values()}
+    for rule in model.family.tensors:
+        for suffix, presence in ((".weight", rule.weight), (".bias", rule.bias)):
+            if presence == "required" and (rule.suffixed or suffix == ".weight"):
+                written = suffix if rule.suffixed else ""
+                for block, expert in _places(model, rule):
+                    if (rule.source, written, block, expert) not in present:
+                        trouble.missing.append(rule.source.format(b=block, e=expert) + written)
+
+
+def _places(model: Model, rule: TensorRule) -> Iterator[tuple[int, int]]:
+    blocks = range(model.block_count) if "{b}" in rule.source else (-1,)
+    experts = range(model.experts) if "{e}" in rule.source else (-1,)
+    for block in blocks:
+        if rule.when is None or rule.when(model, block):
+            yield from ((block, expert) for expert in experts)
+
+
+def _emit(model: Model, sources: Mapping[str, Source], matches: Mapping[str, Match]) -> Iterator[Output]:
+    gathered: dict[tuple[str, int], dict[tuple[str, str], dict[int, Source]]] = {}
+    waiting = _count_experts(matches)
+    for name, match in matches.items():
+        if "{e}" not in match.rule.source:
+            yield from _outputs(model, match.rule, match, sources[name])
+            continue
+        group = _group(match)
+        lists = gathered.setdefault(group, {})
+        lists.setdefault((match.rule.source, match.suffix), {})[match.expert] = sources[name]
+        waiting[group] -= 1
+        if not waiting[group]:
+            yield from _stacked(model, lists, match)
+            del gathered[group]
+
+
+def _group(match: Match) -> tuple[str, int]:
+    return match.rule.source.split("{e}")[0], match.block
+
+
+def _count_experts(matches: Mapping[str, Match]) -> dict[tuple[str, int], int]:
+    counts: dict[tuple[str, int], int] = {}
+    for match in matches.values():
+        if "{e}" in match.rule.source:
+            group = _group(match)
+            counts[group] = counts.get(group, 0) + 1
+    return counts
+
+
+def _stacked(model: Model, lists: Mapping[tuple[str, str], Mapping[int, Source]], last: Match) -> Iterator[Output]:
+    """The experts of one layer, list by list in the order of the rules."""
+    for rule in model.family.tensors:
+        for suffix in ("", *_SUFFIXES):
+            members = lists.get((rule.source, suffix))
+            if members:
+                source = stack(tuple(members[expert] for expert in range(model.experts)))
+                yield from _outputs(model, rule, Match(rule, suffix, last.block, -1), source)
+
+
+def _outputs(model: Model, rule: TensorRule, match: Match, source: Source) -> Iterator[Output]:
+    made: Source | tuple[Source, ...] = source
+    if rule.transform is not None and (rule.transform_bias or match.suffix != ".bias"):
+        made = rule.transform(source, model, match.block)
+    sources = made if isinstance(made, tuple) else (made,)
+    for target, part in zip(rule.targets, sources, strict=True):
+        yield Output(target.format(b=match.block) + match.suffix, part)

@@ -1,0 +1,38 @@
+"""How an embedding model makes one vector of many: told by the modules of sentence-transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from modelbuild.errors import InputError
+from modelbuild.formats.gguf.writer import KeyValue, u32
+
+if TYPE_CHECKING:
+    from modelbuild.convert.model import Model
+
+#: In the order in which the reference looks: first mode that is on wins.
+_MODES = (("pooling_mode_mean_tokens", 1), ("pooling_mode_cls_token", 2), ("pooling_mode_lasttoken", 3))
+
+
+def pooling_keys(model: Model) -> Iterable[KeyValue]:
+    """`pooling_type` when modules.json names a pooling module; InputError CONFIG for a mode the runtime lacks."""
+    directory = _pooling_directory(model)
+    if directory is None:
+        return
+    name = f"{directory}/config.json"
+    settings = model.checkpoint.read_object(name)
+    for key, number in _MODES:
+        if settings.get(key) is True:
+            yield u32(model.key("pooling_type"), number)
+            return
+    raise InputError("CONFIG", "mean, cls or last-token pooling is expected", path=model.checkpoint.files.get(name))
+
+
+def _pooling_directory(model: Model) -> str | None:
+    modules = model.checkpoint.read_json("modules.json")
+    for module in modules if isinstance(modules, list) else ():
+        if isinstance(module, dict) and module.get("type") == "sentence_transformers.models.Pooling":
+            path = module.get("path")
+            return path if isinstance(path, str) else None
+    return None

@@ -1,0 +1,123 @@
+"""Byte-level BPE (GPT-2 and everything after it): tokens, types, merges, pre-tokenizer, special tokens, template."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from modelbuild.convert.checkpoint import TOKENIZER_LIMIT_BYTES
+from modelbuild.convert.tokenizers.files import TokenizerFiles, content_of
+from modelbuild.convert.tokenizers.pretokenizers import find_pre_tokenizer
+from modelbuild.convert.tokenizers.special import KINDS, read_special_tokens
+from modelbuild.convert.tokenizers.templates import template_keys
+from modelbuild.convert.tokenizers.vocabulary import TokenType, Vocabulary, check_ids, set_added
+from modelbuild.errors import InputError, printable
+from modelbuild.formats.gguf.writer import KeyValue, boolean, string, strings
+
+if TYPE_CHECKING:
+    from modelbuild.convert.model import Model
+
+
+def byte_level_bpe(model: Model) -> Iterable[KeyValue]:
+    """Keys of a byte-level BPE tokenizer; InputError TOKENIZER when the files do not make one."""
+    files = TokenizerFiles(model.checkpoint)
+    vocabulary = read_vocabulary(files, model)
+    merges = files.merges
+    if not merges:
+        raise files.error("model.merges", "a BPE tokenizer without merges", "tokenizer.json or merges.txt has them")
+    check_merges(files, merges, vocabulary)
+    yield string("tokenizer.ggml.model", "gpt2")
+    yield string("tokenizer.ggml.pre", find_pre_tokenizer(files, model))
+    yield from vocabulary.keys()
+    yield strings("tokenizer.ggml.merges", merges)
+    yield from special_keys(files, model, len(vocabulary.texts))
+
+
+def special_keys(files: TokenizerFiles, model: Model, count: int) -> Iterable[KeyValue]:
+    """Special token ids and flags, chat templates, lower-casing."""
+    special = read_special_tokens(files, model.hub.root, count)
+    yield from special.keys()
+    yield from template_keys(files)
+    if special.lowercase:
+        yield boolean("tokenizer.ggml.normalizer.lowercase", True)
+
+
+def read_vocabulary(files: TokenizerFiles, model: Model) -> Vocabulary:
+    """Tokens of tokenizer.json (or vocab.json), padded to the configuration's vocabulary and the embedding's rows."""
+    base = check_ids(_base_tokens(files), files.path)
+    added = _added_tokens(files, base)
+    count = token_count(model, max((*base, *added), default=-1) + 1)
+    vocabulary = Vocabulary.of_placeholders(files.path, count)
+    for number, text in base.items():
+        if number not in added:
+            vocabulary.set(number, text, TokenType.NORMAL)
+    for number, (text, special) in added.items():
+        set_added(vocabulary, number, text, special=special)
+    return vocabulary
+
+
+def token_count(model: Model, found: int) -> int:
+    """The configured vocabulary, or as many as were found; at least the rows of the embedding."""
+    configured = model.config.optional_integer("vocab_size", "vocab_size")
+    count = found if configured is None else configured
+    return max(count, model.size("vocab") or 0)
+
+
+def _base_tokens(files: TokenizerFiles) -> list[tuple[str, object]]:
+    if files.document:
+        return list(files.vocabulary)
+    if not files.checkpoint.has("vocab.json"):
+        hint = "a checkpoint needs tokenizer.json, tokenizer.model, or vocab.json with merges.txt"
+        raise InputError("TOKENIZER", "unknown tokenizer format", path=files.checkpoint.origin, hint=hint)
+    return list(files.checkpoint.read_object("vocab.json", TOKENIZER_LIMIT_BYTES).items())
+
+
+def _added_tokens(files: TokenizerFiles, base: Mapping[int, str]) -> dict[int, tuple[str, bool]]:
+    """Added tokens by id: those of tokenizer.json, then of the other files where the id is still free.
+
+    Special tokens that only stand in the vocabulary proper are added tokens as well: the reference library adds them
+    when it loads a tokenizer.
+    """
+    check_ids([(token.content, token.id) for token in files.added_tokens], files.path)
+    added = {token.id: (token.content, token.special) for token in files.added_tokens}
+    known = {text for text, _ in added.values()}
+    for number, text, special in _tokens_of_config(files):
+        if number not in added and text not in known and base.get(number, text) == text:
+            added[number] = (text, special)
+            known.add(text)
+    ids = {text: number for number, text in base.items()}
+    for text in _named_special_tokens(files):
+        if text not in known and text in ids:
+            added[ids[text]] = (text, True)
+    return added
+
+
+def _tokens_of_config(files: TokenizerFiles) -> Iterable[tuple[int, str, bool]]:
+    decoder = files.config.get("added_tokens_decoder")
+    for key, entry in decoder.items() if isinstance(decoder, dict) else ():
+        text = content_of(entry)
+        if text is not None and key.isascii() and key.isdecimal() and len(key) <= 10:
+            yield int(key), text, isinstance(entry, dict) and entry.get("special") is True
+
+
+def _named_special_tokens(files: TokenizerFiles) -> Iterable[str]:
+    for source in (files.config, files.special_tokens_map):
+        for kind in KINDS:
+            text = content_of(source.get(f"{kind}_token"))
+            if text:
+                yield text
+        more = source.get("additional_special_tokens")
+        for entry in more if isinstance(more, list) else ():
+            text = content_of(entry)
+            if text:
+                yield text
+
+
+def check_merges(files: TokenizerFiles, merges: list[str], vocabulary: Vocabulary) -> None:
+    """InputError TOKENIZER for a merge of tokens that do not exist: the runtime would never use it."""
+    known = set(vocabulary.texts)
+    known.update(text for text, _ in files.vocabulary) if files.document else None
+    for merge in merges:
+        left, _, right = merge.partition(" ")
+        if left not in known or right not in known:
+            raise files.error("model.merges", f"the merge {printable(merge)!r} names an unknown token")

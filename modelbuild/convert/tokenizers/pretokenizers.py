@@ -1,0 +1,142 @@
+"""`tokenizer.ggml.pre`: how the runtime splits text before it merges bytes.
+
+A tokenizer's own regular expressions are compared with known ones and never run. What fits is decided in this order:
+the user's choice; the check hash of the reference converter (`check_hash`); the digest of the split expressions or the
+structure of the pre-tokenizer, where the family's preference and the handling of merges choose among equals.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files as package_files
+from typing import TYPE_CHECKING
+
+from modelbuild.convert.tokenizers.files import TokenizerFiles
+from modelbuild.errors import UnsupportedError, UsageError, printable
+
+if TYPE_CHECKING:
+    from modelbuild.convert.model import Model
+
+_DEPTH_LIMIT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PreTokenizerTable:
+    """What is known about names.
+
+    ignores_merges: by name, whether the runtime takes whole words from the vocabulary first. digests: candidates by
+    SHA-256 of the concatenated split expressions. structures: candidates for tokenizers without such expressions.
+    hashes: name by check hash.
+    """
+
+    ignores_merges: Mapping[str, bool]
+    digests: Mapping[str, Sequence[str]]
+    structures: Mapping[str, Sequence[str]]
+    hashes: Mapping[str, str]
+
+
+@cache
+def pre_tokenizer_table() -> PreTokenizerTable:
+    """The table that ships with the package."""
+    text = package_files("modelbuild.convert.tokenizers").joinpath("pretokenizers.json").read_text("utf-8")
+    data = json.loads(text)
+    ignores = {name: ignores for name, (_, ignores) in data["names"].items()}
+    return PreTokenizerTable(ignores, data["digests"], data["structures"], data["hashes"])
+
+
+def check_pre_tokenizer_name(name: str) -> str:
+    """The name itself; UsageError UNKNOWN with near names when the runtime does not know it."""
+    known = pre_tokenizer_table().ignores_merges
+    if name in known:
+        return name
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known names: {', '.join(sorted(known))}"
+    raise UsageError("UNKNOWN", f"unknown pre-tokenizer {printable(name)!r}", hint=hint)
+
+
+def find_pre_tokenizer(files: TokenizerFiles, model: Model) -> str:
+    """The name for a tokenizer; UnsupportedError TOKENIZER when nothing known fits."""
+    if model.pre_tokenizer is not None:
+        return check_pre_tokenizer_name(model.pre_tokenizer)
+    preferred = model.family.pre_tokenizers
+    if files.model_type == "WordPiece" or not files.document:
+        return preferred[0] if preferred else "default"  # the runtime looks at the name for BPE alone
+    digest = split_digest(files)
+    candidates = _candidates(files, digest)
+    if not candidates:
+        raise _unknown(files, digest, preferred)
+    return _choose(candidates, preferred, ignores_merges=files.model.get("ignore_merges") is True)
+
+
+def _candidates(files: TokenizerFiles, digest: str) -> Sequence[str]:
+    table = pre_tokenizer_table()
+    if digest:
+        return table.digests.get(digest, ())
+    return table.structures.get(structure_of(files), ())
+
+
+def _choose(candidates: Sequence[str], preferred: Sequence[str], *, ignores_merges: bool) -> str:
+    """The family's preference first, then a name under which the runtime treats merges as the tokenizer does."""
+    for name in preferred:
+        if name in candidates:
+            return name
+    known = pre_tokenizer_table().ignores_merges
+    return next((name for name in candidates if known.get(name) == ignores_merges), candidates[0])
+
+
+def split_digest(files: TokenizerFiles) -> str:
+    """SHA-256 over all split expressions, concatenated; empty when there is none."""
+    expressions = [_expression(step) for step in pre_tokenizer_steps(files)]
+    text = "".join(expression for expression in expressions if expression)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() if text else ""
+
+
+def structure_of(files: TokenizerFiles) -> str:
+    """The kinds of steps, such as `Digits,ByteLevel`; steps that change nothing are left out."""
+    return ",".join(kind for step in pre_tokenizer_steps(files) if (kind := _kind(step)))
+
+
+def pre_tokenizer_steps(files: TokenizerFiles) -> list[Mapping[str, object]]:
+    """The steps of the pre-tokenizer, sequences flattened."""
+    return _flatten(files.document.get("pre_tokenizer"), 0)
+
+
+def _flatten(step: object, depth: int) -> list[Mapping[str, object]]:
+    if not isinstance(step, dict) or depth > _DEPTH_LIMIT:
+        return []
+    inner = step.get("pretokenizers")
+    if step.get("type") != "Sequence" or not isinstance(inner, list):
+        return [step]
+    return [item for child in inner for item in _flatten(child, depth + 1)]
+
+
+def _expression(step: Mapping[str, object]) -> str:
+    pattern = step.get("pattern")
+    expression = pattern.get("Regex") if isinstance(pattern, dict) and step.get("type") == "Split" else None
+    return expression if isinstance(expression, str) else ""
+
+
+def _kind(step: Mapping[str, object]) -> str:
+    kind = step.get("type")
+    if kind == "ByteLevel" and step.get("use_regex") is False:
+        return ""
+    return kind if isinstance(kind, str) else ""
+
+
+def _unknown(files: TokenizerFiles, digest: str, preferred: Sequence[str]) -> UnsupportedError:
+    found = (
+        f"its split expressions have the digest {digest[:16]}…" if digest else f"its steps are {structure_of(files)!r}"
+    )
+    shown = ", ".join(preferred or ("llama-bpe", "qwen2", "gpt-2", "default"))
+    return UnsupportedError(
+        "TOKENIZER",
+        f"no known pre-tokenizer fits: {printable(found)}",
+        path=files.path,
+        key="pre_tokenizer",
+        hint=f"say 'pre_tokenizer: NAME' in the recipe with a name that splits alike, such as {shown}",
+    )
