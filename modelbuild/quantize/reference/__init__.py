@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from modelbuild.formats.gguf.types import GgmlType
-from modelbuild.quantize.reference import fp4, iq4, kquants, simple, ternary, unpack
+from modelbuild.quantize.reference import fp4, iq1, iq2, iq3, iq4, kquants, simple, ternary, unpack, unpack_grid
 from modelbuild.quantize.reference.rows import (
     RowPacker,
     Unpacker,
@@ -46,6 +46,13 @@ PACKERS: Mapping[GgmlType, RowPacker] = {
     _T.TQ2_0: pack_by_blocks(_T.TQ2_0, ternary.pack_tq2_0),
     _T.MXFP4: pack_by_blocks(_T.MXFP4, fp4.pack_mxfp4),
     _T.NVFP4: pack_by_blocks(_T.NVFP4, fp4.pack_nvfp4),
+    _T.IQ3_S: pack_by_blocks(_T.IQ3_S, iq3.pack_iq3_s, weigh_by_block(2)),
+    _T.IQ3_XXS: pack_by_blocks(_T.IQ3_XXS, iq3.pack_iq3_xxs, weigh_by_block(2)),
+    _T.IQ2_S: pack_by_blocks(_T.IQ2_S, iq2.pack_iq2_s, weigh_by_block(2)),
+    _T.IQ2_XS: pack_by_blocks(_T.IQ2_XS, iq2.pack_iq2_xs, weigh_by_block(1)),
+    _T.IQ2_XXS: pack_by_blocks(_T.IQ2_XXS, iq2.pack_iq2_xxs, weigh_by_block(1)),
+    _T.IQ1_M: pack_by_blocks(_T.IQ1_M, iq1.pack_iq1_m, weigh_by_block(2)),
+    _T.IQ1_S: pack_by_blocks(_T.IQ1_S, iq1.pack_iq1_s, weigh_by_block(2)),
 }
 
 UNPACKERS: Mapping[GgmlType, Unpacker] = {
@@ -73,5 +80,12 @@ UNPACKERS: Mapping[GgmlType, Unpacker] = {
         _T.TQ2_0: unpack.unpack_tq2_0,
         _T.MXFP4: unpack.unpack_mxfp4,
         _T.NVFP4: unpack.unpack_nvfp4,
+        _T.IQ3_S: unpack_grid.unpack_iq3_s,
+        _T.IQ3_XXS: unpack_grid.unpack_iq3_xxs,
+        _T.IQ2_S: unpack_grid.unpack_iq2_s,
+        _T.IQ2_XS: unpack_grid.unpack_iq2_xs,
+        _T.IQ2_XXS: unpack_grid.unpack_iq2_xxs,
+        _T.IQ1_M: unpack_grid.unpack_iq1_m,
+        _T.IQ1_S: unpack_grid.unpack_iq1_s,
     }.items()
 }

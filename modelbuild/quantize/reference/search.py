@@ -182,14 +182,14 @@ def search_swept(x: Float32, half: int) -> tuple[Float32, Float32]:
 
 
 def search_positive(x: Float32, top: int, weights: Float32) -> tuple[Float32, Float32]:
-    """Scale and levels 0..top so that x is about scale * level, for x that are not negative.
+    """Scale and levels 0..top so that x is about scale * level, for x that are hardly ever negative.
 
     Used for the scales and offsets of a block, one lane per block. Source: make_qp_quants.
     """
     greatest: Float32 = np.maximum(first_max(x), _ZERO)
     inverse = np.float32(top) / greatest
-    # The first levels are not cut to top: rounding may pass it by one only on degenerate input.
-    best = _positive_error(x, weights, _round_up_to(inverse * x, None), _ONE / inverse)
+    # The first levels are not cut to top. All levels are kept in a byte, which matters for the few negative x.
+    best = _positive_error(x, weights, _as_byte(_round_up_to(inverse * x, None)), _ONE / inverse)
     for index in (*range(-4, 0), *range(1, 5)):
         trial = (_TENTH * np.float32(index) + np.float32(top)) / greatest
         error = _positive_error(x, weights, _round_up_to(trial * x, top), _ONE / trial)
@@ -198,7 +198,7 @@ def search_positive(x: Float32, top: int, weights: Float32) -> tuple[Float32, Fl
     levels = _round_up_to(inverse * x, top)
     wx = weights * x
     sum_lx, sum_l2 = ordered_sum(wx * levels), ordered_sum((weights * levels) * levels)
-    sum_lx, sum_l2, levels = _sweep_positive(x, weights, wx, top, (sum_lx, sum_l2, levels))
+    sum_lx, sum_l2, levels = _sweep_positive(x, weights, wx, top, (sum_lx, sum_l2, _as_byte(levels)))
     empty = greatest < EMPTY
     scale = np.where(sum_l2 > 0, sum_lx / sum_l2, _ZERO)
     return np.where(empty, _ZERO, scale), np.where(empty, _ZERO, levels)
@@ -220,7 +220,7 @@ def _sweep_positive(
             better &= (with_lx * with_lx) * sum_l2 > (sum_lx * sum_lx) * with_l2
             if better.any():
                 changed = True
-                levels[i] = np.where(better, new, old)
+                levels[i] = np.where(better, _as_byte(new), old)
                 sum_lx, sum_l2 = np.where(better, with_lx, sum_lx), np.where(better, with_l2, sum_l2)
         if not changed:
             break
@@ -236,3 +236,7 @@ def _round_up_to(values: Float32, top: int | None) -> Float32:
     """Values rounded half to even, cut to at most `top`; only there, as the original does."""
     lowest, highest = -0x400000, 0x3FFFFF
     return round_levels(values, lowest, highest if top is None else top)
+
+
+def _as_byte(levels: Float32) -> Float32:
+    return levels - np.float32(256) * np.floor(levels / np.float32(256))
