@@ -25,7 +25,7 @@ _SIGNS = 8
 
 @dataclass(frozen=True, slots=True)
 class Magnitudes:
-    """Lanes without their signs: v and weights of shape (n, lanes), signs of shape (n // 8, lanes), set bits negative."""
+    """Lanes without their signs: v and weights (n, lanes), signs (n // 8, lanes) with set bits for negative values."""
 
     v: Float32
     weights: Float32
@@ -100,7 +100,7 @@ def search_grid_from_fit(grid: Grid, lanes: Magnitudes, trials: Trials, empty: B
     The trials are (2 * top - 1 + k * step) over three times the fitted scale.
     """
     lookup = _Lookup(grid, lanes)
-    scale, levels = search_positive(lanes.v, trials.top + 1, lanes.weights)
+    scale, _ = search_positive(lanes.v, trials.top + 1, lanes.weights)
     reach = scale * np.float32(trials.top)
     empty = empty | (reach <= 0)
     best = np.zeros_like(scale)
@@ -162,11 +162,10 @@ class _Lookup:
         q = self._odd[points].transpose(0, 2, 1).reshape(self._wv.shape)
         return ordered_sum(self._wv * q), ordered_sum((self._lanes.weights * q) * q)
 
-    def refit(
-        self, scale: Float32, points: Int32, again: Bool, replaced: Bool, top: int
-    ) -> tuple[Float32, Int32]:
+    def refit(self, scale: Float32, points: Int32, again: Bool, replaced: Bool, top: int) -> tuple[Float32, Int32]:
         """Points for the final scale where `replaced`, and from all points a new scale where `again`."""
-        trial, _ = self.points(_ONE / np.where(again, scale, _ONE), scale, top)
+        divisor: Float32 = np.where(again, scale, _ONE)
+        trial, _ = self.points(_ONE / divisor, scale, top)
         points = np.where(replaced, trial, points)
         sum_qx, sum_q2 = self.sums(points)
         return np.where(again & (sum_q2 > 0), sum_qx / sum_q2, scale), points

@@ -1,8 +1,8 @@
 """The grids of the IQ1, IQ2 and IQ3 types: which combinations of levels exist, and what is near those that do not.
 
-A point has 8 (IQ1, IQ2) or 4 (IQ3) levels. A search finds levels freely and then needs the point for them, or, when there
-is none, the best of a list of neighbours. The points come from the `gguf` package; lists are as in `iq2xs_init_impl` and
-`iq3xs_init_impl` of llama.cpp's ggml-quants.c (October 2026).
+A point has 8 (IQ1, IQ2) or 4 (IQ3) levels. A search finds levels freely and then needs the point for them, or, when
+there is none, the best of a list of neighbours. The points come from the `gguf` package; lists are as in
+`iq2xs_init_impl` and `iq3xs_init_impl` of llama.cpp's ggml-quants.c (October 2026).
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _distances(numbers: Index, levels: Uint8, base: int) -> Int32:
     own = (numbers[:, np.newaxis] // base ** np.arange(size)) % base
     points = levels.astype(np.int32)
     squares = (own**2).sum(axis=1)[:, np.newaxis] + (points**2).sum(axis=1)
-    return (squares - 2 * (own.astype(np.int32) @ points.T)).astype(np.int32)
+    return np.asarray(squares - 2 * (own.astype(np.int32) @ points.T), np.int32)
 
 
 def _within_shells(distances: Int32, shells: int) -> Bool:
@@ -141,4 +141,4 @@ def _within_shells(distances: Int32, shells: int) -> Bool:
     for _ in range(shells):
         beyond = np.where(distances > limit, distances, np.iinfo(np.int32).max)
         limit = beyond.min(axis=1, keepdims=True)
-    return distances <= limit
+    return np.asarray(distances <= limit)

@@ -1,7 +1,7 @@
 """Packers of IQ1_S and IQ1_M: 8 values become a point of levels -1, 0, 1, all shifted by an eighth up or down.
 
-The levels of a sub-block are found by cutting its sorted values in three at the best of all places. Values that are equal
-keep their order (the original leaves that to the C library's sort). Formulas: quantize_row_iq1_s_impl and
+The levels of a sub-block are found by cutting its sorted values in three at the best of all places. Values that are
+equal keep their order (the original leaves that to the C library's sort). Formulas: quantize_row_iq1_s_impl and
 quantize_row_iq1_m_impl of llama.cpp's ggml-quants.c (October 2026); layouts: ggml-common.h.
 """
 
@@ -79,9 +79,9 @@ def pack_iq1_s(blocks: Float32, weights: Float32 | None) -> Uint8:
     words = _high_parts(points)
     some = d > 0
     down = found.shift.reshape(-1, 8).astype(np.uint16)
-    words |= np.where(some[:, np.newaxis], (scales.astype(np.uint16) | down << np.uint16(3)) << np.uint16(12), 0).astype(
-        np.uint16
-    )
+    words |= np.where(
+        some[:, np.newaxis], (scales.astype(np.uint16) | down << np.uint16(3)) << np.uint16(12), 0
+    ).astype(np.uint16)
     low = points.astype(np.uint8).reshape(len(blocks), 32)
     return np.hstack([half_bytes(d * np.float32(1.125)), low, words.astype("<u2").view(np.uint8)])
 
@@ -223,7 +223,7 @@ def _move_to_grid(lanes: _Lanes, levels: Int32, scale: Float32, offset: Float32)
     if len(off):
         points[off] = _nearest(grid, [values[:, off] for values in by_group], np.tile(scale, groups)[off])
     new = grid.levels[points].astype(np.int32).reshape(groups, -1, _SIZE).transpose(0, 2, 1).reshape(levels.shape)
-    return new, points.reshape(groups, -1), moved.reshape(groups, -1).any(axis=0)
+    return new, points.reshape(groups, -1), np.asarray(moved.reshape(groups, -1).any(axis=0))
 
 
 def _nearest(grid: Grid, arrays: list[Float32], scale: Float32) -> Int32:
@@ -245,9 +245,7 @@ def _quantize_scales(scale: Float32) -> tuple[Float32, Uint8]:
     return np.where(some, d, _ZERO), np.where(some[:, np.newaxis], levels, _ZERO).astype(np.uint8)
 
 
-def _refit_step(
-    lanes: _Lanes, found: _Found, per_element: npt.NDArray[np.intp], d: Float32, scales: Uint8
-) -> Float32:
+def _refit_step(lanes: _Lanes, found: _Found, per_element: npt.NDArray[np.intp], d: Float32, scales: Uint8) -> Float32:
     """The step that fits all 256 values best, given their levels and scales."""
     q = (found.levels - 1).astype(np.float32) + _offsets(per_element, found.shift)
     q = q * (np.float32(2) * scales.reshape(-1).astype(np.float32) + _ONE)

@@ -53,7 +53,9 @@ def pack_iq2_xs(blocks: Float32, weights: Float32 | None) -> Uint8:
     d, scales = quantize_scales(found, 16, np.float32(1))
     points, signs = per_block(found, d, 16, keep_when_zero=False)
     words = points.astype("<u2") | ((signs & np.uint8(127)).astype("<u2") << np.uint16(9))
-    return np.hstack([half_bytes(d), words.astype("<u2").view(np.uint8), join_bits(4, scales[:, 0::2], scales[:, 1::2])])
+    return np.hstack(
+        [half_bytes(d), words.astype("<u2").view(np.uint8), join_bits(4, scales[:, 0::2], scales[:, 1::2])]
+    )
 
 
 def pack_iq2_s(blocks: Float32, weights: Float32 | None) -> Uint8:
@@ -93,7 +95,7 @@ def per_block(found: Found, d: Float32, groups: int, *, keep_when_zero: bool) ->
 
 
 def sign_words(signs: Uint8, scales: Uint8) -> Uint8:
-    """Four 7-bit sign codes and a 4-bit scale as little-endian 32-bit words: (n, 8, 4) and (n, 8) to (n, 8, 4) bytes."""
+    """Four 7-bit sign codes (n, 8, 4) and a 4-bit scale (n, 8) as little-endian 32-bit words, (n, 8, 4) bytes."""
     codes = (signs & np.uint8(127)).astype(np.uint32)
     words: npt.NDArray[np.uint32] = scales.astype(np.uint32) << np.uint32(28)
     for index in range(4):

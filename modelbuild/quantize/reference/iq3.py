@@ -7,7 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from modelbuild.quantize.reference.arrays import Float32, Uint8, as_lanes, first_max, half_bytes, join_bits, pack_bit_rows
+from modelbuild.quantize.reference.arrays import (
+    Float32,
+    Uint8,
+    as_lanes,
+    first_max,
+    half_bytes,
+    join_bits,
+    pack_bit_rows,
+)
 from modelbuild.quantize.reference.grid_search import Trials, search_grid, split_signs
 from modelbuild.quantize.reference.grids import load_grid
 from modelbuild.quantize.reference.iq2 import per_block, quantize_scales, sign_words

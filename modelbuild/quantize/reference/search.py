@@ -239,4 +239,5 @@ def _round_up_to(values: Float32, top: int | None) -> Float32:
 
 
 def _as_byte(levels: Float32) -> Float32:
-    return levels - np.float32(256) * np.floor(levels / np.float32(256))
+    whole: Float32 = np.floor(levels / np.float32(256))
+    return levels - np.float32(256) * whole

@@ -71,7 +71,12 @@ def unpack_iq1_m(blocks: Uint8) -> Float32:
     """(d * (2 * scale + 1)) * (level + shift), a scale per 16 and a shift per 8."""
     words = np.ascontiguousarray(blocks[:, 48:]).view("<u2").astype(np.uint16)
     quarters = words >> np.uint16(12)
-    bits = quarters[:, 0] | quarters[:, 1] << np.uint16(4) | quarters[:, 2] << np.uint16(8) | quarters[:, 3] << np.uint16(12)
+    bits = (
+        quarters[:, 0]
+        | quarters[:, 1] << np.uint16(4)
+        | quarters[:, 2] << np.uint16(8)
+        | quarters[:, 3] << np.uint16(12)
+    )
     d = bits.astype("<u2").view("<f2").astype(np.float32)[:, np.newaxis]
     scales = np.stack([(words >> np.uint16(3 * index)) & np.uint16(7) for index in range(4)], axis=2)
     step = d * (np.float32(2) * scales.reshape(len(blocks), 16).astype(np.float32) + np.float32(1))
