@@ -8,6 +8,7 @@
     ├── StoreError                  the models directory or cache cannot be used            exit 1
     ├── SpaceError                  not enough room on disk                                 exit 1
     ├── DriftError                  something differs from what recipe.lock says                exit 4
+    ├── RemoteError                 a registry that cannot be reached or refuses            exit 1
     ├── ChangedError                an input changed while it was being used                exit 1
     └── Problems                    several of the above, shown together
 
@@ -160,6 +161,12 @@ class StoreError(ModelbuildError):
 
 class SpaceError(StoreError):
     """The disk has too little room; the message holds the numbers."""
+
+
+class RemoteError(ModelbuildError):
+    """A registry cannot be reached, or does not give or take what it should."""
+
+    blame = Blame.ENVIRONMENT
 
 
 class ChangedError(ModelbuildError):

@@ -35,6 +35,13 @@ _TOKEN_LIMIT_BYTES = 4096
     "--allow-host", "allow_hosts", multiple=True, metavar="NAME", help="Answer requests for this host name too."
 )
 @click.option(
+    "--allow-registry",
+    "allow_registries",
+    multiple=True,
+    metavar="HOST",
+    help="Let pull and push contact this registry; without it they contact none.",
+)
+@click.option(
     "--token-file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     metavar="FILE",
@@ -52,6 +59,7 @@ def command(
     allow_paths: tuple[Path, ...],
     allow_origins: tuple[str, ...],
     allow_hosts: tuple[str, ...],
+    allow_registries: tuple[str, ...],
     token_file: Path | None,
     *,
     insecure_no_auth: bool,
@@ -77,6 +85,7 @@ def command(
             port=default_port if port is None else port,
             allow_paths=allow_paths,
             allow_hosts=allow_hosts,
+            allow_registries=tuple(name.lower() for name in allow_registries),
             allow_origins=(*allow_origins, *parse_origins(os.environ.get("OLLAMA_ORIGINS", ""))),
             token="" if token_file is None else _read_token(token_file),
             without_token=insecure_no_auth,

@@ -30,6 +30,7 @@ from modelbuild.server.observe import Observer, ObserveRoutes
 from modelbuild.server.pages import PUBLIC_PATHS, page_table
 from modelbuild.server.routes import PARAMETER, Handler, Routes
 from modelbuild.server.settings import ServerSettings
+from modelbuild.server.transfer import TransferRoutes
 from modelbuild.store.store import Store
 
 _log = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ class Application:
         blobs = BlobRoutes(store.blobs, self._limits, self._observer.count_upload)
         models = ModelRoutes(store, self._limits)
         create = CreateRoute(self._settings, store, self._builds)
+        transfer = TransferRoutes(self._settings, store, self._builds)
         observe = ObserveRoutes(
             self._builds, self._observer, self._hub, {"store": self._settings.store, "cache": self._settings.cache}
         )
@@ -105,6 +107,8 @@ class Application:
             "/api/ps": {"GET": _loaded_models},
             "/api/status": {"GET": _cloud_status},
             "/api/create": {"POST": create.post},
+            "/api/pull": {"POST": transfer.pull},
+            "/api/push": {"POST": transfer.push},
             "/api/copy": {"POST": models.copy},
             "/api/delete": {"DELETE": models.delete},
             "/api/generate": {"POST": models.generate},

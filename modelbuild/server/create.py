@@ -47,10 +47,7 @@ class CreateRoute:
         body = await read_body(request, self._settings.limits)
         wanted, key = await asyncio.to_thread(self._parse, body)
         build = self._builds.join(key, str(wanted.name), self._job(wanted))
-        with self._builds.following(build) as lines:
-            if not wanted.stream:
-                return await _answer_once(build, lines)
-            return await _stream(request, build, lines)
+        return await answer_with(request, self._builds, build, stream=wanted.stream)
 
     def _parse(self, body: bytes) -> tuple[CreateRequest, str]:
         """The request, and a key that equal requests have in common."""
@@ -105,12 +102,20 @@ def find_allowed(text: str, roots: tuple[Path, ...]) -> Path | None:
 
 def refusal_for_job(error: Exception, store: Path) -> Refusal:
     """The answer to what ended a build."""
+    if isinstance(error, Refusal):
+        return error
     if isinstance(error, RequestError):
         return Refusal(error.status, error.message)
     if isinstance(error, ModelbuildError):
         return refusal_of(error, store)
     _log.error("error in a build", exc_info=error)
     return Refusal(500, "internal error")
+
+
+async def answer_with(request: web.BaseRequest, builds: Builds, build: Build, *, stream: bool) -> web.StreamResponse:
+    """The status lines of a build as a stream, or the last one as an object."""
+    with builds.following(build) as lines:
+        return await _stream(request, build, lines) if stream else await _answer_once(build, lines)
 
 
 async def _answer_once(build: Build, lines: AsyncIterator[Line]) -> web.Response:

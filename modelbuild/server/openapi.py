@@ -126,6 +126,22 @@ OPERATIONS = (
         {_JSON: {"type": "object"}},
         {200: "unloaded", **_BAD, **_MISSING, 501: "models are not run by this server"},
     ),
+    Operation(
+        "post",
+        "/api/pull",
+        "Fetch a model from a registry",
+        _object("", model=_TEXT, stream={"type": "boolean"}, insecure={"type": "boolean"}),
+        _STREAMED,
+        {200: "status lines", **_BAD, 500: "the registry did not give it"},
+    ),
+    Operation(
+        "post",
+        "/api/push",
+        "Send a model to a registry",
+        _object("", model=_TEXT, stream={"type": "boolean"}, insecure={"type": "boolean"}),
+        _STREAMED,
+        {200: "status lines", **_BAD, 500: "the registry did not take it"},
+    ),
     Operation("get", "/builds", "Running and recent builds with their actions", media={_JSON: {"type": "object"}}),
     Operation(
         "get",

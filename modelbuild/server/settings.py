@@ -43,8 +43,9 @@ class ServerSettings:
     """Where a server listens, what it works on and whom it answers.
 
     allow_paths: directories that `from` may name files in. allow_hosts, allow_origins: in addition to the built-in
-    ones. token: required as a bearer token when it is not empty; without_token: other
-    machines may be answered even so. prune: delete what replaced models leave behind.
+    ones. allow_registries: lower-case hosts that pull and push may contact; no other is ever contacted.
+    token: required as a bearer token when it is not empty; without_token: other machines may be answered even so.
+    prune: delete what replaced models leave behind.
     """
 
     store: Path
@@ -54,6 +55,7 @@ class ServerSettings:
     allow_paths: tuple[Path, ...] = ()
     allow_hosts: tuple[str, ...] = ()
     allow_origins: tuple[str, ...] = ()
+    allow_registries: tuple[str, ...] = ()
     token: str = ""
     without_token: bool = False
     rewrite_gguf: bool = False

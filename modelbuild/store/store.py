@@ -71,9 +71,13 @@ class Store:
 
         What the model had before and has no more is noted; `collect` deletes it.
         """
+        return self.publish_bytes(name, manifest, manifest.encode())
+
+    def publish_bytes(self, name: ModelName, manifest: Manifest, data: bytes) -> Digest:
+        """Like `publish`, with the bytes that another program gave the manifest."""
         if self._prune:
             self._note_replaced(name, manifest)
-        return self._write_manifest(name, manifest.encode())
+        return self._write_manifest(name, data)
 
     def copy(self, source: ModelName, target: ModelName) -> Digest:
         """Give a model a second name: the manifest's bytes, verbatim. Returns their digest."""

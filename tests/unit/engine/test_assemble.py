@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from modelbuild.convert.planned import PlannedTensor, ReadSpan, Span
 
+from modelbuild.convert.planned import PlannedTensor, ReadSpan, Span
 from modelbuild.engine import assemble, blocks
 from modelbuild.engine.blocks import resume_identity
 from modelbuild.engine.output_file import Job

@@ -1,0 +1,169 @@
+"""Models to and from registries: pull and push, with the status lines that Ollama's clients know."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from modelbuild.engine.create import Report, Status
+from modelbuild.errors import InputError, RemoteError
+from modelbuild.formats.files import open_input
+from modelbuild.model_name import ModelName, parse_name
+from modelbuild.remote.registry import Registry
+from modelbuild.store.manifest import (
+    MANIFEST_MEDIA_TYPE,
+    Layer,
+    Manifest,
+    decode_manifest,
+    read_manifest_bytes,
+)
+from modelbuild.store.staged import StagedFile, free_space, no_space
+from modelbuild.store.store import Store
+
+#: Left free beside what is fetched.
+_SPACE_MARGIN_BYTES = 64 << 20
+#: How often a fetch that broke off is continued where it stood.
+_TRIES = 5
+_CHUNK_BYTES = 1 << 20
+
+
+def pull_model(name: ModelName, registry: Registry, store: Store, report: Report) -> None:
+    """Fetch a model; its manifest appears last, with the registry's bytes.
+
+    RemoteError when the registry does not give it, or gives bytes of another digest; SpaceError before anything is
+    fetched that would not fit.
+    """
+    report(Status("pulling manifest"))
+    data, manifest = _fetch_manifest(name, registry)
+    with store.hold():
+        layers = _distinct((*manifest.layers, manifest.config))
+        _check_space(layers, store)
+        for layer in layers:
+            _pull_layer(name, layer, registry, store, report)
+        report(Status("verifying sha256 digest"))
+        report(Status("writing manifest"))
+        store.publish_bytes(name, manifest, data)
+    if store.collect().removed:
+        report(Status("removing unused layers"))
+    report(Status("success"))
+
+
+def push_model(name: ModelName, registry: Registry, store: Store, report: Report) -> None:
+    """Send a model; InputError PATH when it is not stored, RemoteError when the registry does not take it."""
+    report(Status("retrieving manifest"))
+    path = store.manifest_path(name)
+    data = read_manifest_bytes(path)
+    manifest = decode_manifest(data, path)
+    for layer in _distinct((*manifest.layers, manifest.config)):
+        _push_layer(name, layer, registry, store, report)
+    report(Status("pushing manifest"))
+    registry.write_manifest(_repository(name), name.tag, manifest.encode().rstrip(b"\n"), MANIFEST_MEDIA_TYPE)
+    report(Status("success"))
+
+
+def _fetch_manifest(name: ModelName, registry: Registry) -> tuple[bytes, Manifest]:
+    try:
+        data = registry.manifest(_repository(name), name.tag, MANIFEST_MEDIA_TYPE)
+        return data, decode_manifest(data, Path(str(name)))
+    except (RemoteError, InputError) as error:
+        raise RemoteError("REGISTRY", f"pull model manifest: {error.message}") from error
+
+
+def _pull_layer(name: ModelName, layer: Layer, registry: Registry, store: Store, report: Report) -> None:
+    text = f"pulling {layer.digest[7:19]}"
+    if store.blobs.size_of(layer.digest) == layer.size_bytes:
+        store.blobs.refresh(layer.digest)
+        report(Status(text, layer.digest, layer.size_bytes, layer.size_bytes))
+        return
+    with store.blobs.stage(layer.size_bytes) as staged:
+        fetch = _Fetch(name, layer, registry, staged)
+        for done_bytes in fetch.run():
+            report(Status(text, layer.digest, layer.size_bytes, done_bytes))
+        staged.publish(layer.digest)
+
+
+class _Fetch:
+    """One blob on its way into a staged file, hashed as it comes; continued a few times when it breaks off."""
+
+    def __init__(self, name: ModelName, layer: Layer, registry: Registry, staged: StagedFile) -> None:
+        self._repository = _repository(name)
+        self._layer = layer
+        self._registry = registry
+        self._staged = staged
+        self._hasher = hashlib.sha256()
+        self._done_bytes = 0
+
+    def run(self) -> Iterator[int]:
+        """Fetch all of it; gives the bytes done after each part."""
+        for attempt in range(_TRIES):
+            before_bytes = self._done_bytes
+            try:
+                yield from self._continue()
+                break
+            except RemoteError as error:
+                if error.code != "NETWORK" or attempt == _TRIES - 1 or self._done_bytes == before_bytes:
+                    raise
+        self._check()
+
+    def _continue(self) -> Iterator[int]:
+        with self._registry.read_blob(self._repository, self._layer.digest, self._done_bytes) as (start, parts):
+            skip = self._done_bytes - start
+            for part in parts:
+                fresh = part[skip:] if skip < len(part) else b""
+                skip = max(0, skip - len(part))
+                self._take(fresh)
+                yield self._done_bytes
+
+    def _take(self, data: bytes) -> None:
+        if self._done_bytes + len(data) > self._layer.size_bytes:
+            raise self._wrong(f"sends more than {self._layer.size_bytes} bytes")
+        self._hasher.update(data)
+        self._staged.append(data)
+        self._done_bytes += len(data)
+
+    def _check(self) -> None:
+        if self._done_bytes != self._layer.size_bytes or f"sha256:{self._hasher.hexdigest()}" != self._layer.digest:
+            raise self._wrong("sends other bytes than its digest says")
+
+    def _wrong(self, what: str) -> RemoteError:
+        return RemoteError("REGISTRY", f"the registry {what} for {self._layer.digest}")
+
+
+def _push_layer(name: ModelName, layer: Layer, registry: Registry, store: Store, report: Report) -> None:
+    text, repository = f"pushing {layer.digest[7:19]}", _repository(name)
+    if not registry.has_blob(repository, layer.digest):
+
+        def content() -> Iterator[bytes]:
+            with open_input(store.blobs.path(layer.digest)) as source:
+                for offset in range(0, layer.size_bytes, _CHUNK_BYTES):
+                    yield source.read_at(offset, min(_CHUNK_BYTES, layer.size_bytes - offset))
+                    report(Status(text, layer.digest, layer.size_bytes, min(offset + _CHUNK_BYTES, layer.size_bytes)))
+
+        registry.write_blob(repository, layer.digest, layer.size_bytes, content, _mount_hint(name, layer))
+    report(Status(text, layer.digest, layer.size_bytes, layer.size_bytes))
+
+
+def _mount_hint(name: ModelName, layer: Layer) -> str:
+    """The repository that a layer was taken from, when that is of the same registry."""
+    try:
+        origin = parse_name(layer.from_) if layer.from_ else None
+    except InputError:
+        return ""
+    return _repository(origin) if origin is not None and origin.host.lower() == name.host.lower() else ""
+
+
+def _check_space(layers: tuple[Layer, ...], store: Store) -> None:
+    missing = [layer for layer in layers if store.blobs.size_of(layer.digest) != layer.size_bytes]
+    needed_bytes = sum(layer.size_bytes for layer in missing) + _SPACE_MARGIN_BYTES
+    if missing and needed_bytes > free_space(store.root):
+        raise no_space(store.root, needed_bytes)
+
+
+def _distinct(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    """One layer per digest, in order."""
+    return tuple({layer.digest: layer for layer in reversed(layers)}.values())[::-1]
+
+
+def _repository(name: ModelName) -> str:
+    return f"{name.namespace}/{name.model}"

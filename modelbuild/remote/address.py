@@ -1,0 +1,75 @@
+"""Where a registry is, and which other places it may send us to. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from modelbuild.errors import RemoteError, printable
+
+_CHALLENGE = re.compile(r'([a-zA-Z]+)="([^"]*)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A registry: `host` is the name with its port, `url` what every request begins with."""
+
+    host: str
+    url: str
+
+
+def registry_address(host: str, *, insecure: bool = False) -> Address:
+    """The address of a registry; plain HTTP only on this machine, or where a user said so."""
+    scheme = "http" if insecure or is_local(host) else "https"
+    return Address(host, f"{scheme}://{host}")
+
+
+def is_local(host: str) -> bool:
+    """Is this a loopback name?"""
+    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
+def check_redirect(address: Address, target: str) -> None:
+    """RemoteError unless a redirect leads to the registry itself or, encrypted, to a public name.
+
+    A registry may keep its blobs elsewhere; it may not make us ask machines of our own network.
+    """
+    parts = urlsplit(target)
+    if f"{parts.scheme}://{parts.netloc}" == address.url:
+        return
+    if parts.scheme == "https" and parts.hostname and not _is_inner(parts.hostname):
+        return
+    raise RemoteError(
+        "REGISTRY", f"the registry {address.host} redirects to {printable(target)}, which is not followed"
+    )
+
+
+def token_realm(address: Address, challenge: str) -> tuple[str, dict[str, str]]:
+    """Where to fetch a token for a `WWW-Authenticate: Bearer` challenge, and the query to send.
+
+    RemoteError when the realm is another host: it would get credentials that are not for it.
+    """
+    fields = {key.lower(): value for key, value in _CHALLENGE.findall(challenge)}
+    realm = urlsplit(fields.get("realm", ""))
+    host = urlsplit(address.url)
+    is_own = realm.hostname == host.hostname and realm.scheme in ("https", host.scheme)
+    if not challenge.lower().startswith("bearer ") or not is_own:
+        message = (
+            f"the registry {address.host} wants a token of {printable(realm.netloc or 'nobody')}; only its own are"
+        )
+        raise RemoteError("REGISTRY", f"{message} fetched")
+    query = {key: fields[key] for key in ("service", "scope") if key in fields}
+    return fields["realm"], query
+
+
+def _is_inner(name: str) -> bool:
+    try:
+        return not ipaddress.ip_address(name).is_global
+    except ValueError:
+        return name == "localhost" or name.endswith((".localhost", ".local", ".internal")) or "." not in name

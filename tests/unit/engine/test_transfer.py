@@ -1,0 +1,244 @@
+"""Pull and push against a registry that keeps its word, and against one that does not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from modelbuild.errors import InputError, ModelbuildError, RemoteError
+from modelbuild.model_name import ModelName, parse_name
+from modelbuild.store.config import ModelConfig
+from modelbuild.store.manifest import CONFIG_MEDIA_TYPE, Layer, Manifest, layer_media_type
+from modelbuild.store.store import Store
+from tests.fake_registry import FakeRegistry, fake_registry
+
+pytest.importorskip("httpx", reason="the extra `remote` is not installed")
+
+WEIGHTS = os.urandom(3_000_000)
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    with fake_registry() as registry:
+        yield registry
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "models")
+
+
+def publish(store: Store, name: ModelName, *, from_: str = "") -> Manifest:
+    """A model of two layers, as bytes that nothing looks into."""
+    config = ModelConfig(model_format="gguf").encode()
+    layers = tuple(
+        Layer(layer_media_type(kind), store.blobs.put(data), len(data), from_)
+        for kind, data in (("model", WEIGHTS), ("system", b"Be brief."))
+    )
+    manifest = Manifest(Layer(CONFIG_MEDIA_TYPE, store.blobs.put(config), len(config)), layers)
+    store.publish(name, manifest)
+    return manifest
+
+
+def name_at(registry: FakeRegistry) -> ModelName:
+    return parse_name(f"{registry.host}/acme/m:1")
+
+
+def push(name: ModelName, store: Store, **options: object) -> list[dict[str, object]]:
+    return _transfer("push_model", name, store, options)
+
+
+def pull(name: ModelName, store: Store, **options: object) -> list[dict[str, object]]:
+    return _transfer("pull_model", name, store, options)
+
+
+def _transfer(what: str, name: ModelName, store: Store, options: dict[str, object]) -> list[dict[str, object]]:
+    from modelbuild.engine import transfer
+    from modelbuild.remote.address import registry_address
+    from modelbuild.remote.registry import Registry
+
+    lines: list[dict[str, object]] = []
+    with Registry(registry_address(name.host), options.get("credentials")) as registry:  # type: ignore[arg-type]
+        getattr(transfer, what)(name, registry, store, lambda status: lines.append(status.to_json()))
+    return lines
+
+
+def plain_lines(lines: list[dict[str, object]]) -> list[object]:
+    """The status lines that speak of no layer."""
+    return [line["status"] for line in lines if len(line) == 1]
+
+
+def test_push_then_pull_gives_the_same_model(registry: FakeRegistry, store: Store, tmp_path: Path) -> None:
+    """What was pushed comes back with the same layers, and the lines name every layer and config."""
+    name = name_at(registry)
+    manifest = publish(store, name)
+
+    pushed = push(name, store)
+    other = Store(tmp_path / "other")
+    pulled = pull(name, other)
+
+    found = other.find(name)
+    assert found is not None
+    assert manifest == found[0]
+    assert WEIGHTS == other.blobs.path(manifest.layers[0].digest).read_bytes()
+    digests = [layer.digest for layer in (*manifest.layers, manifest.config)]
+    assert ["retrieving manifest", "pushing manifest", "success"] == plain_lines(pushed)
+    assert digests == list(dict.fromkeys(line["digest"] for line in pushed if "digest" in line))
+    assert digests == list(dict.fromkeys(line["digest"] for line in pulled if "digest" in line))
+    assert ["pulling manifest", "verifying sha256 digest", "writing manifest", "success"] == plain_lines(pulled)
+    assert f"pulling {digests[0][7:19]}" in [line["status"] for line in pulled]
+
+
+def test_the_registry_s_bytes_stay(registry: FakeRegistry, store: Store) -> None:
+    """A pulled manifest is stored as it came, even where we would write it differently."""
+    name = name_at(registry)
+    publish(store, name)
+    push(name, store)
+    odd = registry.manifests["acme/m:1"].replace(b'{"schemaVersion":2,', b'{ "schemaVersion": 2,')
+    registry.manifests["acme/m:1"] = odd
+
+    pull(name, store)
+
+    assert odd == store.manifest_path(name).read_bytes()
+
+
+def test_what_is_there_is_not_sent_again(registry: FakeRegistry, store: Store) -> None:
+    """Blobs that the other side has are neither pushed nor pulled."""
+    name = name_at(registry)
+    publish(store, name)
+    push(name, store)
+    registry.requests.clear()
+
+    push(name, store)
+    pull(name, store)
+
+    assert [] == [line for line in registry.requests if line.startswith(("POST", "GET /v2/acme/m/blobs"))]
+
+
+def test_layers_of_a_base_are_mounted(registry: FakeRegistry, store: Store) -> None:
+    """A layer that came from a model of the same registry is not sent when the registry can mount it."""
+    base, child = (parse_name(f"{registry.host}/acme/{model}:1") for model in ("base", "child"))
+    publish(store, base)
+    push(base, store)
+    publish(store, child, from_=str(base))
+    registry.mounts.add("acme/base")
+    registry.has_own_blobs = False
+    registry.requests.clear()
+
+    push(child, store)
+
+    uploads = [line for line in registry.requests if line.startswith("PUT /v2/acme/child/blobs")]
+    assert 1 == len(uploads)  # only the config, which carries no hint
+
+
+def test_a_broken_fetch_goes_on(registry: FakeRegistry, store: Store) -> None:
+    """A connection that breaks in the middle of a blob costs a new request for the rest, and nothing else."""
+    name = name_at(registry)
+    manifest = publish(store, name)
+    push(name, store)
+    store.remove(name)
+    registry.break_after, registry.breaks = 1_000_000, 1
+
+    pull(name, store)
+
+    weights = manifest.layers[0].digest
+    assert WEIGHTS == store.blobs.path(weights).read_bytes()
+    assert 2 == registry.requests.count(f"GET /v2/acme/m/blobs/{weights}")
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-1] + b"?", lambda data: data + b"?", lambda data: data[:-1]])
+def test_other_bytes_are_refused(registry: FakeRegistry, store: Store, change: object) -> None:
+    """A blob that is not what its digest says leaves neither blob nor manifest."""
+    name = name_at(registry)
+    manifest = publish(store, name)
+    push(name, store)
+    store.remove(name)
+    weights = manifest.layers[0].digest
+    registry.blobs[weights] = change(WEIGHTS)  # type: ignore[operator]
+
+    with pytest.raises(RemoteError):
+        pull(name, store)
+
+    assert store.find(name) is None
+    assert store.blobs.size_of(weights) is None
+
+
+def test_missing_models(registry: FakeRegistry, store: Store) -> None:
+    """A model that is not there is an error on either side, in Ollama's words."""
+    with pytest.raises(RemoteError, match=r"^pull model manifest: file does not exist$"):
+        pull(name_at(registry), store)
+    with pytest.raises(InputError):
+        push(name_at(registry), store)
+
+
+@pytest.mark.parametrize("data", [b"{}", b"[]", b'{"schemaVersion":1}', b"\xff", b"x" * (5 << 20)])
+def test_damaged_manifests_are_refused(registry: FakeRegistry, store: Store, data: bytes) -> None:
+    """A manifest of the wrong shape or size goes no further."""
+    registry.manifests["acme/m:1"] = data
+
+    with pytest.raises(ModelbuildError, match=r"^pull model manifest: "):
+        pull(name_at(registry), store)
+
+
+def test_a_manifest_larger_than_the_disk_is_refused_at_once(registry: FakeRegistry, store: Store) -> None:
+    """Sizes are added up before anything is fetched."""
+    name = name_at(registry)
+    publish(store, name)
+    push(name, store)
+    store.remove(name)
+    size = str(len(WEIGHTS)).encode()
+    registry.manifests["acme/m:1"] = registry.manifests["acme/m:1"].replace(b'"size":' + size, b'"size":' + b"9" * 18)
+    registry.requests.clear()
+
+    with pytest.raises(ModelbuildError, match="not enough room"):
+        pull(name, store)
+
+    assert ["GET /v2/acme/m/manifests/1"] == registry.requests
+
+
+def test_a_token_is_fetched_with_the_password(registry: FakeRegistry, store: Store) -> None:
+    """A registry that wants a token gets one request for it, and the token from then on."""
+    name = name_at(registry)
+    publish(store, name)
+    registry.realm = f"http://{registry.host}/token"
+
+    push(name, store, credentials=("me", "secret"))
+
+    assert 1 == registry.requests.count("GET /token")
+    assert registry.authorizations[registry.requests.index("GET /token")].startswith("Basic ")
+    assert "Bearer t0ken" == registry.authorizations[-1]
+
+
+def test_a_foreign_token_realm_gets_nothing(registry: FakeRegistry, store: Store) -> None:
+    """A registry cannot make us send a password elsewhere."""
+    name = name_at(registry)
+    publish(store, name)
+    with fake_registry() as evil:
+        registry.realm = f"http://localhost:{evil.host.split(':')[1]}/token"
+        with pytest.raises(RemoteError, match="only its own"):
+            push(name, store, credentials=("me", "secret"))
+
+        assert [] == evil.requests
+
+
+def test_redirects_into_our_network_are_not_followed(registry: FakeRegistry, store: Store) -> None:
+    """A registry cannot make us ask a machine of our own."""
+    name = name_at(registry)
+    publish(store, name)
+    push(name, store)
+    store.remove(name)
+    with fake_registry() as inner:
+        registry.redirect = f"http://{inner.host}/v2/x"
+        with pytest.raises(RemoteError, match="not followed"):
+            pull(name, store)
+
+        assert [] == inner.requests
+
+
+def test_nobody_there(store: Store) -> None:
+    """A registry that cannot be reached is an error that names it."""
+    with pytest.raises(RemoteError, match=r"^pull model manifest: 127.0.0.1:1: "):
+        pull(parse_name("127.0.0.1:1/ns/x"), store)
