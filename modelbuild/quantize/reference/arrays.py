@@ -107,11 +107,12 @@ def low_byte(values: Float32) -> npt.NDArray[np.int8]:
 
 
 def half_bytes(values: Float32) -> Uint8:
-    """Values of shape (n, ...) as little-endian float16, shape (n, 2 * ...); NaN becomes the quiet NaN of its sign."""
+    """Values of shape (n,) or (n, k) as little-endian float16, (n, 2) or (n, 2 * k); NaN becomes the quiet NaN."""
     bits = values.astype("<f2").view("<u2")
     if np.isnan(values).any():
         bits = np.where(np.isnan(values), (bits & 0x8000) | 0x7E00, bits).astype("<u2")
-    return np.ascontiguousarray(bits).reshape(len(values), -1).view(np.uint8)
+    per_row = values.shape[1] if values.ndim > 1 else 1
+    return np.ascontiguousarray(bits).view(np.uint8).reshape(len(values), 2 * per_row)
 
 
 def as_stored(values: Float32) -> Float32:
