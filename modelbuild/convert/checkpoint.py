@@ -25,6 +25,8 @@ CONFIG = "config.json"
 _ENTRY_LIMIT = 100_000
 SMALL_FILE_LIMIT_BYTES = 16 << 20
 TOKENIZER_LIMIT_BYTES = 256 << 20
+#: Tokenizer configurations spell "no limit" as 10^30 written out.
+_DIGIT_LIMIT = 40
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 #: Everything in the root that a conversion may look at, beside the weights.
 _ROOT_FILES = frozenset({
@@ -95,7 +97,8 @@ class Checkpoint:
         """A JSON document; None when the file is missing."""
         if name not in self.files:
             return None
-        return parse_json(self.read(name, limit_bytes), path=self.files[name], allow_nonfinite=nonfinite)
+        data, path = self.read(name, limit_bytes), self.files[name]
+        return parse_json(data, path=path, allow_nonfinite=nonfinite, digit_limit=_DIGIT_LIMIT)
 
     def read_object(
         self, name: str, limit_bytes: int = SMALL_FILE_LIMIT_BYTES, *, nonfinite: bool = False

@@ -23,7 +23,14 @@ _ONE_BRACKET = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
-def parse_json(data: bytes, *, path: Path | str, max_depth: int = DEPTH_LIMIT, allow_nonfinite: bool = False) -> object:
+def parse_json(
+    data: bytes,
+    *,
+    path: Path | str,
+    max_depth: int = DEPTH_LIMIT,
+    allow_nonfinite: bool = False,
+    digit_limit: int = DIGIT_LIMIT,
+) -> object:
     """The value of a JSON document; InputError JSON, or DUPLICATE for a repeated key."""
     if not data.lstrip(b" \t\r\n"):
         raise InputError("JSON", "the document is empty", path=path)
@@ -36,7 +43,7 @@ def parse_json(data: bytes, *, path: Path | str, max_depth: int = DEPTH_LIMIT, a
         return json.loads(
             text,
             object_pairs_hook=_pairs_reader(path),
-            parse_int=_integer_reader(path),
+            parse_int=_integer_reader(path, digit_limit),
             parse_constant=float if allow_nonfinite else _constant_refuser(path),
         )
     except json.JSONDecodeError as error:
@@ -91,10 +98,10 @@ def _pairs_reader(path: Path | str) -> Callable[[list[tuple[str, object]]], dict
     return read
 
 
-def _integer_reader(path: Path | str) -> Callable[[str], int]:
+def _integer_reader(path: Path | str, digit_limit: int) -> Callable[[str], int]:
     def read(text: str) -> int:
-        if len(text) > DIGIT_LIMIT:
-            raise InputError("JSON", f"a number of {len(text)} digits, at most {DIGIT_LIMIT} allowed", path=path)
+        if len(text) > digit_limit:
+            raise InputError("JSON", f"a number of {len(text)} digits, at most {digit_limit} allowed", path=path)
         return int(text)
 
     return read

@@ -1,0 +1,131 @@
+"""SentencePiece vocabularies for models that merge by score: pieces with scores, plus tokens added around them.
+
+Source: conversion/base.py of llama.cpp (_create_vocab_sentencepiece, _set_vocab_llama_hf), October 2026.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from modelbuild.convert.checkpoint import TOKENIZER_LIMIT_BYTES
+from modelbuild.convert.tokenizers.bpe import special_keys, token_count
+from modelbuild.convert.tokenizers.files import TokenizerFiles, content_of
+from modelbuild.convert.tokenizers.sentencepiece_model import Piece, SentencePieceModel, parse_sentencepiece
+from modelbuild.convert.tokenizers.vocabulary import TokenType, Vocabulary, check_ids, set_added
+from modelbuild.errors import InputError
+from modelbuild.formats.gguf.writer import KeyValue, string
+
+if TYPE_CHECKING:
+    from modelbuild.convert.model import Model
+
+TOKENIZER_MODEL = "tokenizer.model"
+_UNUSED_SCORE, _ADDED_SCORE = -10000.0, -1000.0
+_BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>", re.ASCII)
+_KEPT_TYPES = (TokenType.UNKNOWN, TokenType.CONTROL, TokenType.UNUSED, TokenType.BYTE)
+
+
+def sentencepiece(model: Model) -> Iterable[KeyValue]:
+    """Keys of tokenizer.model with the tokens added to it; InputError TOKENIZER when the file is not one."""
+    files = TokenizerFiles(model.checkpoint)
+    return _keys(files, model, read_sentencepiece_vocabulary(files, model))
+
+
+def read_sentencepiece_vocabulary(files: TokenizerFiles, model: Model, *, json_tokens: bool = False) -> Vocabulary:
+    """Pieces, then added_tokens.json, then tokenizer_config.json; with json_tokens also those of tokenizer.json.
+
+    Padded to the configured vocabulary and the rows of the embedding. Added tokens beyond are left out, because
+    published fine-tunes list tokens that their embedding never got.
+    """
+    pieces = read_sentencepiece_model(files, TOKENIZER_MODEL).pieces
+    path = files.checkpoint.files[TOKENIZER_MODEL]
+    vocabulary = Vocabulary.of_placeholders(path, token_count(model, len(pieces)), _UNUSED_SCORE)
+    for number, piece in enumerate(pieces):
+        vocabulary.set(number, piece.text, _type_of(piece), piece.score)
+    _add_tokens(files, vocabulary)
+    if json_tokens:
+        for token in files.added_tokens:
+            if token.id < len(vocabulary.texts):
+                set_added(vocabulary, token.id, token.content, special=token.special, score=_ADDED_SCORE)
+    return vocabulary
+
+
+def read_sentencepiece_model(files: TokenizerFiles, name: str) -> SentencePieceModel:
+    """A SentencePiece file of the checkpoint."""
+    return parse_sentencepiece(files.checkpoint.read(name, TOKENIZER_LIMIT_BYTES), files.checkpoint.files[name])
+
+
+def _type_of(piece: Piece) -> TokenType:
+    """Kinds the runtime treats apart; user-defined pieces are matched like any other there."""
+    return TokenType(piece.type) if piece.type in _KEPT_TYPES else TokenType.NORMAL
+
+
+def _add_tokens(files: TokenizerFiles, vocabulary: Vocabulary) -> None:
+    count = len(vocabulary.texts)
+    added = check_ids(list(files.checkpoint.read_object("added_tokens.json").items()), files.path)
+    for number, text in added.items():
+        if number < count:
+            vocabulary.set(number, text, TokenType.USER_DEFINED, _ADDED_SCORE)
+    decoder = files.config.get("added_tokens_decoder")
+    for key, entry in decoder.items() if isinstance(decoder, dict) else ():
+        text = content_of(entry)
+        if text is not None and key.isascii() and key.isdecimal() and int(key[:10]) < count:
+            special = isinstance(entry, dict) and entry.get("special") is True
+            set_added(vocabulary, int(key), text, special=special, score=_ADDED_SCORE)
+
+
+def _keys(files: TokenizerFiles, model: Model, vocabulary: Vocabulary) -> Iterable[KeyValue]:
+    yield string("tokenizer.ggml.model", "llama")
+    yield string("tokenizer.ggml.pre", "default")
+    yield from vocabulary.keys()
+    yield from special_keys(files, model, len(vocabulary.texts))
+
+
+# -- the same as tokenizer.json ----------------------------------------------------------------------------------------
+
+
+def is_sentencepiece_json(files: TokenizerFiles) -> bool:
+    """Is tokenizer.json a SentencePiece vocabulary in BPE form: bytes as tokens of their own, no byte alphabet?"""
+    decoder = files.part(files.document, "decoder").get("type")
+    return files.model_type == "BPE" and files.model.get("byte_fallback") is True and decoder == "Sequence"
+
+
+def sentencepiece_json(model: Model) -> Iterable[KeyValue]:
+    """Keys of a SentencePiece vocabulary that ships as tokenizer.json alone.
+
+    Its scores are lost, so every token gets the same one, as the reference does: the runtime then merges from the left,
+    which differs from the original for some texts.
+    """
+    files = TokenizerFiles(model.checkpoint)
+    base = check_ids(list(files.vocabulary), files.path)
+    added = {token.id: token for token in files.added_tokens}
+    special = {token.content for token in files.added_tokens if token.special}
+    count = max(max((*base, *added), default=-1) + 1, model.size("vocab") or 0)
+    vocabulary = Vocabulary.of_placeholders(files.path, count, _ADDED_SCORE)
+    for number, text in base.items():
+        vocabulary.set(number, text, _json_type(text, text in special), _ADDED_SCORE)
+    for number, token in added.items():
+        if number not in base:
+            type_ = TokenType.CONTROL if token.special else TokenType.USER_DEFINED
+            vocabulary.set(number, token.content, type_, _ADDED_SCORE)
+    return _keys(files, model, vocabulary)
+
+
+def _json_type(text: str, special: bool) -> TokenType:
+    if _BYTE_TOKEN.fullmatch(text):
+        return TokenType.BYTE
+    return TokenType.CONTROL if special else TokenType.NORMAL
+
+
+def is_sentencepiece_file(files: TokenizerFiles) -> bool:
+    """Is there a tokenizer.model that can be read? Some checkpoints have a rank list under that name."""
+    if not files.checkpoint.has(TOKENIZER_MODEL):
+        return False
+    try:
+        read_sentencepiece_model(files, TOKENIZER_MODEL)
+    except InputError:
+        if not files.document:
+            raise
+        return False
+    return True
