@@ -17,7 +17,8 @@ from modelbuild.formats.gguf.writer import KeyValue, boolean, f32, string, u32
 if TYPE_CHECKING:
     from modelbuild.convert.model import Model
 
-Presence = Literal["required", "optional", "absent"]
+#: "untied": required unless the configuration lets the embedding serve as output, or does not say.
+Presence = Literal["required", "optional", "absent", "untied"]
 #: From a stored tensor to what is written: one source, or as many as the rule has targets. The number is the block.
 Transform = Callable[[Source, "Model", int], Source | tuple[Source, ...]]
 KeyRule = Callable[["Model"], Iterable[KeyValue]]
@@ -36,6 +37,8 @@ class TensorRule:
     shape: sizes the weight must have, e.g. "q hidden": names of `Model.sizes`, numbers, sums and products; "?" is any.
         A bias has the first of them.
     when: limits a block rule to some blocks.
+    unless: a stored name whose presence makes the rule's tensors unnecessary.
+    first: the outputs go before all others.
     """
 
     source: str
@@ -47,6 +50,8 @@ class TensorRule:
     suffixed: bool = True
     transform_bias: bool = True
     when: Callable[[Model, int], bool] | None = None
+    unless: str = ""
+    first: bool = False
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -104,9 +109,10 @@ def matrix(
     bias: Presence = "absent",
     weight: Presence = "required",
     when: Callable[[Model, int], bool] | None = None,
+    unless: str = "",
 ) -> TensorRule:
     """A projection or embedding with its bias, where there is one."""
-    return TensorRule(source, target, shape, transform, weight, bias, when=when)
+    return TensorRule(source, target, shape, transform, weight, bias, when=when, unless=unless)
 
 
 def norm(
@@ -131,9 +137,10 @@ def exact(
     *,
     presence: Presence = "required",
     when: Callable[[Model, int], bool] | None = None,
+    first: bool = False,
 ) -> TensorRule:
     """A tensor by its complete names on both sides, such as A_log."""
-    return TensorRule(source, target, shape, transform, presence, suffixed=False, when=when)
+    return TensorRule(source, target, shape, transform, presence, suffixed=False, when=when, first=first)
 
 
 # -- keys --------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
-from modelbuild.convert.family import Family, TensorRule
+from modelbuild.convert.family import Family, Presence, TensorRule
 from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
 from modelbuild.convert.transforms import stack
@@ -117,7 +117,9 @@ def map_tensors(model: Model, sources: Mapping[str, Source]) -> list[Output]:
             _check_shape(model, name, match, sources[name], trouble)
     _find_missing(model, matches, trouble)
     trouble.finish(model)
-    return list(_emit(model, sources, matches))
+    early = {name: match for name, match in matches.items() if match.rule.first}
+    late = {name: match for name, match in matches.items() if not match.rule.first}
+    return [*_emit(model, sources, early), *_emit(model, sources, late)]
 
 
 def _is_unwanted(match: Match, model: Model) -> bool:
@@ -165,13 +167,25 @@ def _size(model: Model, expression: str) -> int | None:
 
 def _find_missing(model: Model, matches: Mapping[str, Match], trouble: _Trouble) -> None:
     present = {(match.rule.source, match.suffix, match.block, match.expert) for match in matches.values()}
+    begun = {(source, suffix, block) for source, suffix, block, expert in present if expert >= 0}
     for rule in model.family.tensors:
         for suffix, presence in ((".weight", rule.weight), (".bias", rule.bias)):
-            if presence == "required" and (rule.suffixed or suffix == ".weight"):
-                written = suffix if rule.suffixed else ""
-                for block, expert in _places(model, rule):
-                    if (rule.source, written, block, expert) not in present:
-                        trouble.missing.append(rule.source.format(b=block, e=expert) + written)
+            if not rule.suffixed:
+                suffix = ""
+            for block, expert in _places(model, rule):
+                needed = _is_needed(model, rule, presence, block) or (rule.source, suffix, block) in begun
+                if needed and (rule.source, suffix, block, expert) not in present:
+                    trouble.missing.append(rule.source.format(b=block, e=expert) + suffix)
+            if not rule.suffixed:
+                break
+
+
+def _is_needed(model: Model, rule: TensorRule, presence: Presence, block: int) -> bool:
+    if rule.unless and rule.unless.format(b=block) in model.stored:
+        return False
+    if presence == "untied":
+        return model.config.get("tie_word_embeddings") is False
+    return presence == "required"
 
 
 def _places(model: Model, rule: TensorRule) -> Iterator[tuple[int, int]]:

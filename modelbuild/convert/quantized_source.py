@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from modelbuild.convert.checkpoint import CONFIG, Checkpoint
 from modelbuild.convert.config import Config
 from modelbuild.convert.hub_config import HubConfig
+from modelbuild.convert.mxfp4 import MXFP4_NIBBLE_BYTES, Mxfp4Repacked
 from modelbuild.convert.planned import Source, Stored
 from modelbuild.convert.transforms import Reshaped, ScaledByBlock
 from modelbuild.errors import InputError, UnsupportedError, printable
@@ -72,6 +73,8 @@ def open_sources(
     Raises InputError SHAPE or ENTRY when the scale of an FP8 weight is missing or does not fit.
     """
     sources: dict[str, Source] = {name: Stored(tensor) for name, tensor in stored.items()}
+    if quantization.method == "mxfp4":
+        return _repacked(sources)
     if quantization.method != "fp8":
         return sources
     taken: set[str] = set()
@@ -81,6 +84,20 @@ def open_sources(
             taken.add(scale_name)
             sources[name] = _scaled(tensor, stored[scale_name], quantization, config)
     return {name: source for name, source in sources.items() if name not in taken and not name.endswith(_DROPPED_END)}
+
+
+def _repacked(sources: dict[str, Source]) -> dict[str, Source]:
+    """Blocks with their scales become tensors of the packed type; everything else stays."""
+    joined: dict[str, Source] = {}
+    for name, source in sources.items():
+        if name.endswith("_blocks"):
+            scales = sources.get(f"{name.removesuffix('blocks')}scales")
+            if scales is None or scales.shape != source.shape[:-1] or source.shape[-1:] != (MXFP4_NIBBLE_BYTES,):
+                raise InputError("ENTRY", f'missing or unfit scales for tensor "{printable(name)}"', key=name)
+            joined[name] = Mxfp4Repacked(source, scales)
+        elif not name.endswith("_scales") or f"{name.removesuffix('scales')}blocks" not in sources:
+            joined[name] = source
+    return joined
 
 
 def _scale_name(name: str, stored: Mapping[str, StoredTensor]) -> str:

@@ -1,18 +1,48 @@
-"""Llama 1 to 3, Mistral and what is built alike: half-split rotary heads become neighbouring pairs."""
+"""Llama 1 to 3, Mistral, Mixtral, SmolLM3 and what is built alike: rotary halves become neighbouring pairs."""
 
 from __future__ import annotations
 
 from modelbuild.convert.common_keys import COMMON_KEYS, VOCAB_SIZE
-from modelbuild.convert.config import Default
-from modelbuild.convert.families.standard import permute_k, permute_q, rename_to_standard
-from modelbuild.convert.family import Family, KeyRule, Value, matrix, norm
+from modelbuild.convert.config import Config, Default
+from modelbuild.convert.families.standard import (
+    BLOCK,
+    LAYER,
+    attention,
+    block_norms,
+    embeddings,
+    gated_mlp,
+    permute_k,
+    permute_q,
+    rename_to_standard,
+)
+from modelbuild.convert.family import Family, KeyRule, TensorRule, Value, matrix
 from modelbuild.convert.rope import llama3_frequencies
 from modelbuild.convert.tokenizers.llama import llama_tokenizer
 
+
+def same_heads(config: Config) -> object:
+    """As many key and value heads as query heads."""
+    return config.get("num_attention_heads")
+
+
+def even_head_dim(config: Config) -> object:
+    """The width divided by the heads, None when there is no such number; what is wrong is reported elsewhere."""
+    hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
+    if type(hidden) is int and type(heads) is int and heads > 0 and hidden % heads == 0:
+        return hidden // heads
+    return None
+
+
 LLAMA_DEFAULTS: dict[str, Default] = {
-    "num_key_value_heads": lambda config: config.get("num_attention_heads"),
-    "head_dim": lambda config: _ratio(config.get("hidden_size"), config.get("num_attention_heads")),
+    "num_key_value_heads": same_heads,
+    "head_dim": even_head_dim,
     "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 10000.0,
+}
+MISTRAL_DEFAULTS: dict[str, Default] = {
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 131072,
     "rms_norm_eps": 1e-6,
     "rope_theta": 10000.0,
 }
@@ -21,59 +51,54 @@ LLAMA_KEYS: tuple[KeyRule, ...] = (
     VOCAB_SIZE,
     Value("rope.dimension_count", lambda model: model.head_dim),
 )
-LLAMA_TENSORS = (
-    matrix("model.embed_tokens", "token_embd", "? hidden"),
-    norm("model.norm", "output_norm"),
-    matrix("lm_head", "output", "vocab hidden", weight="optional"),
-    norm("model.layers.{b}.input_layernorm", "blk.{b}.attn_norm"),
-    matrix("model.layers.{b}.self_attn.q_proj", "blk.{b}.attn_q", "q hidden", permute_q, bias="optional"),
-    matrix("model.layers.{b}.self_attn.k_proj", "blk.{b}.attn_k", "kv hidden", permute_k, bias="optional"),
-    matrix("model.layers.{b}.self_attn.v_proj", "blk.{b}.attn_v", "kv hidden", bias="optional"),
-    matrix("model.layers.{b}.self_attn.o_proj", "blk.{b}.attn_output", "hidden q", bias="optional"),
-    norm("model.layers.{b}.post_attention_layernorm", "blk.{b}.ffn_norm"),
-    matrix("model.layers.{b}.mlp.gate_proj", "blk.{b}.ffn_gate", "ff hidden", bias="optional"),
-    matrix("model.layers.{b}.mlp.up_proj", "blk.{b}.ffn_up", "ff hidden", bias="optional"),
-    matrix("model.layers.{b}.mlp.down_proj", "blk.{b}.ffn_down", "hidden ff", bias="optional"),
+LLAMA_ATTENTION: tuple[TensorRule, ...] = (
+    *embeddings(),
+    *block_norms(),
+    *attention(q=permute_q, k=permute_k, bias="optional"),
+)
+LLAMA_TENSORS = (*LLAMA_ATTENTION, *gated_mlp(bias="optional"))
+MIXTRAL_TENSORS = (
+    *LLAMA_ATTENTION,
+    matrix(f"{LAYER}block_sparse_moe.gate", f"{BLOCK}ffn_gate_inp", "experts hidden"),
+    matrix(f"{LAYER}block_sparse_moe.experts.{{e}}.w1", f"{BLOCK}ffn_gate_exps", "ff hidden"),
+    matrix(f"{LAYER}block_sparse_moe.experts.{{e}}.w2", f"{BLOCK}ffn_down_exps", "hidden ff"),
+    matrix(f"{LAYER}block_sparse_moe.experts.{{e}}.w3", f"{BLOCK}ffn_up_exps", "ff hidden"),
 )
 
 
-def _ratio(whole: object, part: object) -> int | None:
-    """The quotient of two whole numbers, None when there is none; what is wrong with them is reported elsewhere."""
-    if type(whole) is int and type(part) is int and part > 0 and whole % part == 0:
-        return whole // part
-    return None
+def _family(classes: tuple[str, ...], defaults: dict[str, Default], **other: object) -> Family:
+    settings: dict[str, object] = {"architecture": "llama", "tensors": LLAMA_TENSORS, **other}
+    return Family(
+        classes=classes,
+        defaults=defaults,
+        keys=LLAMA_KEYS,
+        rename=rename_to_standard,
+        extras=llama3_frequencies,
+        tokenizer=llama_tokenizer,
+        **settings,  # type: ignore[arg-type]  # the values above fit their fields
+    )
 
 
 FAMILIES = (
-    Family(
-        classes=(
-            "LlamaForCausalLM",
-            "LLaMAForCausalLM",
-            "LlamaModel",
-            "IQuestCoderForCausalLM",
-            "InternLM3ForCausalLM",
-        ),
-        architecture="llama",
-        defaults=LLAMA_DEFAULTS,
-        keys=LLAMA_KEYS,
-        tensors=LLAMA_TENSORS,
-        rename=rename_to_standard,
-        extras=llama3_frequencies,
-        tokenizer=llama_tokenizer,
+    _family(
+        ("LlamaForCausalLM", "LLaMAForCausalLM", "LlamaModel", "IQuestCoderForCausalLM", "InternLM3ForCausalLM"),
+        LLAMA_DEFAULTS,
     ),
-    Family(
-        classes=("MistralForCausalLM",),
-        architecture="llama",
-        defaults={
-            "num_key_value_heads": 8,
-            "max_position_embeddings": 131072,
-            "rms_norm_eps": 1e-6,
-            "rope_theta": 10000.0,
+    _family(("MistralForCausalLM",), MISTRAL_DEFAULTS),
+    _family(
+        ("MixtralForCausalLM",),
+        {
+            **MISTRAL_DEFAULTS,
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 1e6,
+            "num_local_experts": 8,
+            "num_experts_per_tok": 2,
         },
-        keys=LLAMA_KEYS,
-        tensors=LLAMA_TENSORS,
-        rename=rename_to_standard,
-        extras=llama3_frequencies,
-        tokenizer=llama_tokenizer,
+        tensors=MIXTRAL_TENSORS,
+    ),
+    _family(
+        ("SmolLM3ForCausalLM",),
+        {"num_key_value_heads": 4, "max_position_embeddings": 32768, "rms_norm_eps": 1e-6, "rope_theta": 2e6},
+        architecture="smollm3",
     ),
 )

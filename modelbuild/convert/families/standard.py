@@ -1,10 +1,17 @@
-"""What many family tables share: names, transforms by their meaning. No family of its own."""
+"""What many family tables share: rules for the usual names, transforms by their meaning. No family of its own."""
 
 from __future__ import annotations
 
+from modelbuild.convert.family import Presence, TensorRule, Transform, matrix, norm
 from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
-from modelbuild.convert.transforms import Computed, interleave_halves
+from modelbuild.convert.transforms import Computed, interleave_halves, take_rows, take_second_axis
+
+LAYER = "model.layers.{b}."
+BLOCK = "blk.{b}."
+
+
+# -- transforms --------------------------------------------------------------------------------------------------------
 
 
 def permute_q(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
@@ -22,9 +29,79 @@ def plus_one(source: Source, model: Model, block: int) -> Source:  # noqa: ARG00
     return Computed(source, addend=1.0)
 
 
+def halve_rows(source: Source, model: Model, block: int) -> tuple[Source, Source]:  # noqa: ARG001
+    """A fused matrix: its first half of rows and its second."""
+    half = source.shape[0] // 2
+    return take_rows(source, 0, half), take_rows(source, half, 2 * half)
+
+
+def halve_expert_rows(source: Source, model: Model, block: int) -> tuple[Source, Source]:  # noqa: ARG001
+    """The same for every expert of a stack."""
+    half = source.shape[1] // 2
+    return take_second_axis(source, 0, half), take_second_axis(source, half, 2 * half)
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+
+
 def rename_to_standard(name: str, model: Model) -> str:
     """Names with the prefix `model.`, which plain base models lack, and without that of nested text models."""
     name = name.replace("text_model.", "")
     if model.hf_class.endswith("Model") and not name.startswith(("model.", "lm_head.")):
         return f"model.{name}"
     return name
+
+
+# -- rules -------------------------------------------------------------------------------------------------------------
+
+
+def embeddings(
+    *, output: Presence = "untied", norm_transform: Transform | None = None, norm_bias: Presence = "absent"
+) -> tuple[TensorRule, ...]:
+    """Token embedding, last norm, output."""
+    return (
+        matrix("model.embed_tokens", "token_embd", "? hidden"),
+        norm("model.norm", "output_norm", transform=norm_transform, bias=norm_bias),
+        matrix("lm_head", "output", "vocab hidden", weight=output),
+    )
+
+
+def attention(
+    *,
+    q: Transform | None = None,
+    k: Transform | None = None,
+    bias: Presence = "absent",
+    output_bias: Presence | None = None,
+) -> tuple[TensorRule, ...]:
+    """Separate projections of queries, keys, values and the output."""
+    return (
+        matrix(f"{LAYER}self_attn.q_proj", f"{BLOCK}attn_q", "q hidden", q, bias=bias),
+        matrix(f"{LAYER}self_attn.k_proj", f"{BLOCK}attn_k", "kv hidden", k, bias=bias),
+        matrix(f"{LAYER}self_attn.v_proj", f"{BLOCK}attn_v", "kv hidden", bias=bias),
+        matrix(f"{LAYER}self_attn.o_proj", f"{BLOCK}attn_output", "hidden q", bias=output_bias or bias),
+    )
+
+
+def head_norms(transform: Transform | None = None, *, weight: Presence = "required") -> tuple[TensorRule, ...]:
+    """Norms of queries and keys, one for all heads."""
+    return (
+        norm(f"{LAYER}self_attn.q_norm", f"{BLOCK}attn_q_norm", "head", transform, weight=weight),
+        norm(f"{LAYER}self_attn.k_norm", f"{BLOCK}attn_k_norm", "head", transform, weight=weight),
+    )
+
+
+def block_norms(*, bias: Presence = "absent") -> tuple[TensorRule, ...]:
+    """A norm before attention, one before the feed-forward part."""
+    return (
+        norm(f"{LAYER}input_layernorm", f"{BLOCK}attn_norm", bias=bias),
+        norm(f"{LAYER}post_attention_layernorm", f"{BLOCK}ffn_norm", bias=bias),
+    )
+
+
+def gated_mlp(*, bias: Presence = "absent") -> tuple[TensorRule, ...]:
+    """Gate, up and down."""
+    return (
+        matrix(f"{LAYER}mlp.gate_proj", f"{BLOCK}ffn_gate", "ff hidden", bias=bias),
+        matrix(f"{LAYER}mlp.up_proj", f"{BLOCK}ffn_up", "ff hidden", bias=bias),
+        matrix(f"{LAYER}mlp.down_proj", f"{BLOCK}ffn_down", "hidden ff", bias=bias),
+    )

@@ -32,6 +32,12 @@ def sentencepiece(model: Model) -> Iterable[KeyValue]:
     return _keys(files, model, read_sentencepiece_vocabulary(files, model))
 
 
+def added_sentencepiece(model: Model) -> Iterable[KeyValue]:
+    """The same, and the added tokens of tokenizer.json over them."""
+    files = TokenizerFiles(model.checkpoint)
+    return _keys(files, model, read_sentencepiece_vocabulary(files, model, json_tokens=True))
+
+
 def read_sentencepiece_vocabulary(files: TokenizerFiles, model: Model, *, json_tokens: bool = False) -> Vocabulary:
     """Pieces, then added_tokens.json, then tokenizer_config.json; with json_tokens also those of tokenizer.json.
 
@@ -69,10 +75,10 @@ def _add_tokens(files: TokenizerFiles, vocabulary: Vocabulary) -> None:
             vocabulary.set(number, text, TokenType.USER_DEFINED, _ADDED_SCORE)
     decoder = files.config.get("added_tokens_decoder")
     for key, entry in decoder.items() if isinstance(decoder, dict) else ():
-        text = content_of(entry)
-        if text is not None and key.isascii() and key.isdecimal() and int(key[:10]) < count:
+        content = content_of(entry)
+        if content is not None and key.isascii() and key.isdecimal() and int(key[:10]) < count:
             special = isinstance(entry, dict) and entry.get("special") is True
-            set_added(vocabulary, int(key), text, special=special, score=_ADDED_SCORE)
+            set_added(vocabulary, int(key), content, special=special, score=_ADDED_SCORE)
 
 
 def _keys(files: TokenizerFiles, model: Model, vocabulary: Vocabulary) -> Iterable[KeyValue]:

@@ -1,0 +1,170 @@
+"""DeepSeek V2 and V3: keys and values from a low-rank latent, many small experts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from modelbuild.convert.common_keys import COMMON_KEYS, VOCAB_SIZE
+from modelbuild.convert.families.standard import BLOCK, LAYER, block_norms, embeddings
+from modelbuild.convert.family import Count, Family, TensorRule, Value, exact, matrix, norm
+from modelbuild.convert.model import Model
+from modelbuild.convert.planned import Source
+from modelbuild.convert.tokenizers.llama import sentencepiece_or_bpe
+from modelbuild.convert.transforms import Reshaped, Transposed, take_second_axis
+from modelbuild.formats.gguf.writer import KeyValue, boolean, f32, u32
+
+_ATTENTION, _MLP = f"{LAYER}self_attn.", f"{LAYER}mlp."
+
+
+def split_latent(source: Source, model: Model, block: int) -> tuple[Source, Source]:  # noqa: ARG001
+    """kv_b per head: the part for keys, transposed so that queries can absorb it, and the part for values."""
+    key, value = key_size(model), value_size(model)
+    heads = Reshaped(source, (model.heads, key + value, source.shape[-1]))
+    return Transposed(take_second_axis(heads, 0, key)), take_second_axis(heads, key, key + value)
+
+
+def key_size(model: Model) -> int:
+    """Width of a key's part without position."""
+    return model.config.integer("qk_nope_head_dim", "head_dimension")
+
+
+def rope_size(model: Model) -> int:
+    """Width of a key's part with position."""
+    return model.config.integer("qk_rope_head_dim", "head_dimension")
+
+
+def value_size(model: Model) -> int:
+    """Width of a value."""
+    return model.config.integer("v_head_dim", "head_dimension")
+
+
+def latent_size(model: Model) -> int:
+    """Width of the latent that keys and values come from."""
+    return model.config.integer("kv_lora_rank", "embedding_length")
+
+
+def query_latent_size(model: Model) -> int | None:
+    """Width of the latent that queries come from; None when they come straight from the input."""
+    return model.config.optional_integer("q_lora_rank", "embedding_length")
+
+
+def first_experts(model: Model) -> int:
+    """The first block with experts."""
+    return model.config.integer("first_k_dense_replace", default=0)
+
+
+def is_dense(model: Model, block: int) -> bool:
+    """Has this block one feed-forward part for all tokens?"""
+    return block < first_experts(model) or block % model.config.integer("moe_layer_freq", default=1) != 0
+
+
+def is_sparse(model: Model, block: int) -> bool:
+    """Has this block experts?"""
+    return not is_dense(model, block)
+
+
+def attention_keys(model: Model) -> Iterable[KeyValue]:
+    """Sizes of latent attention: to the runtime it is attention with one key and value head."""
+    rank, nope, rope = latent_size(model), key_size(model), rope_size(model)
+    query_rank = query_latent_size(model)
+    if query_rank is not None:
+        yield u32(model.key("attention.q_lora_rank"), query_rank)
+    yield u32(model.key("attention.kv_lora_rank"), rank)
+    yield u32(model.key("attention.key_length"), rank + rope)
+    yield u32(model.key("attention.value_length"), rank)
+    yield u32(model.key("attention.key_length_mla"), nope + rope)
+    yield u32(model.key("attention.value_length_mla"), value_size(model))
+
+
+def expert_keys(model: Model) -> Iterable[KeyValue]:
+    """Scale of the chosen experts' weights, and whether these are made to sum to one."""
+    scale = model.config.optional_number("routed_scaling_factor")
+    if scale is not None:
+        yield f32(model.key("expert_weights_scale"), scale)
+    if model.config.boolean("norm_topk_prob", False):
+        yield boolean(model.key("expert_weights_norm"), True)
+
+
+def yarn_multiplier(model: Model) -> float | None:
+    """The runtime divides by ten again, for historic reasons."""
+    scale = model.rope.full.optional_number("mscale_all_dim", positive=False)
+    return None if not scale else 0.1 * scale
+
+
+DEEPSEEK_EXPERTS: tuple[TensorRule, ...] = (
+    matrix(f"{_MLP}gate_proj", f"{BLOCK}ffn_gate", "ff hidden", when=is_dense),
+    matrix(f"{_MLP}up_proj", f"{BLOCK}ffn_up", "ff hidden", when=is_dense),
+    matrix(f"{_MLP}down_proj", f"{BLOCK}ffn_down", "hidden ff", when=is_dense),
+    matrix(f"{_MLP}gate", f"{BLOCK}ffn_gate_inp", "experts hidden", when=is_sparse),
+    exact(
+        f"{_MLP}gate.e_score_correction.bias",
+        f"{BLOCK}exp_probs_b.bias",
+        "experts",
+        presence="optional",
+        when=is_sparse,
+    ),
+    matrix(f"{_MLP}experts.{{e}}.down_proj", f"{BLOCK}ffn_down_exps", "hidden expert_ff", when=is_sparse),
+    matrix(f"{_MLP}experts.{{e}}.gate_proj", f"{BLOCK}ffn_gate_exps", "expert_ff hidden", when=is_sparse),
+    matrix(f"{_MLP}experts.{{e}}.up_proj", f"{BLOCK}ffn_up_exps", "expert_ff hidden", when=is_sparse),
+    matrix(f"{_MLP}shared_experts.gate_proj", f"{BLOCK}ffn_gate_shexp", "shared_ff hidden", when=is_sparse),
+    matrix(f"{_MLP}shared_experts.up_proj", f"{BLOCK}ffn_up_shexp", "shared_ff hidden", when=is_sparse),
+    matrix(f"{_MLP}shared_experts.down_proj", f"{BLOCK}ffn_down_shexp", "hidden shared_ff", when=is_sparse),
+)
+DEEPSEEK_TENSORS = (
+    *embeddings(),
+    *block_norms(),
+    matrix(f"{_ATTENTION}q_proj", f"{BLOCK}attn_q", "heads*key hidden", weight="optional"),
+    matrix(f"{_ATTENTION}q_a_proj", f"{BLOCK}attn_q_a", "q_rank hidden", unless=f"{_ATTENTION}q_proj.weight"),
+    norm(f"{_ATTENTION}q_a_layernorm", f"{BLOCK}attn_q_a_norm", "q_rank", weight="optional"),
+    matrix(f"{_ATTENTION}q_b_proj", f"{BLOCK}attn_q_b", "heads*key q_rank", unless=f"{_ATTENTION}q_proj.weight"),
+    matrix(f"{_ATTENTION}kv_a_proj_with_mqa", f"{BLOCK}attn_kv_a_mqa", "rank+rope hidden"),
+    norm(f"{_ATTENTION}kv_a_layernorm", f"{BLOCK}attn_kv_a_norm", "rank"),
+    matrix(
+        f"{_ATTENTION}kv_b_proj",
+        (f"{BLOCK}attn_k_b", f"{BLOCK}attn_v_b"),
+        "heads*nope+heads*value rank",
+        split_latent,
+    ),
+    matrix(f"{_ATTENTION}o_proj", f"{BLOCK}attn_output", "hidden heads*value"),
+    *DEEPSEEK_EXPERTS,
+)
+
+FAMILY = Family(
+    classes=("DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM"),
+    architecture="deepseek2",
+    defaults={
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0,
+        "first_k_dense_replace": 0,
+        "head_dim": lambda config: config.get("qk_rope_head_dim"),  # overwritten below, but it settles the order
+    },
+    keys=(
+        *COMMON_KEYS,
+        Value("attention.head_count_kv", 1),
+        Value("leading_dense_block_count", first_experts),
+        VOCAB_SIZE,
+        attention_keys,
+        Count("expert_feed_forward_length", "moe_intermediate_size", "feed_forward_length"),
+        Count("expert_count", "n_routed_experts", "expert_count"),
+        Count("expert_shared_count", "n_shared_experts", "expert_count"),
+        expert_keys,
+        Value("rope.dimension_count", rope_size),
+        Value("rope.scaling.yarn_log_multiplier", yarn_multiplier),
+    ),
+    tensors=DEEPSEEK_TENSORS,
+    sizes={
+        "key": lambda model: key_size(model) + rope_size(model),
+        "nope": key_size,
+        "rope": rope_size,
+        "value": value_size,
+        "rank": latent_size,
+        "q_rank": query_latent_size,
+        "expert_ff": lambda model: model.config.optional_integer("moe_intermediate_size", "feed_forward_length"),
+        "shared_ff": lambda model: (
+            model.config.integer("moe_intermediate_size", "feed_forward_length")
+            * model.config.integer("n_shared_experts", "expert_count", 1)
+        ),
+    },
+    tokenizer=sentencepiece_or_bpe,
+    pre_tokenizers=("deepseek-llm", "deepseek-v3"),
+)

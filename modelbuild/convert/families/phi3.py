@@ -1,0 +1,111 @@
+"""Phi-3, Phi-3.5 and Phi-4: fused projections, and rotary factors for long contexts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from modelbuild.convert import config as names
+from modelbuild.convert.common_keys import EMBEDDING, FEED_FORWARD, RMS_EPSILON, block_count, file_type
+from modelbuild.convert.config import Default
+from modelbuild.convert.families.standard import BLOCK, LAYER, block_norms, embeddings
+from modelbuild.convert.family import Count, Extra, Family, KeyRule, Value, matrix
+from modelbuild.convert.model import Model
+from modelbuild.convert.tokenizers.bpe import byte_level_bpe
+from modelbuild.convert.tokenizers.files import TokenizerFiles
+from modelbuild.convert.tokenizers.sentencepiece import added_sentencepiece
+from modelbuild.convert.transforms import constant
+from modelbuild.formats.gguf.writer import KeyValue, f32, u32
+
+PHI3_DEFAULTS: dict[str, Default] = {
+    "num_key_value_heads": lambda config: config.get("num_attention_heads"),
+    "max_position_embeddings": 4096,
+    "original_max_position_embeddings": 4096,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "partial_rotary_factor": 1.0,
+}
+
+
+def rotary_dimensions(model: Model) -> int:
+    """How many dimensions of a head are rotated."""
+    return int(model.config.number("partial_rotary_factor", 1.0) * model.hidden) // model.heads
+
+
+def phi_tokenizer(model: Model) -> Iterable[KeyValue]:
+    """Byte-level BPE when the tokenizer says so, else SentencePiece with the tokens of tokenizer.json."""
+    files = TokenizerFiles(model.checkpoint)
+    if files.config.get("tokenizer_class") in ("GPT2Tokenizer", "GPT2TokenizerFast"):
+        return byte_level_bpe(model)
+    return added_sentencepiece(model)
+
+
+def long_rope_factors(model: Model) -> Extra:
+    """Factors for contexts longer and not longer than the original one, and how much attention is scaled."""
+    rope = model.rope.full
+    long, short = rope.numbers("long_factor"), rope.numbers("short_factor")
+    if long is None:
+        return Extra()
+    half = rotary_dimensions(model) // 2
+    for key, factors in (("long_factor", long), ("short_factor", short)):
+        if factors is None or len(factors) != half:
+            raise rope.error(key, f"{half} numbers expected, found {0 if factors is None else len(factors)}")
+    factor = f32(model.key("rope.scaling.attn_factor"), _attention_factor(model))
+    tensors = (("rope_factors_long.weight", constant(long)), ("rope_factors_short.weight", constant(short or [])))
+    return Extra(tensors=tensors, keys=(factor,))
+
+
+def _attention_factor(model: Model) -> float:
+    original = model.config.integer("original_max_position_embeddings", "context_length")
+    scale = model.config.integer("max_position_embeddings", "context_length") / original
+    if scale <= 1.0:
+        return 1.0
+    if model.rope.kind in ("su", "longrope"):
+        return math.sqrt(1 + math.log(scale) / math.log(original))
+    if model.rope.kind == "yarn":
+        return 0.1 * math.log(scale) + 1.0
+    raise model.rope.full.error("rope_type", f"longrope or yarn expected for rotary factors, found {model.rope.kind!r}")
+
+
+def _heads(model: Model) -> Iterable[KeyValue]:
+    yield u32(model.key("attention.head_count"), model.heads)
+    yield u32(model.key("attention.head_count_kv"), model.kv_heads)
+
+
+def _window(model: Model) -> int | None:
+    """0 when the configuration says null: that is how Phi-4 is told from Phi-3."""
+    if not model.config.has("sliding_window"):
+        return None
+    return model.config.integer("sliding_window", default=0)
+
+
+PHI3_KEYS: tuple[KeyRule, ...] = (
+    Count("context_length", names.CONTEXT_LENGTH[:1], "context_length"),
+    Count("rope.scaling.original_context_length", "original_max_position_embeddings", "context_length"),
+    EMBEDDING,
+    FEED_FORWARD,
+    block_count,
+    _heads,
+    RMS_EPSILON,
+    Value("rope.dimension_count", rotary_dimensions),
+    Value("rope.freq_base", lambda model: model.rope.theta),
+    file_type,
+    Value("attention.sliding_window", _window),
+)
+
+FAMILY = Family(
+    classes=("Phi3ForCausalLM",),
+    architecture="phi3",
+    defaults=PHI3_DEFAULTS,
+    keys=PHI3_KEYS,
+    tensors=(
+        *embeddings(),
+        *block_norms(),
+        matrix(f"{LAYER}self_attn.qkv_proj", f"{BLOCK}attn_qkv", "q+2*kv hidden"),
+        matrix(f"{LAYER}self_attn.o_proj", f"{BLOCK}attn_output", "hidden q"),
+        matrix(f"{LAYER}mlp.gate_up_proj", f"{BLOCK}ffn_up", "2*ff hidden"),
+        matrix(f"{LAYER}mlp.down_proj", f"{BLOCK}ffn_down", "hidden ff"),
+    ),
+    extras=long_rope_factors,
+    tokenizer=phi_tokenizer,
+)
