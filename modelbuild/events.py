@@ -83,12 +83,16 @@ class Warned:
 
 @dataclass(frozen=True, slots=True)
 class RunFinished:
-    """The run ended; the counts say how many actions ran, were cached and failed."""
+    """The run ended; the counts say how many actions ran, were cached and failed.
+
+    outcome: "done", "failed", or "stopped" when it was interrupted.
+    """
 
     ran: int
     cached: int
     failed: int
     seconds: float
+    outcome: str = "done"
 
 
 Event = (

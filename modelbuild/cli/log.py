@@ -48,7 +48,7 @@ def _summary(record: RunRecord) -> str:
     finish = record.finish
     if finish is None:
         return "did not end"
-    failed = f", {finish.failed} failed" if finish.failed else ""
+    failed = f", {finish.failed} failed" if finish.failed else f", {finish.outcome}" if finish.outcome != "done" else ""
     return f"{finish.ran} ran, {finish.cached} up to date{failed}, {finish.seconds:.1f} s"
 
 

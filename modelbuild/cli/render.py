@@ -92,7 +92,7 @@ class PlainRenderer:
             click.echo(model_line(event))
         elif isinstance(event, Warned):
             click.echo(f"warning: {event.message}", err=True)
-        elif isinstance(event, RunFinished) and not event.failed:
+        elif isinstance(event, RunFinished) and event.outcome == "done":
             click.echo(summary_line(event.ran, event.cached, event.seconds), err=True)
 
     def _show_progress(self, event: ActionProgress) -> None:

@@ -68,7 +68,7 @@ class TerminalRenderer:
             self._say(f"warning: {event.message}", "yellow")
         elif isinstance(event, RunFinished):
             self.close()
-            if not event.failed:
+            if event.outcome == "done":
                 self._say(summary_line(event.ran, event.cached, event.seconds))
 
     def close(self) -> None:

@@ -45,7 +45,8 @@ class ActionLocks:
             hint = "choose another directory with --cache"
             raise StoreError("CACHE", f"cannot lock {path}: {error.strerror}", hint=hint) from error
         try:
-            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+            with suppress(OSError):  # only so that a waiter can say for whom; a full disk must not matter here
+                os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
             yield waited
         finally:
             with suppress(OSError):

@@ -12,9 +12,8 @@ from modelbuild.digest import Digest
 from modelbuild.engine.blocks import Block, blocks_of
 from modelbuild.engine.packing import Part, check_sum
 from modelbuild.formats.files import InputFile, open_input
-from modelbuild.plan.action import canonical_json
 from modelbuild.plan.assembly import Assembly
-from modelbuild.plan.tensor_key import describe_source, place_of
+from modelbuild.plan.tensor_key import source_text
 from modelbuild.store.partial import CHECK_BYTES, PartialFile
 from modelbuild.store.staged import StagedFile
 from modelbuild.store.state import PackedTensor
@@ -61,7 +60,7 @@ class OutputFile:
         self._done_bytes = 0
         self._packed_bytes = 0
         self._checks: dict[str, bytearray] = {}
-        self._sources = [_source_text(tensor.source) for tensor in job.assembly.tensors]
+        self._sources = [source_text(tensor.source) for tensor in job.assembly.tensors]
         self._first_block = self._number_blocks()
         self._blobs: dict[Path, InputFile] = {}
 
@@ -180,8 +179,3 @@ class SpanCopy:
         """The bytes, or None when they are not what they were."""
         data = self.read_at(self.offset, size_bytes)
         return data if len(data) == size_bytes and check_sum(data) == self.check else None
-
-
-def _source_text(source: object) -> str:
-    """A text that is equal for equal sources, whichever plan they come from."""
-    return canonical_json(describe_source(source, place_of))

@@ -121,14 +121,19 @@ class _Runner:
         self._emit(RunStarted(tuple(str(name) for name in self._plan.models), len(self._plan.actions)))
         self._prepare()
         self._store.blobs.sweep()
+        outcome = "stopped"
         try:
             for action in self._plan.actions:
                 if action.id not in self._summary.results and not self._is_blocked(action):
                     self._take_or_note(action)
+            outcome = "failed" if self._failed else "done"
+        except ModelbuildError:
+            outcome = "failed"
+            raise
         finally:
             ran = len(self._summary.ran)
             cached = len(self._summary.decisions) - ran
-            self._emit(RunFinished(ran, cached, self._failed, time.monotonic() - started_s))
+            self._emit(RunFinished(ran, cached, self._failed, time.monotonic() - started_s, outcome))
         self._problems.finish()
         return self._summary
 

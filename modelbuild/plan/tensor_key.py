@@ -42,8 +42,15 @@ def tensor_key(tensor: PlannedTensor, leaf: Leaf, importance: str = "") -> str:
     return hashlib.sha256(canonical_json(described).encode()).hexdigest()
 
 
-def place_of(tensor: StoredTensor) -> str:
-    """A `Leaf` by place instead of content: tells within one run which sources are the same."""
+def source_text(source: object) -> str:
+    """A text that is equal for equal sources within one run, whichever plan they come from; by place, not by content."""
+    try:
+        return canonical_json(describe_source(source, _place_of))
+    except _Unknown:
+        return f"only {id(source)}"
+
+
+def _place_of(tensor: StoredTensor) -> str:
     return f"{tensor.path}@{tensor.offset}+{tensor.size_bytes}"
 
 

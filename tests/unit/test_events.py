@@ -18,8 +18,7 @@ _SAMPLES = {"str": "ran", "int": 1, "float": 0.5, "tuple[str, ...]": ("a",)}
 def test_events_satisfy_their_schema(kind: type) -> None:
     """Each record encodes to an object that the published schema admits, with every field described."""
     values = {item.name: _SAMPLES[str(item.type)] for item in fields(kind)}
-    if kind.__name__ == "ModelFinished":
-        values["outcome"] = "built"
+    values |= {"ModelFinished": {"outcome": "built"}, "RunFinished": {"outcome": "done"}}.get(kind.__name__, {})
     schema = load_schema("events.schema.json")
 
     record = json.loads(encode_event(kind(**values)))

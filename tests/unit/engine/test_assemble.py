@@ -16,6 +16,7 @@ from modelbuild.engine.output_file import Job
 from modelbuild.formats.elements import encode
 from modelbuild.formats.gguf.types import GgmlType
 from modelbuild.formats.gguf.writer import lay_out, string
+from modelbuild.formats.safetensors import StoredTensor
 from modelbuild.plan.assembly import Assembly
 from modelbuild.store.blobs import BlobStore
 
@@ -24,16 +25,16 @@ from modelbuild.store.blobs import BlobStore
 class Rows:
     """A source that computes its rows from their number."""
 
-    path: Path
+    stored: StoredTensor
     shape: tuple[int, ...]
     seed: int
     dtype: str = "F32"
 
     def spans(self) -> tuple[Span, ...]:
-        return (Span(self.path, 0, 4),)
+        return (Span(self.stored.path, 0, 4),)
 
     def read_rows(self, read: ReadSpan, start: int, stop: int) -> np.ndarray:
-        assert len(read(self.path, 0, 4)) == 4
+        assert len(read(self.stored.path, 0, 4)) == 4
         return self.values()[start:stop]
 
     def values(self) -> np.ndarray:
@@ -61,7 +62,11 @@ def source(tmp_path: Path) -> Path:
 
 def _assembly(source: Path, type_: GgmlType, names: tuple[str, ...] = tuple(SHAPES)) -> Assembly:
     tensors = tuple(
-        PlannedTensor(name, Rows(source, SHAPES[name], seed), type_ if len(SHAPES[name]) > 1 else GgmlType.F32)
+        PlannedTensor(
+            name,
+            Rows(StoredTensor(source, name, "F32", (1,), seed, 4), SHAPES[name], seed),
+            type_ if len(SHAPES[name]) > 1 else GgmlType.F32,
+        )
         for seed, name in sorted(enumerate(SHAPES), key=lambda item: names.index(item[1]))
     )
     kv = (string("general.architecture", "test"),)
