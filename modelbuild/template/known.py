@@ -11,12 +11,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
+from pathlib import Path
 
 from modelbuild.template.distance import edit_distance
 
 #: A chat template is known when it takes fewer edits than this to become one of the index.
 DISTANCE_LIMIT = 100
+_DATA = Path(__file__).with_name("known_templates")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,4 +89,4 @@ def detect_template(chat_template: str) -> Detected | None:
 
 def _data(file_name: str) -> str:
     # Read as bytes: the text must not change on a system that translates line ends.
-    return resources.files("modelbuild.template").joinpath("known_templates", file_name).read_bytes().decode()
+    return (_DATA / file_name).read_bytes().decode()

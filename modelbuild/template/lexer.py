@@ -20,7 +20,7 @@ _ASCII_WORD = re.compile(r"[A-Za-z0-9_]*")
 #: Where a quoted text or character constant ends: an unescaped quote; anything else is an error.
 _QUOTED = re.compile(r'"(?:[^"\\\n]|\\[^\n])*"', re.DOTALL)
 _CHARACTER = re.compile(r"'(?:[^'\\\n]|\\[^\n])*'", re.DOTALL)
-_NUMBER = re.compile(
+_NUMBER = (
     r"[+-]?(?:0[xX][0-9a-fA-F_]*(?:\.[0-9a-fA-F_]*)?(?:[pP][+-]?[0-9_]*)?"
     r"|0[oO][0-7_]*(?:\.[0-7_]*)?"
     r"|0[bB][01_]*(?:\.[01_]*)?"
@@ -301,7 +301,7 @@ class _Scanner:
         return self._token(TokenKind.COMPLEX, end)
 
     def _number_end(self, at: int) -> int:
-        match = _NUMBER.match(self.text, at)
+        match = re.compile(_NUMBER).match(self.text, at)  # compiled at the first number, not at import
         end = at if match is None else match.end()
         if end < len(self.text) and _is_word_char(self.text[end]):
             raise _LexicalError(f"bad number syntax: {quote(self.text[self.start : end + 1])}")

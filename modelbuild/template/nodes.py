@@ -12,14 +12,18 @@ from modelbuild.template.number import NumberValue
 from modelbuild.template.quoting import quote
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Node:
-    """Something that stands at a place in the template's text."""
+    """Something that stands at a place in the template's text. Nodes are equal only to themselves."""
 
+    # Comparing and repr would be generated for each kind at import; nobody needs them, and a build waits for them.
     offset: int
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.offset}, {str(self)!r})"
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class TextNode(Node):
     """Text outside of actions, after trimming."""
 
@@ -29,7 +33,7 @@ class TextNode(Node):
         return self.text
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class DotNode(Node):
     """The value at the cursor."""
 
@@ -37,7 +41,7 @@ class DotNode(Node):
         return "."
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class NilNode(Node):
     """The constant nil."""
 
@@ -45,7 +49,7 @@ class NilNode(Node):
         return "nil"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class BoolNode(Node):
     """The constant true or false."""
 
@@ -55,7 +59,7 @@ class BoolNode(Node):
         return "true" if self.value else "false"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class NumberNode(Node):
     """A number or character constant. literal: as written."""
 
@@ -66,7 +70,7 @@ class NumberNode(Node):
         return self.literal
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class StringNode(Node):
     """A text constant. literal: as written, with its quotes."""
 
@@ -77,7 +81,7 @@ class StringNode(Node):
         return self.literal
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class IdentifierNode(Node):
     """The name of a function."""
 
@@ -87,7 +91,7 @@ class IdentifierNode(Node):
         return self.name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class FieldNode(Node):
     """A chain of fields of the cursor: .A.B has the names A and B."""
 
@@ -97,7 +101,7 @@ class FieldNode(Node):
         return "".join(f".{name}" for name in self.names)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class VariableNode(Node):
     """A variable with a chain of fields: $x.A has the names $x and A."""
 
@@ -107,7 +111,7 @@ class VariableNode(Node):
         return ".".join(self.names)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ChainNode(Node):
     """A chain of fields of something else: (index .A 0).B."""
 
@@ -118,7 +122,7 @@ class ChainNode(Node):
         return _parenthesised(self.operand) + "".join(f".{name}" for name in self.names)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class CommandNode(Node):
     """A function call or a value: operands with blanks between them, at least one."""
 
@@ -128,7 +132,7 @@ class CommandNode(Node):
         return " ".join(_parenthesised(operand) for operand in self.operands)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class PipeNode(Node):
     """Commands that feed each other. variables: those it declares, or assigns to when is_assignment."""
 
@@ -143,7 +147,7 @@ class PipeNode(Node):
         return declared + " | ".join(map(str, self.commands))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ListNode(Node):
     """A sequence of texts and actions."""
 
@@ -153,7 +157,7 @@ class ListNode(Node):
         return "".join(map(str, self.nodes))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ActionNode(Node):
     """A pipeline whose value is printed, unless it declares variables."""
 
@@ -163,7 +167,7 @@ class ActionNode(Node):
         return f"{{{{{self.pipe}}}}}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class BranchNode(Node):
     """An if, with or range. otherwise: the else branch, if there is one."""
 
@@ -177,7 +181,7 @@ class BranchNode(Node):
         return f"{{{{{self.keyword} {self.pipe}}}}}{self.body}{otherwise}{{{{end}}}}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class TemplateNode(Node):
     """A call of another template. pipe: its data, if given."""
 
@@ -189,7 +193,7 @@ class TemplateNode(Node):
         return f"{{{{template {quote(self.name)}{data}}}}}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class LoopExitNode(Node):
     """A break or continue."""
 

@@ -11,10 +11,15 @@ from dataclasses import dataclass
 from modelbuild.template.quoting import LiteralSyntaxError, quote, unquote_char
 
 _INT_MIN, _INT_MAX, _UINT_MAX = -(2**63), 2**63 - 1, 2**64 - 1
-_INTEGER = re.compile(r"([+-]?)(?:0[xX](_?[0-9a-fA-F]+)+|0[oO](_?[0-7]+)+|0[bB](_?[01]+)+|[0-9](_?[0-9]+)*)\Z")
-_DECIMAL = re.compile(r"[+-]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9][0-9_]*)?\Z")
-_HEX_FLOAT = re.compile(r"[+-]?0[xX][0-9a-fA-F_]*\.?[0-9a-fA-F_]*[pP][+-]?[0-9][0-9_]*\Z")
-_COMPLEX = re.compile(r"(?P<real>.*[^eEpP+-])(?P<imaginary>[+-].*)i\Z")
+# Compiled at the first number of a template (re keeps them), since most templates have none.
+# No part of a pattern can match the same text in two ways, so that none backtracks for long.
+_INTEGER = (
+    r"[+-]?(?:0[xX]_?[0-9a-fA-F]+(?:_[0-9a-fA-F]+)*|0[oO]_?[0-7]+(?:_[0-7]+)*|0[bB]_?[01]+(?:_[01]+)*"
+    r"|[0-9]+(?:_[0-9]+)*)\Z"
+)
+_DECIMAL = r"[+-]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9][0-9_]*)?\Z"
+_HEX_FLOAT = r"[+-]?0[xX][0-9a-fA-F_]*(?:\.[0-9a-fA-F_]*)?[pP][+-]?[0-9][0-9_]*\Z"
+_COMPLEX = r"(?P<real>.*[^eEpP+-])(?P<imaginary>[+-].*)i\Z"
 #: Longer literals are refused before they are converted: Python's conversion of long numbers is not linear.
 _MAX_DIGITS = 4096
 
@@ -37,7 +42,7 @@ def parse_character(literal: str) -> NumberValue:
 
 def parse_complex(literal: str) -> NumberValue:
     """The value of a constant like 1+2i."""
-    match = _COMPLEX.match(literal)
+    match = re.match(_COMPLEX, literal)
     parts = None if match is None else (parse_float(match["real"]), parse_float(match["imaginary"]))
     if parts is None or parts[0] is None or parts[1] is None:
         raise LiteralSyntaxError("syntax error scanning complex number")
@@ -63,8 +68,10 @@ def parse_number(literal: str) -> NumberValue:
 
 def parse_float(literal: str) -> float | None:
     """The float64 nearest to a literal; None when Go's ParseFloat refuses it."""
-    is_hex = _HEX_FLOAT.match(literal) is not None
-    if len(literal) > _MAX_DIGITS or not (is_hex or _DECIMAL.match(literal)) or not _has_good_underscores(literal):
+    if len(literal) > _MAX_DIGITS:
+        return None
+    is_hex = re.match(_HEX_FLOAT, literal) is not None
+    if not (is_hex or re.match(_DECIMAL, literal)) or not _has_good_underscores(literal):
         return None
     digits = literal.replace("_", "")
     try:
@@ -90,7 +97,7 @@ def _has_good_underscores(literal: str) -> bool:
 
 
 def _parse_integer(literal: str) -> int | None:
-    if len(literal) > _MAX_DIGITS or not _INTEGER.match(literal):
+    if len(literal) > _MAX_DIGITS or not re.match(_INTEGER, literal):
         return None
     digits = literal.replace("_", "")
     unsigned = digits.lstrip("+-")

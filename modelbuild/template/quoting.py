@@ -11,7 +11,7 @@ import re
 _NAMED = {"a": 7, "b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, "\\": 92, "'": 39, '"': 34}
 _SHORT = {7: "a", 8: "b", 9: "t", 10: "n", 11: "v", 12: "f", 13: "r", 92: "\\"}
 _HEX_DIGITS = {"x": 2, "u": 4, "U": 8}
-_ESCAPE = re.compile(
+_ESCAPE = (
     r"\\(?:(?P<octal>[0-7]{3})|x(?P<x>[0-9a-fA-F]{2})|u(?P<u>[0-9a-fA-F]{4})|U(?P<U>[0-9a-fA-F]{8})"
     r"|(?P<named>[abfnrtv\\'\"]))"
 )
@@ -95,7 +95,7 @@ def _escape_at(body: str, position: int, mark: str) -> tuple[bytes, int]:
 
 
 def _escape_value(body: str, position: int, mark: str) -> tuple[int, int]:
-    match = _ESCAPE.match(body, position)
+    match = re.compile(_ESCAPE).match(body, position)
     if match is None:
         raise LiteralSyntaxError("invalid syntax")
     kind = match.lastgroup or ""

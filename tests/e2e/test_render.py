@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 
@@ -94,3 +95,30 @@ def test_mistakes(space: Space, monkeypatch: pytest.MonkeyPatch, arguments: list
 
     assert outcome.status in (1, 2)
     assert message in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["\x1b[31m{{ .Prompt }}", "a\r\n{{ .Prompt }}\r\n", "\ufeff{{ .Prompt }}"],
+    ids=["escape bytes", "CRLF", "byte order mark"],
+)
+def test_odd_template_is_stored_as_it_is_and_shown_escaped(space: Space, template: str) -> None:
+    """The layer has the file's bytes; what a terminal would act on is escaped by default."""
+    space.write("chat.tmpl", template.encode())
+    space.recipe(
+        "model: far\nfrom: gpt-oss:120b\nremote_host: https://models.example.com\ntemplate: {file: chat.tmpl}\n"
+    )
+    space.build()
+
+    digest = hashlib.sha256(template.encode()).hexdigest()
+    assert template.encode() == (space.store / "blobs" / f"sha256-{digest}").read_bytes()
+    assert "\x1b" not in space.run("show", "far").stdout
+    assert "\x1b" not in space.run("render", "far", "--prompt", "x").stdout
+
+
+def test_empty_template_makes_no_layer(space: Space) -> None:
+    """An empty template is no template."""
+    space.recipe('model: far\nfrom: gpt-oss:120b\nremote_host: https://models.example.com\ntemplate: ""\n')
+    space.build()
+
+    assert "image.template" not in (next(space.store.glob("manifests/**/latest"))).read_text()

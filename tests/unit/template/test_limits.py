@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import time
 
@@ -90,6 +91,18 @@ def test_rendering_is_bounded(text: str, message: str) -> None:
         evaluate(parse_template(text), {}, today=TODAY, limits=limits)
 
     assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize("literal", ["1" * 4000 + ".", "1" * 4000 + "_", "0x" + "f" * 4000 + "_", "1_" * 2000 + "e",
+                                     "1" * 4000 + "e5i", "1" * 2000 + "+" + "1" * 2000 + "i"])  # fmt: skip
+def test_long_numbers_take_little_time(literal: str) -> None:
+    """No number, however long, makes the parser search for long."""
+    start = time.process_time()
+
+    with contextlib.suppress(TemplateError):
+        parse_template("{{" + literal + "}}")
+
+    assert time.process_time() - start < 2
 
 
 def test_deep_template_renders() -> None:
