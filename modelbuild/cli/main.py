@@ -30,6 +30,12 @@ COMMANDS = {
     "du": ("modelbuild.cli.du", "Show what takes room on the disk."),
     "list": ("modelbuild.cli.list", "List the models in the store."),
     "show": ("modelbuild.cli.show", "Show one model of the store."),
+    "diff": ("modelbuild.cli.diff", "Compare two models: layers, metadata, tensors."),
+    "copy": ("modelbuild.cli.copy", "Give a model a second name."),
+    "rm": ("modelbuild.cli.rm", "Remove models from the store."),
+    "verify": ("modelbuild.cli.verify", "Read every blob and compare it with its name."),
+    "export": ("modelbuild.cli.export", "Write models into an archive."),
+    "import": ("modelbuild.cli.import_", "Take over the models of an archive."),
     "render": ("modelbuild.cli.render_prompt", "Show the exact prompt that a model would get."),
 }
 

@@ -9,6 +9,8 @@ from modelbuild.errors import InputError, ModelbuildError, Problems, RecipeError
 from modelbuild.recipe.request import CreateRequest, RequestError, unsupported_type
 
 _INSUFFICIENT_STORAGE = 507
+#: Texts that the API gives without the explanation that ours have behind them.
+_BRIEF_TEXTS = ("unknown architecture", "unknown tokenizer format")
 
 
 def answer_for(error: ModelbuildError, request: CreateRequest) -> RequestError:
@@ -23,7 +25,8 @@ def answer_for(error: ModelbuildError, request: CreateRequest) -> RequestError:
         return word(error, request)
     if isinstance(error, SpaceError):
         return RequestError(_INSUFFICIENT_STORAGE, error.message)
-    return RequestError(500, cause.message if isinstance(cause, ModelbuildError) else error.message)
+    text = cause.message if isinstance(cause, ModelbuildError) else error.message
+    return RequestError(500, next((known for known in _BRIEF_TEXTS if text.startswith(known)), text))
 
 
 def _unknown_type(error: ModelbuildError, request: CreateRequest) -> RequestError:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from modelbuild.engine.stored import find_name, read_stored
 from modelbuild.errors import InputError, ModelbuildError
 from modelbuild.formats.files import open_input
 from modelbuild.formats.json_text import parse_json
@@ -78,11 +79,8 @@ def describe_models(store: Store) -> list[ModelRow]:
 
 def describe_model(store: Store, name: ModelName) -> ModelDetails:
     """The details of one model; InputError MANIFEST when it is missing or damaged."""
-    name = store.spelling(name)
-    found = store.find(name)
-    if found is None:
-        raise InputError("MANIFEST", f"no model {str(name)!r} in the store {store.root}", hint="see 'modelbuild list'")
-    manifest, digest = found
+    name = find_name(store, str(name))
+    manifest, digest = read_stored(store, name)
     parameters = _json(store, manifest.of_kind("params"))
     messages = _json(store, manifest.of_kind("messages"))
     return ModelDetails(

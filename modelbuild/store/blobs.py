@@ -33,7 +33,7 @@ PARTIAL_KEPT_S = 7 * 24 * 3600
 LEFTOVERS_PREFIX = "leftovers-"
 
 Progress = Callable[[int], None]
-_Staged = TypeVar("_Staged", bound=StagedFile)
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +99,8 @@ class BlobStore:
         """Make a file a blob, read at most once: reflink, else hard link, else copy while hashing.
 
         link: one of store.link_mode.LINK_MODES; "auto" hard-links only files that belong to this user and that nobody
-        else can write. known: the digest of what `source.stat` describes, if it was worked out before. Raises ChangedError,
-        and leaves nothing under a wrong name, if the file changes meanwhile.
+        else can write. known: the digest of what `source.stat` describes, if it was worked out before. Raises
+        ChangedError, and leaves nothing under a wrong name, if the file changes meanwhile.
         """
         if known is not None and self.size_of(known) == source.size_bytes:
             self.refresh(known)
@@ -161,6 +161,30 @@ class BlobStore:
             staged.discard()
             self._remove_empty_staging()
 
+    @contextmanager
+    def set_aside(self, digest: Digest) -> Iterator[None]:
+        """Take a damaged blob out of the way; afterwards it is removed, or put back if nobody made a new one.
+
+        It waits in the staging directory, locked so that nobody takes it for a leftover. A blob that cannot be opened
+        stays where it is; a new one replaces it.
+        """
+        path = self.path(digest)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            yield
+            return
+        aside = self.staging / f"{os.getpid()}-{os.urandom(8).hex()}"
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            self._in_staging(lambda: path.rename(aside))
+            yield
+        finally:
+            with suppress(OSError):
+                aside.unlink() if path.exists() else aside.rename(path)
+            os.close(descriptor)
+            self._remove_empty_staging()
+
     def sweep(self) -> None:
         """Remove what killed processes left in the staging directory.
 
@@ -186,7 +210,7 @@ class BlobStore:
         path = self.staging / f"{os.getpid()}-{os.urandom(8).hex()}"
         return self._in_staging(lambda: StagedFile(self, path))
 
-    def _in_staging(self, create: Callable[[], _Staged]) -> _Staged:
+    def _in_staging(self, create: Callable[[], _T]) -> _T:
         """Create a file in the staging directory, which a sweeping neighbour may remove at any moment."""
         for _ in range(100):
             try:

@@ -23,13 +23,15 @@ def byte_level_bpe(model: Model) -> Iterable[KeyValue]:
     files = TokenizerFiles(model.checkpoint)
     vocabulary = read_vocabulary(files, model)
     merges = files.merges
-    if not merges:
+    if not merges and files.model.get("merges") != []:  # a toy tokenizer may say that it has none
         raise files.error("model.merges", "a BPE tokenizer without merges", "tokenizer.json or merges.txt has them")
     check_merges(files, merges, vocabulary)
     yield string("tokenizer.ggml.model", "gpt2")
-    yield string("tokenizer.ggml.pre", find_pre_tokenizer(files, model))
+    # Without merges every character is its own token, however the text is split before.
+    yield string("tokenizer.ggml.pre", find_pre_tokenizer(files, model) if merges else "default")
     yield from vocabulary.keys()
-    yield strings("tokenizer.ggml.merges", merges)
+    if merges:
+        yield strings("tokenizer.ggml.merges", merges)
     yield from special_keys(files, model, len(vocabulary.texts))
 
 

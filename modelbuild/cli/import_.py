@@ -1,0 +1,31 @@
+"""`modelbuild import`: the models of an archive into the store."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from modelbuild.cli.settings import current_settings, is_pruning, settings_options
+
+
+@click.command(name="import")
+@click.argument("archive", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--force", is_flag=True, help="Replace models of the same name that differ.")
+@settings_options
+@click.pass_context
+def command(context: click.Context, archive: Path, *, force: bool) -> None:
+    """Take over the models of ARCHIVE (a .tar or .tar.gz of `modelbuild export`, or - for standard input)."""
+    from modelbuild.engine.archive import import_models
+    from modelbuild.formats.files import open_input
+    from modelbuild.store.store import Store
+
+    store = Store(current_settings(context).store, prune=is_pruning())
+    if str(archive) == "-":
+        models = import_models(store, sys.stdin.buffer, force=force)
+    else:
+        with open_input(archive) as source, open(source.fd, "rb", closefd=False) as stream:
+            models = import_models(store, stream, force=force)
+    for model in models:
+        click.echo(f"imported {model.name}  {model.digest[7:19]}")

@@ -1,0 +1,34 @@
+"""Finding stored models by the names people type."""
+
+from __future__ import annotations
+
+import difflib
+
+from modelbuild.digest import Digest
+from modelbuild.errors import InputError, printable
+from modelbuild.model_name import ModelName, parse_name
+from modelbuild.recipe.reference import local_name
+from modelbuild.store.manifest import Manifest
+from modelbuild.store.store import Store
+
+
+def find_name(store: Store, text: str) -> ModelName:
+    """The name of a stored model, spelt as on disk; InputError with near names when there is none.
+
+    `m:local` means `m`, and a cloud reference the stub that stands for it. The manifest may be damaged.
+    """
+    name = store.spelling(parse_name(local_name(text)))
+    if not store.manifest_path(name).is_file():
+        stored = [str(item.name) for item in store.models()]
+        near = difflib.get_close_matches(str(name), stored, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else "see 'modelbuild list'"
+        raise InputError("MANIFEST", f"no model {printable(str(name))!r} in the store {store.root}", hint=hint)
+    return name
+
+
+def read_stored(store: Store, name: ModelName) -> tuple[Manifest, Digest]:
+    """Manifest and digest of a model that `find_name` has found; InputError MANIFEST when it is damaged."""
+    found = store.find(name)
+    if found is None:
+        raise InputError("MANIFEST", f"the model {name} has just been removed from {store.root}")
+    return found

@@ -1,0 +1,214 @@
+"""list, show, copy, rm, diff, verify, export and import: what a user sees of the store, and what it does to it."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from modelbuild.model_name import parse_name
+from modelbuild.store.store import Store
+from tests.small_gguf import TENSORS, llama_keys, write_gguf
+from tests.space import Space
+
+RECIPE = """
+models:
+  base:
+    from: ./base.gguf
+    system: You are the base.
+    template: "{{ .System }} {{ .Prompt }}"
+    license: [MIT, Apache-2.0]
+    parameters: {temperature: 0.5, stop: ["<|end|>", "b"]}
+  child:
+    from: {model: base}
+    system: You are the child.
+"""
+
+
+@pytest.fixture
+def built(space: Space) -> Space:
+    """A store with two models, one on the other."""
+    space.write("base.gguf", write_gguf())
+    space.recipe(RECIPE)
+    space.build()
+    return space
+
+
+def blob_of(space: Space, model: str, kind: str) -> Path:
+    """The blob of a model's only layer of a kind."""
+    store = Store(space.store)
+    found = store.find(parse_name(model))
+    assert found is not None
+    (layer,) = found[0].of_kind(kind)
+    return store.blobs.path(layer.digest)
+
+
+def damage(path: Path) -> None:
+    """Change one byte, keeping the size; a linked source is left alone."""
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.unlink()
+    path.write_bytes(data)
+
+
+def test_copy_and_rm(built: Space) -> None:
+    """A copy is another manifest; removing tells what it freed, and near names for a wrong one."""
+    assert "copied base:latest to mine/base:v1\n" == built.run("copy", "base", "mine/base:v1").stdout
+    before = built.blobs()
+    assert built.run("rm", "base").stdout.startswith("removed base:latest (0 B freed)")
+    assert before == built.blobs()
+
+    missing = built.run("rm", "mine/bas:v1")
+    assert 1 == missing.status
+    assert "did you mean mine/base:v1?" in missing.stderr
+
+    assert 0 == built.run("rm", "child", "mine/base:v1").status
+    assert set() == built.blobs()
+    assert not (built.store / "manifests").exists()
+    assert (built.root / "base.gguf").exists()
+
+
+def test_rm_checks_all_names_first(built: Space) -> None:
+    """One wrong name, and nothing is removed."""
+    assert 1 == built.run("rm", "child", "nope").status
+    assert {"base:latest", "child:latest"} == {row["name"] for row in json.loads(built.run("list", "--json").stdout)}
+
+
+def test_diff_tells_layers_keys_and_tensors(built: Space) -> None:
+    """Texts and parameters first, then metadata, shapes and data of the weights."""
+    assert "no difference\n" == built.run("diff", "base", "base").stdout
+    assert "- system: You are the base.\n+ system: You are the child.\n" == built.run("diff", "base", "child").stdout
+
+    changed = {**TENSORS, "blk.0.attn_k.weight": (32, 32)}
+    built.write("other.gguf", write_gguf(llama_keys(general__name="other"), changed, seed=0))
+    built.write("more.yaml", "model: more\nfrom: ./other.gguf\nparameters: {temperature: 1}\n")
+    assert 0 == built.run("build", "more.yaml").status
+    lines = built.run("diff", "base", "more").stdout.splitlines()
+    assert "+ model.general.name: other" in lines
+    assert "+ model.blk.0.attn_k.weight: F16 [32, 32]" in lines
+    assert "- parameters.temperature: 0.5" in lines
+    assert "- license[1]: Apache-2.0" in lines
+    assert 1 == built.run("diff", "base", "more", "--exit-code").status
+
+
+def test_diff_of_files_counts_changed_bytes(space: Space) -> None:
+    """Same header, other weights; --headers does not read them."""
+    space.write("a.gguf", write_gguf(seed=1))
+    space.write("b.gguf", write_gguf(seed=2))
+
+    found = json.loads(space.run("diff", "./a.gguf", "./b.gguf", "--json").stdout)
+    assert set(TENSORS) == {item["where"] for item in found}
+    assert all("bytes differ" in item["new"] for item in found)
+    assert "no difference\n" == space.run("diff", "./a.gguf", "./b.gguf", "--headers").stdout
+
+
+def test_verify_finds_every_kind_of_damage(built: Space) -> None:
+    """Wrong content, wrong size, missing, damaged manifest; each with the models that need it."""
+    assert "all sound" in built.run("verify").stdout
+    damage(blob_of(built, "base", "template"))
+    blob_of(built, "child", "system").write_bytes(b"cut")
+    blob_of(built, "base", "system").unlink()
+    (built.store / "manifests/registry.ollama.ai/library/torn/latest").parent.mkdir()
+    (built.store / "manifests/registry.ollama.ai/library/torn/latest").write_bytes(b"")
+
+    outcome = built.run("verify", "--json")
+    found = {(item["what"], tuple(item["models"])) for item in json.loads(outcome.stdout)["damages"]}
+
+    assert 1 == outcome.status
+    assert ("its content is not what its name says", ("base:latest", "child:latest")) in found
+    assert ("3 bytes, 18 expected", ("child:latest",)) in found
+    assert ("missing, or no regular file", ("base:latest",)) in found
+    assert 4 == len(found)
+    assert 3 == len(json.loads(built.run("verify", "--json", "base", "child").stdout)["damages"])
+
+
+def test_verify_repairs_what_a_recipe_makes(built: Space) -> None:
+    """Damaged weights and texts are built again; the store is as it was."""
+    built.run("build", "recipe.yaml", "--link", "copy", "--force")
+    before = {name: (built.store / "blobs" / name).read_bytes() for name in built.blobs()}
+    damage(blob_of(built, "base", "model"))
+    damage(blob_of(built, "child", "system"))
+    assert 1 == built.run("verify").status
+
+    outcome = built.run("verify", "--repair", "recipe.yaml")
+
+    assert (0, True) == (outcome.status, "all sound" in outcome.stdout)
+    assert before == {name: (built.store / "blobs" / name).read_bytes() for name in built.blobs()}
+    assert {"blobs", "manifests"} == {path.name for path in built.store.iterdir()}
+
+
+def test_what_no_recipe_makes_stays_damaged(built: Space) -> None:
+    """The damaged blob comes back: somebody may still read most of it."""
+    built.write("other.yaml", "model: other\nfrom: ./base.gguf\n")
+    path = blob_of(built, "child", "system")
+    damage(path)
+    damaged = path.read_bytes()
+
+    outcome = built.run("verify", "--repair", "other.yaml")
+
+    assert 1 == outcome.status
+    assert "other.yaml does not make child:latest" in outcome.stderr
+    assert damaged == path.read_bytes()
+
+
+def test_edited_link_is_named_as_the_cause(built: Space) -> None:
+    """A hard-linked source that was changed in place."""
+    built.run("build", "recipe.yaml", "--link", "hard", "--force")
+    data = bytearray((built.root / "base.gguf").read_bytes())
+    data[-1] ^= 1
+    (built.root / "base.gguf").write_bytes(data)
+
+    assert "another file is the same inode" in built.run("verify").stderr
+
+
+def test_archive_gives_the_same_digests_elsewhere(built: Space, tmp_path: Path) -> None:
+    """Export, import into an empty store: same manifests to the byte; exporting again gives the same archive."""
+    assert 0 == built.run("export", "child", "base", "-o", "models.tar").status
+    other = Space(tmp_path / "elsewhere")
+    other.root.mkdir()
+
+    assert "imported base:latest" in other.run("import", built.root / "models.tar").stdout
+    assert 0 == other.run("export", "base", "child", "-o", "again.tar").status
+
+    assert (built.root / "models.tar").read_bytes() == (other.root / "again.tar").read_bytes()
+    assert built.files() == other.files()
+    assert "all sound" in other.run("verify").stdout
+
+
+def test_archive_may_be_compressed(built: Space, tmp_path: Path) -> None:
+    """Whatever packed it."""
+    import gzip
+
+    assert 0 == built.run("export", "child", "-o", "models.tar").status
+    built.write("models.tar.gz", gzip.compress((built.root / "models.tar").read_bytes()))
+    built.run("rm", "base", "child")
+
+    assert "imported child:latest" in built.run("import", "models.tar.gz").stdout
+    assert "all sound" in built.run("verify").stdout
+
+
+def test_archive_of_standard_tar_is_read(built: Space) -> None:
+    """`tar cf x.tar blobs manifests` in a models directory is an archive as well."""
+    with tarfile.open(built.root / "plain.tar", "w") as archive:
+        archive.add(built.store / "blobs", "blobs")
+        archive.add(built.store / "manifests", "manifests")
+    built.run("rm", "base", "child")
+
+    assert "imported base:latest" in built.run("import", "plain.tar").stdout
+    assert "all sound" in built.run("verify").stdout
+
+
+def test_import_does_not_replace_another_model(built: Space) -> None:
+    """Unless told to; the same model again is no conflict."""
+    assert 0 == built.run("export", "child", "-o", "models.tar").status
+    assert 0 == built.run("import", "models.tar").status
+    built.run("copy", "base", "child")
+    before = built.files()
+
+    outcome = built.run("import", "models.tar")
+    assert (2, True) == (outcome.status, "another model child:latest" in outcome.stderr)
+    assert before == built.files()
+    assert 0 == built.run("import", "models.tar", "--force").status
+    assert "You are the child." == blob_of(built, "child", "system").read_text()
