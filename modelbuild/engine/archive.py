@@ -129,10 +129,10 @@ class _Importer:
             digest = Digest("sha256:" + hashlib.sha256(data).hexdigest())
             if not force:
                 self._check_free(name, digest)
-            models.append((name, data, digest))
-        for name, data, _ in models:
-            self._store.publish_bytes(name, data)
-        return [ArchivedModel(name, digest) for name, _, digest in models]
+            models.append((name, manifest, data, digest))
+        for name, manifest, data, _ in models:
+            self._store.publish_bytes(name, manifest, data)
+        return [ArchivedModel(name, digest) for name, *_, digest in models]
 
     def undo(self) -> None:
         """Remove what was placed and is used by nobody."""

@@ -79,20 +79,14 @@ class Store:
             self._note_replaced(name, manifest)
         return self._write_manifest(name, data)
 
-    def publish_bytes(self, name: ModelName, data: bytes) -> Digest:
-        """Like `publish`, for a manifest of another writer, which is kept to the byte."""
-        manifest = decode_manifest(data, self.manifest_path(name))
-        if self._prune:
-            self._note_replaced(name, manifest)
-        return self._write_manifest(name, data)
-
     def copy(self, source: ModelName, target: ModelName) -> Digest:
         """Give a model a second name: the manifest's bytes, verbatim. Returns their digest."""
         path = self.manifest_path(source)
         with self.hold():
             data = read_manifest_bytes(path)
+            manifest = decode_manifest(data, path)
             if self.manifest_path(target) != path:
-                self.publish_bytes(target, data)
+                self.publish_bytes(target, manifest, data)
         self.collect()
         return digest_of(data)
 
