@@ -7,10 +7,12 @@ from pathlib import Path
 
 import click
 
+from modelbuild.cli.recipe_options import current_recipe_options, recipe_options
 from modelbuild.cli.render import choose_renderer
 from modelbuild.cli.settings import Settings, current_settings, is_pruning, settings_options
 from modelbuild.engine.snapshot import find_unchanged, snapshot_key
 from modelbuild.events import Emit, ModelFinished, RunFinished, RunStarted
+from modelbuild.recipe.options import LoadOptions
 from modelbuild.store.link_mode import LINK_MODES
 from modelbuild.store.state import State
 
@@ -32,6 +34,7 @@ DEFAULT_RECIPE = "recipe.yaml"
 @click.option("--update-lock", "lock", flag_value="update", help="Write recipe.lock: digests of inputs and results.")
 @click.option("--keep-going", "-k", is_flag=True, help="After an error, go on with what does not depend on it.")
 @click.option("--jobs", "-j", type=click.IntRange(1), metavar="N", help="Threads that pack weights [all cores].")
+@recipe_options
 @settings_options
 @click.pass_context
 def command(
@@ -46,25 +49,29 @@ def command(
     jobs: int | None,
 ) -> None:
     """Build what is missing of the models of RECIPE (default: recipe.yaml), or only of MODELS."""
-    settings = current_settings(context)
+    settings, reading = current_settings(context), current_recipe_options(context)
     emit = choose_renderer(settings.progress)
     state = State(settings.cache)
     try:
-        if not force and not lock and _show_unchanged(recipe, models, settings, state, emit):
+        if not force and not lock and _show_unchanged(recipe, models, settings, reading, state, emit):
             return
         from modelbuild.engine.build import BuildRequest, build_recipe
         from modelbuild.engine.run import RunOptions
 
         options = RunOptions(link=link, force=force, workers=jobs, keep_going=keep_going)
-        request = BuildRequest(recipe, settings.store, settings.cache, models, options, is_pruning(), lock or "")
+        request = BuildRequest(
+            recipe, settings.store, settings.cache, models, options, is_pruning(), lock or "", reading
+        )
         build_recipe(request, state, emit)
     finally:
         state.close()
 
 
-def _show_unchanged(recipe: Path, models: tuple[str, ...], settings: Settings, state: State, emit: Emit) -> bool:
+def _show_unchanged(
+    recipe: Path, models: tuple[str, ...], settings: Settings, reading: LoadOptions, state: State, emit: Emit
+) -> bool:
     started_s = time.monotonic()
-    found = find_unchanged(state, snapshot_key(recipe, settings.store, models))
+    found = find_unchanged(state, snapshot_key(recipe, settings.store, models, reading.fingerprint()))
     if found is None:
         return False
     unchanged, actions = found

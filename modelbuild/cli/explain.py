@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from modelbuild.cli.build import DEFAULT_RECIPE
+from modelbuild.cli.recipe_options import current_recipe_options, recipe_options
 from modelbuild.cli.settings import current_settings, settings_options
 from modelbuild.store.state import State
 
@@ -16,6 +17,7 @@ from modelbuild.store.state import State
 @click.option("--recipe", "-f", type=click.Path(path_type=Path), default=DEFAULT_RECIPE, show_default=True,
               help="The recipe.")  # fmt: skip
 @click.option("--action", metavar="TEXT", default="", help="Only actions whose id contains TEXT.")
+@recipe_options
 @settings_options
 @click.pass_context
 def command(context: click.Context, models: tuple[str, ...], recipe: Path, action: str) -> None:
@@ -28,7 +30,8 @@ def command(context: click.Context, models: tuple[str, ...], recipe: Path, actio
     settings = current_settings(context)
     store, state = Store(settings.store), State(settings.cache)
     try:
-        decisions = decide_all(make_plan(load_recipe(recipe), store, models), store, state)
+        resolved = load_recipe(recipe, current_recipe_options(context))
+        decisions = decide_all(make_plan(resolved, store, models), store, state)
     finally:
         state.close()
     for decision in decisions:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from modelbuild.cli.build import DEFAULT_RECIPE
+from modelbuild.cli.recipe_options import current_recipe_options, recipe_options
 from modelbuild.cli.settings import current_settings, settings_options
 from modelbuild.store.state import State
 
@@ -16,6 +17,7 @@ from modelbuild.store.state import State
 @click.argument("models", nargs=-1)
 @click.option("--format", "style", type=click.Choice(("mermaid", "dot", "json", "svg")), default="mermaid",
               show_default=True, help="Language of the picture.")  # fmt: skip
+@recipe_options
 @settings_options
 @click.pass_context
 def command(context: click.Context, recipe: Path, models: tuple[str, ...], style: str) -> None:
@@ -29,7 +31,8 @@ def command(context: click.Context, recipe: Path, models: tuple[str, ...], style
     settings = current_settings(context)
     store, state = Store(settings.store), State(settings.cache)
     try:
-        decisions = decide_all(make_plan(load_recipe(recipe), store, models), store, state)
+        resolved = load_recipe(recipe, current_recipe_options(context))
+        decisions = decide_all(make_plan(resolved, store, models), store, state)
     finally:
         state.close()
     click.echo(draw_plan(decisions, style), nl=False)

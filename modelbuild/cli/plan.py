@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from modelbuild.cli.build import DEFAULT_RECIPE
+from modelbuild.cli.recipe_options import current_recipe_options, recipe_options
 from modelbuild.cli.render import format_size
 from modelbuild.cli.settings import current_settings, settings_options
 from modelbuild.store.state import State
@@ -25,6 +26,7 @@ EXIT_WORK_PENDING = 3
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per action.")
 @click.option("--tensors", is_flag=True, help="Show every tensor's source type, type and the rule that chose it.")
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when there is something to do.")
+@recipe_options
 @settings_options
 @click.pass_context
 def command(
@@ -46,7 +48,8 @@ def command(
     settings = current_settings(context)
     store, state = Store(settings.store), State(settings.cache)
     try:
-        decisions = decide_all(make_plan(load_recipe(recipe), store, models), store, state)
+        resolved = load_recipe(recipe, current_recipe_options(context))
+        decisions = decide_all(make_plan(resolved, store, models), store, state)
     finally:
         state.close()
     previews = preview_actions(decisions, store)

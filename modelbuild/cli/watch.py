@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from modelbuild.cli.build import DEFAULT_RECIPE
+from modelbuild.cli.recipe_options import current_recipe_options, recipe_options
 from modelbuild.cli.render import choose_renderer
 from modelbuild.cli.settings import current_settings, is_pruning, settings_options
 from modelbuild.events import ActionProgress, Event, Warned
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
               "MODELBUILD_MODELS holds the names.")  # fmt: skip
 @click.option("--poll", is_flag=True, help="Look for changes regularly instead of being told by the system.")
 @click.option("--verbose", "-v", is_flag=True, help="Show everything that a build shows.")
+@recipe_options
 @settings_options
 @click.pass_context
 def command(
@@ -57,7 +59,14 @@ def command(
         if verbose or settings.progress == "json" or isinstance(event, Warned | ActionProgress):
             emit(event)
 
-    request = BuildRequest(recipe, settings.store, settings.cache, models, prune=is_pruning())
+    request = BuildRequest(
+        recipe,
+        settings.store,
+        settings.cache,
+        models,
+        prune=is_pruning(),
+        recipe_options=current_recipe_options(context),
+    )
     try:
         WatchLoop(request, state, show_event, show_round, WatchOptions(poll=poll)).run()
     finally:

@@ -22,6 +22,7 @@ from modelbuild.engine.snapshot import SnapshotModel, record_unchanged, snapshot
 from modelbuild.events import Emit, Warned, ignore_event
 from modelbuild.plan.graph import Plan
 from modelbuild.plan.planner import make_plan
+from modelbuild.recipe.options import LoadOptions
 from modelbuild.recipe.resolve import load_recipe
 from modelbuild.recipe.resolved import Recipe
 from modelbuild.store.state import State
@@ -33,6 +34,7 @@ class BuildRequest:
     """What to build and where.
 
     wanted: keys or names of models, all of the recipe when empty. prune: delete what a replaced model leaves behind.
+    recipe_options: variables, overrides and directories that the recipe is read with.
     lock: "locked" refuses inputs and results that differ from recipe.lock, "update" writes it, "" leaves it alone.
     """
 
@@ -43,6 +45,7 @@ class BuildRequest:
     options: RunOptions = RunOptions()  # noqa: RUF009 - frozen
     prune: bool = True
     lock: str = ""
+    recipe_options: LoadOptions = LoadOptions()  # noqa: RUF009 - frozen
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +68,9 @@ def build_recipe(request: BuildRequest, state: State, emit: Emit = ignore_event)
 def load_plan(request: BuildRequest, emit: Emit = ignore_event) -> LoadedPlan:
     """Read the recipe and plan the wanted models; writes nothing."""
     started_ns = time.time_ns()
-    recipe = load_recipe(request.recipe)
+    recipe = load_recipe(request.recipe, request.recipe_options)
     for warning in recipe.warnings:
-        emit(Warned(warning))
+        emit(Warned(str(warning)))
     return LoadedPlan(recipe, make_plan(recipe, Store(request.store, prune=request.prune), request.wanted), started_ns)
 
 
@@ -115,11 +118,12 @@ def _record_snapshot(
     bases = [path for path in plan.base_manifests if path not in own]
     record_unchanged(
         state,
-        snapshot_key(request.recipe, request.store, request.wanted),
-        inputs=[*recipe.files, *plan.input_files, *plan.watched_directories, *bases],
+        snapshot_key(request.recipe, request.store, request.wanted, request.recipe_options.fingerprint()),
+        inputs=[*recipe.files, *recipe.directories, *plan.input_files, *plan.watched_directories, *bases],
         manifests=own,
         blobs=blobs,
         models=models,
         actions=len(plan.actions),
         started_ns=started_ns,
+        environment=recipe.environment,
     )

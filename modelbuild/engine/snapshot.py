@@ -21,7 +21,7 @@ from modelbuild import __version__
 from modelbuild.store.state import RACY_WINDOW_NS, State, trusted_since
 
 #: Raised when the stored form changes.
-_SNAPSHOT_VERSION = 1
+_SNAPSHOT_VERSION = 2
 #: Young files are compared by content if that is cheaper than planning.
 _CHEAP_HASH_BYTES = 1 << 20
 
@@ -35,9 +35,10 @@ class SnapshotModel:
     size_bytes: int
 
 
-def snapshot_key(recipe: Path, store: Path, wanted: Sequence[str]) -> str:
-    """The key for a recipe, a store and the wanted models."""
-    parts = [_SNAPSHOT_VERSION, __version__, str(recipe.absolute()), str(store.absolute()), sorted(wanted)]
+def snapshot_key(recipe: Path, store: Path, wanted: Sequence[str], options: Sequence[str] = ()) -> str:
+    """The key for a recipe, a store, the wanted models, and the options that the recipe is read with."""
+    places = [str(recipe.absolute()), str(store.absolute())]
+    parts = [_SNAPSHOT_VERSION, __version__, *places, sorted(wanted), list(options)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -47,6 +48,8 @@ def find_unchanged(state: State, key: str) -> tuple[list[SnapshotModel], int] | 
     if text is None:
         return None
     record = json.loads(text)
+    if record["environment"] != _fingerprints((name, os.environ.get(name)) for name, _ in record["environment"]):
+        return None
     if not all(_is_same_blob(*item) for item in record["blobs"]):
         return None
     verdicts = [_compare(*row) for row in record["files"]]
@@ -67,11 +70,12 @@ def record_unchanged(
     models: Iterable[SnapshotModel],
     actions: int,
     started_ns: int,
+    environment: Iterable[tuple[str, str | None]] = (),
 ) -> None:
     """Remember that everything is up to date; started_ns is the time before the first input was read.
 
     inputs: files and directories that were read. An input that changed since then makes the snapshot useless, so
-    none is recorded.
+    none is recorded. environment: the environment variables that were asked for, with their values.
     """
     rows = []
     for path in sorted(set(inputs)):
@@ -88,8 +92,17 @@ def record_unchanged(
         "blobs": [[str(path), *_blob_fields(path.lstat())] for path in sorted(set(blobs))],
         "models": [[item.name, item.digest, item.size_bytes] for item in models],
         "actions": actions,
+        "environment": _fingerprints(environment),
     }
     state.record_snapshot(key, json.dumps(record, separators=(",", ":")))
+
+
+def _fingerprints(environment: Iterable[tuple[str, str | None]]) -> list[list[str | None]]:
+    """Names with digests of their values, which may be secrets."""
+    return [
+        [name, None if value is None else hashlib.sha256(value.encode("utf-8", "surrogateescape")).hexdigest()]
+        for name, value in environment
+    ]
 
 
 def _trust_from_now(state: State, key: str, record: dict[str, Any]) -> None:

@@ -29,21 +29,27 @@ def make_plan(recipe: Recipe, store: Store, wanted: Sequence[str] = ()) -> Plan:
     """
     planner = _Planner(store, {model.id: model for model in recipe.models})
     problems = ProblemCollector()
-    for model in _select(recipe.models, wanted):
+    for model in _select(recipe, wanted):
         with problems.collect():
             planner.add(model)
     problems.finish()
     return planner.plan()
 
 
-def _select(models: Sequence[ResolvedModel], wanted: Sequence[str]) -> list[ResolvedModel]:
+def _select(recipe: Recipe, wanted: Sequence[str]) -> list[ResolvedModel]:
+    models = recipe.models
     if not wanted:
         return list(models)
     chosen: set[str] = set()
     for text in wanted:
-        matches = [model for model in models if text in (model.id, str(model.name), str(model.name).split(":")[0])]
+        group = recipe.groups.get(text, ())
+        matches = [
+            model
+            for model in models
+            if model.id in group or text in (model.id, str(model.name), str(model.name).split(":")[0])
+        ]
         if not matches:
-            names = [model.id or str(model.name) for model in models]
+            names = [*(model.id or str(model.name) for model in models), *recipe.groups]
             near = difflib.get_close_matches(text, names, n=3) or names
             raise UsageError(
                 "UNKNOWN", f"no model {printable(text)!r} in the recipe", hint=f"there is {', '.join(near)}"

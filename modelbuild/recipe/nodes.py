@@ -6,16 +6,44 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from modelbuild.errors import Position
+from modelbuild.recipe.scalars import Scalar
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 
 
 @dataclass(frozen=True, slots=True)
 class ScalarNode:
-    """A string, number, boolean or null."""
+    """A string, number, boolean or null.
 
-    value: str | int | float | bool | None
+    text: what stands in the file, where the field decides whether it is text or a number (plain scalars, results of
+    interpolation); None where the file itself decides (quoted and block scalars, JSON).
+    inner: how many columns after `position` the first character of the value stands; -1 when the value's characters
+    do not follow each other there (several lines, escapes).
+    block_indent: of a literal block (`|`), the columns before its lines; -1 for every other scalar.
+    via: the variables that the value was made with, each with where it got its value.
+    """
+
+    value: Scalar
     position: Position
+    text: str | None = None
+    inner: int = -1
+    block_indent: int = -1
+    via: tuple[str, ...] = ()
+
+    def position_of(self, index: int) -> Position:
+        """Where a character of the value stands, as exactly as is known."""
+        before = str(self.value)[:index] if self.block_indent >= 0 else ""
+        line = before.count("\n") + 1
+        return self.position_in(line, index - (before.rfind("\n") + 1 if before else 0) + 1)
+
+    def position_in(self, line: int, column: int) -> Position:
+        """Where a line and column of the value stand (both from 1), as exactly as is known."""
+        at = self.position
+        if self.block_indent >= 0:
+            return Position(at.path, at.line + line, self.block_indent + column)
+        if self.inner >= 0 and line == 1:
+            return Position(at.path, at.line, at.column + self.inner + column - 1)
+        return at
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +66,17 @@ class MappingNode:
         """The value of a key, or None when it is absent."""
         return self.entries.get(key)
 
+    def without(self, *dropped: str) -> MappingNode:
+        """The same mapping without some keys."""
+        if not any(key in self.entries for key in dropped):
+            return self
+        entries = {key: value for key, value in self.entries.items() if key not in dropped}
+        return MappingNode(entries, {key: self.keys[key] for key in entries}, self.position)
+
+    def having(self, key: str, value: Node, position: Position) -> MappingNode:
+        """The same mapping with one key set."""
+        return MappingNode({**self.entries, key: value}, {**self.keys, key: position}, self.position)
+
 
 Node = ScalarNode | SequenceNode | MappingNode
 
@@ -51,6 +90,11 @@ def to_plain(node: Node) -> Plain:
     return {key: to_plain(value) for key, value in node.entries.items()}
 
 
+def is_null(node: Node | None) -> bool:
+    """Is this a null that stands in the file?"""
+    return isinstance(node, ScalarNode) and node.value is None
+
+
 def node_at(node: Node, path: Sequence[str | int]) -> Node:
     """The node at a path of keys and indexes that is known to exist."""
     for step in path:
@@ -61,10 +105,27 @@ def node_at(node: Node, path: Sequence[str | int]) -> Node:
     return node
 
 
+def children(node: Node) -> Iterator[Node]:
+    """The nodes directly below a list or mapping."""
+    if isinstance(node, SequenceNode):
+        yield from node.items
+    elif isinstance(node, MappingNode):
+        yield from node.entries.values()
+
+
 def walk_scalars(node: Node) -> Iterator[ScalarNode]:
     """All scalars below a node, in text order."""
     if isinstance(node, ScalarNode):
         yield node
     else:
-        for child in node.items if isinstance(node, SequenceNode) else node.entries.values():
+        for child in children(node):
             yield from walk_scalars(child)
+
+
+def places_in(node: Node) -> Iterator[Position]:
+    """The places of a node, of everything below it, and of all keys."""
+    yield node.position
+    if isinstance(node, MappingNode):
+        yield from node.keys.values()
+    for child in children(node):
+        yield from places_in(child)

@@ -1,315 +1,297 @@
-"""Nodes to resolved models: names parsed, paths and text files followed, rules across fields checked."""
+"""From the text of a recipe to resolved models: the steps of the language in their order.
+
+text ─ documents ─► files with includes ─ variables ─► values
+     ─ inheritance ─► complete fields per model ─ overrides, matrix ─► variants
+     ─ interpolation, schema ─► typed fields ─ model_reader ─► ResolvedModel ─ build_order ─► Recipe
+"""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-from modelbuild.digest import Digest, is_digest
-from modelbuild.errors import InputError, ModelbuildError, Position, ProblemCollector, RecipeError, printable
-from modelbuild.formats.files import open_input
-from modelbuild.model_name import ModelName, parse_name
-from modelbuild.recipe.messages import normalize_messages
-from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode, to_plain
-from modelbuild.recipe.reference import normalize_remote_host
-from modelbuild.recipe.resolved import FileEntry, FromModel, FromName, FromPath, Recipe, ResolvedModel
-from modelbuild.recipe.schema import check_document, load_schema
-from modelbuild.recipe.text import TEXT_LIMIT_BYTES, parse_recipe_text
-
-SCHEMA = "recipe.schema.json"
-#: A template, system prompt or licence; larger ones are mistakes (a model file named by accident).
-TEXT_FILE_LIMIT_BYTES = 4 << 20
-_PATH_STARTS = ("./", "../", "/", "~")
-_T = TypeVar("_T")
-_SOURCE_FIELDS = (
-    "files",
-    "adapters",
-    "draft_files",
-    "quantize",
-    "quantization",
-    "intermediate",
-    "pre_tokenizer",
-)
+from modelbuild.errors import Position, ProblemCollector, RecipeError
+from modelbuild.recipe.build_order import check_distinct, in_build_order, resolve_groups
+from modelbuild.recipe.documents import Document, DocumentReader, parse_recipe
+from modelbuild.recipe.inheritance import MODEL, SCHEMA, Inheritance, RawModel, model_fields, without_nulls
+from modelbuild.recipe.interpolation import Expansion, Interpolator, VariableValue
+from modelbuild.recipe.matrix import MODEL_LIMIT, Variant, axis_places, expand_matrix
+from modelbuild.recipe.model_reader import ModelReader
+from modelbuild.recipe.model_rules import check_rules
+from modelbuild.recipe.modelfile_nodes import is_modelfile, modelfile_to_nodes
+from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, is_null, places_in, walk_scalars
+from modelbuild.recipe.options import LoadOptions
+from modelbuild.recipe.overrides import Override, Overrides, read_overrides
+from modelbuild.recipe.resolved import Recipe, RecipeWarning, ResolvedModel
+from modelbuild.recipe.roots import AllowedRoots
+from modelbuild.recipe.schema import INTERPOLATION, Findings, check_node
+from modelbuild.recipe.variables import describe_variable, variable_values, written
 
 
-def load_recipe(path: Path) -> Recipe:
-    """A recipe file, resolved; raises one error or `Problems` with all that is wrong with it."""
-    with open_input(path) as source:
-        if source.size_bytes > TEXT_LIMIT_BYTES:
-            position = Position(str(path), 1, 1)
-            message = f"{source.size_bytes:,} bytes, at most {TEXT_LIMIT_BYTES:,} allowed"
-            raise RecipeError("LIMIT", message, position, hint="is this a recipe?")
-        data = source.read_at(0, source.size_bytes)
-    return resolve_recipe(parse_recipe_text(data, str(path)), path)
+@dataclass(frozen=True, slots=True)
+class SourceModel:
+    """A model as nodes: all fields in place, nothing left to interpolate. For printing with origins."""
+
+    id: str
+    key: str
+    node: MappingNode
+    position: Position
 
 
-def resolve_recipe(root: Node, path: Path) -> Recipe:
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A resolved recipe with the nodes that its models were made from, by id."""
+
+    recipe: Recipe
+    sources: Mapping[str, SourceModel]
+
+
+def load_recipe(path: Path, options: LoadOptions | None = None) -> Recipe:
+    """A recipe file (YAML, JSON, or a Modelfile), resolved; raises one error or `Problems` with all that is wrong."""
+    return load_with_sources(path, options).recipe
+
+
+def load_with_sources(path: Path, options: LoadOptions | None = None) -> Loaded:
+    """The same as `load_recipe`, with the nodes of every model."""
+    chosen = options or LoadOptions()
+    problems = ProblemCollector()
+    roots = AllowedRoots(path.parent, chosen.roots)
+    reader = DocumentReader(roots, problems, _parse)
+    document = reader.read(path)
+    return _Resolution(document, reader, roots, chosen, problems).load(path)
+
+
+def resolve_recipe(root: Node, path: Path, options: LoadOptions | None = None) -> Recipe:
     """The models of a parsed recipe; `path` is the file that its relative paths start from."""
+    chosen = options or LoadOptions()
     problems = ProblemCollector()
-    check_document(root, SCHEMA, problems)
-    problems.finish()
-    if not isinstance(root, MappingNode):
-        raise AssertionError("the schema admits mappings only")
-    resolver = _Resolver(path, problems)
-    models = [model for model in resolver.models(root) if model is not None]
-    problems.finish()
-    _check_distinct(models)
-    return Recipe(path, tuple(_in_build_order(models)), tuple(resolver.files), tuple(resolver.warnings))
+    roots = AllowedRoots(path.parent, chosen.roots)
+    reader = DocumentReader(roots, problems, _parse)
+    document = reader.from_node(root, path)
+    return _Resolution(document, reader, roots, chosen, problems).load(path).recipe
 
 
-class _Resolver:
-    """Resolves the models of one file; remembers the files it read and what to warn about."""
+def _parse(data: bytes, path: Path) -> Node:
+    return modelfile_to_nodes(data, path) if is_modelfile(path, data) else parse_recipe(data, path)
 
-    def __init__(self, path: Path, problems: ProblemCollector) -> None:
-        self._directory = path.parent
+
+class _Resolution:
+    """Resolves one document."""
+
+    def __init__(
+        self,
+        document: Document,
+        reader: DocumentReader,
+        roots: AllowedRoots,
+        options: LoadOptions,
+        problems: ProblemCollector,
+    ) -> None:
+        self._document = document
+        self._reader = reader
+        self._options = options
         self._problems = problems
-        self.files: list[Path] = [path]
-        self.warnings: list[str] = []
+        self._models = ModelReader(roots)
+        self._warnings: list[RecipeWarning] = reader.warnings
+        self._total = Expansion()
+        self._used: set[str] = set()
+        self._values: dict[str, VariableValue] = {}
+        self._overrides = Overrides()
+        self._interpolates = False
+        self._tainted: set[str] = set()
 
-    def models(self, root: MappingNode) -> Iterator[ResolvedModel | None]:
-        """Each model of the recipe, or None where it has an error (which is collected)."""
-        models = root.get("models")
-        if not isinstance(models, MappingNode):
-            yield self._model("", root, root.position)
-            return
-        for key, node in models.entries.items():
-            if isinstance(node, MappingNode):
-                yield self._model(key, node, models.keys[key])
-
-    def _model(self, key: str, node: MappingNode, position: Position) -> ResolvedModel | None:
-        before = len(self._problems.errors)
-        model = None
-        with self._problems.collect():
-            self._check_sources(node, position)
-        with self._problems.collect():
-            model = self._resolve(key, node, position)
-        return model if len(self._problems.errors) == before else None
-
-    def _check_sources(self, node: MappingNode, position: Position) -> None:
-        if "from" in node.entries and "files" in node.entries:
+    def load(self, path: Path) -> Loaded:
+        """All steps; raises what was collected after each step that the next one depends on."""
+        document = self._document
+        self._find_tainted()
+        if not document.models:
+            position = Position(str(path), 1, 1)
             raise RecipeError(
-                "CONFLICT",
-                "both 'from' and 'files' are given",
-                node.keys["files"],
-                hint="remove one of the two",
+                "MISSING", "the recipe has no model", position, hint="add 'model:' and 'from:', or 'models:'"
             )
-        if "from" not in node.entries and "files" not in node.entries:
-            raise RecipeError(
-                "MISSING",
-                "neither 'from' nor 'files' was specified",
-                position,
-                hint="add 'from: NAME', 'from: ./PATH' or 'files:'",
-            )
-        if "remote_host" in node.entries:
-            self._check_remote(node)
+        self._overrides = read_overrides(self._options.overrides)
+        self._values = variable_values(
+            document.variables, self._options.variables, self._options.environment, self._problems
+        )
+        known = len(self._problems.errors)
+        complete = Inheritance(document.models).all(self._problems)
+        if len(self._problems.errors) > known or not self._tainted:
+            _finish(self._problems)
+        sources = self._sources(complete)
+        resolved = self._resolve(sources)
+        _finish(self._problems)
+        check_distinct(resolved, self._problems)
+        ordered = in_build_order(resolved, self._problems)
+        groups = resolve_groups(document.groups, resolved, self._problems)
+        _finish(self._problems)
+        self._warn_unused()
+        return Loaded(self._recipe(path, ordered, groups), {source.id: source for source in sources})
 
-    def _check_remote(self, node: MappingNode) -> None:
-        for field in _SOURCE_FIELDS:
-            if field in node.entries:
-                message = f"{field!r} has no effect on a remote model"
-                raise RecipeError("CONFLICT", message, node.keys[field], hint="remove it, or remove 'remote_host'")
-        if not isinstance(node.get("from"), ScalarNode):
-            raise RecipeError("CONFLICT", "'remote_host' needs 'from: NAME'", node.keys["remote_host"])
-
-    def _resolve(self, key: str, node: MappingNode, position: Position) -> ResolvedModel:
-        quantize_key = "quantize" if "quantize" in node.entries else "quantization"
-        remote_host = self._string(node, "remote_host")
-        if remote_host:
-            remote_host = _located(lambda: normalize_remote_host(remote_host), node.entries["remote_host"].position)
-        return ResolvedModel(
-            id=key,
-            name=self._name(key, node, position),
-            position=position,
-            base=self._base(node),
-            files=self._file_set(node, "files"),
-            adapters=self._file_set(node, "adapters"),
-            draft_files=self._file_set(node, "draft_files"),
-            quantize=self._string(node, quantize_key),
-            quantize_position=node.keys.get(quantize_key),
-            intermediate=self._string(node, "intermediate"),
-            pre_tokenizer=self._string(node, "pre_tokenizer"),
-            rewrite_gguf=node.get("rewrite_gguf") is not None and bool(to_plain(node.entries["rewrite_gguf"])),
-            remote_host=remote_host,
-            template=self._text(node.get("template")),
-            system=self._text(node.get("system")),
-            licenses=self._licenses(node.get("license")),
-            parameters=self._parameters(node.get("parameters")),
-            messages=self._messages(node.get("messages")),
-            renderer=self._string(node, "renderer"),
-            parser=self._string(node, "parser"),
-            requires=self._string(node, "requires"),
-            info=self._mapping(node.get("info")),
+    def _recipe(self, path: Path, models: list[ResolvedModel], groups: Mapping[str, tuple[str, ...]]) -> Recipe:
+        asked = sorted({variable.env for variable in self._document.variables.values() if variable.env})
+        return Recipe(
+            path=path,
+            models=tuple(models),
+            files=(*self._reader.files, *self._models.files),
+            warnings=tuple(dict.fromkeys([*self._warnings, *self._models.warnings])),
+            directories=tuple(self._models.directories),
+            environment=tuple((name, self._options.environment.get(name)) for name in asked),
+            groups=groups,
         )
 
-    def _name(self, key: str, node: MappingNode, position: Position) -> ModelName:
-        for field in ("model", "name"):
-            if text := self._string(node, field):
-                return _parse_name(text, node.entries[field].position)
-        if not key:
-            raise RecipeError("MISSING", "the model has no name", position, hint="add 'model: NAME'")
-        return _parse_name(key, position)
+    def _find_tainted(self) -> None:
+        """Which models break the schema: of those, only the rules between fields are still checked.
 
-    def _base(self, node: MappingNode) -> FromName | FromPath | FromModel | None:
-        value = node.get("from")
-        if value is None:
-            return None
-        if isinstance(value, MappingNode):
-            return FromModel(self._string(value, "model"), value.position)
-        text = self._string(node, "from").strip()
-        if text.startswith(_PATH_STARTS):
-            return FromPath(self._path(text), value.position)
-        if "remote_host" not in node.entries:
-            _parse_name(text, value.position)
-        return FromName(text, value.position)
-
-    def _file_set(self, node: MappingNode, field: str) -> tuple[FileEntry, ...]:
-        value = node.get(field)
-        if value is None:
-            return ()
-        entries = list(self._file_entries(value))
-        if not entries:
-            raise RecipeError("MISSING", f"'{field}' is empty", value.position, hint="name a file, or remove the field")
-        return tuple(sorted(entries, key=lambda entry: entry.name.encode()))
-
-    def _file_entries(self, value: Node) -> Iterator[FileEntry]:
-        if isinstance(value, MappingNode):
-            for name, content in value.entries.items():
-                _check_file_name(name, value.keys[name])
-                text = str(to_plain(content))
-                yield FileEntry(name, Digest(text) if is_digest(text) else self._path(text), content.position)
+        Raises when something else is wrong, because everything after depends on it.
+        """
+        places = {error.position for error in self._problems.errors if isinstance(error, RecipeError)}
+        if not places:
             return
-        seen: dict[str, Position] = {}
-        for item in value.items if isinstance(value, SequenceNode) else (value,):
-            path = self._path(str(to_plain(item)))
-            if path.name in seen:
-                message = f"a second file called {printable(path.name)!r}"
-                raise RecipeError("DUPLICATE", message, item.position, hint="use a mapping of names to paths")
-            seen[path.name] = item.position
-            yield FileEntry(path.name, path, item.position)
+        explained: set[Position] = set()
+        for key, model in self._document.models.items():
+            own = places.intersection(places_in(model.node))
+            if own:
+                self._tainted.add(key)
+                explained |= own
+        if places - explained:
+            _finish(self._problems)
 
-    def _path(self, text: str) -> Path:
-        return self._directory / Path(text).expanduser()
+    # -- variants ------------------------------------------------------------------------------------------------
 
-    def _string(self, node: MappingNode, field: str) -> str:
-        value = node.get(field)
-        return "" if value is None else str(to_plain(value) or "")
+    def _sources(self, complete: Mapping[str, MappingNode]) -> list[SourceModel]:
+        """Every model to build as nodes, matrices expanded and texts interpolated."""
+        self._interpolates = bool(self._document.variables) or any(
+            "matrix" in node.entries for node in complete.values()
+        )
+        sources: list[SourceModel] = []
+        for key, node in complete.items():
+            raw = self._document.models[key]
+            if raw.is_built:
+                with self._problems.collect():
+                    sources += self._variants(raw, node, MODEL_LIMIT - len(sources))
+        names = [*self._document.models, *(source.id for source in sources)]
+        if not self._problems.errors:
+            self._overrides.check_used(names)
+        if not sources and not self._problems.errors:
+            position = next(iter(self._document.models.values())).position
+            raise RecipeError(
+                "MISSING", "every model is only there to be extended", position, hint="remove a leading dot"
+            )
+        return sources
 
-    def _text(self, value: Node | None) -> str:
-        if not isinstance(value, MappingNode):
-            return "" if value is None else str(to_plain(value) or "")
-        file = value.entries["file"]
-        path = self._path(str(to_plain(file)))
-        self.files.append(path)
-        return _located(lambda: _read_text(path), file.position)
+    def _variants(self, raw: RawModel, node: MappingNode, room: int) -> list[SourceModel]:
+        overrides = self._overrides.of(raw.key)
+        node = _overridden(node, overrides)
+        own = frozenset(key for key, value in raw.node.entries.items() if not is_null(value))
+        own |= {override.field for override in overrides}
+        if raw.key in self._tainted:
+            check_rules(without_nulls(node), raw.position, own, self._problems)
+            self._models.check_name(node)
+            return []
+        matrix = node.get("matrix")
+        if matrix is not None and self._document.variables:
+            with self._problems.collect():
+                node = node.having("matrix", self._interpolator(self._values).node(matrix), node.keys["matrix"])
+        variants = expand_matrix(raw.key, node, own, room)
+        used: set[str] = set()
+        made = [self._source(raw, variant, own, used) for variant in variants]
+        if isinstance(matrix, MappingNode):
+            self._check_axes(axis_places(matrix), used)
+        return [source for source in made if source is not None]
 
-    def _licenses(self, value: Node | None) -> tuple[str, ...]:
-        if isinstance(value, SequenceNode):
-            return tuple(self._text(item) for item in value.items)
-        text = self._text(value)
-        return (text,) if text else ()
+    def _source(self, raw: RawModel, variant: Variant, own: frozenset[str], used: set[str]) -> SourceModel | None:
+        """One variant with its texts interpolated, typed and checked; None when something is wrong."""
+        node = variant.node
+        if variant.label:
+            node = _overridden(node, [item for item in self._overrides.of(variant.id) if item.target == variant.id])
+        before = len(self._problems.errors)
+        with self._problems.collect():
+            node = self._interpolated(node, variant, used)
+            if node is not variant.node or self._options.overrides or variant.label or _has_expression(node):
+                findings = Findings(self._problems, self._warnings)
+                checked = check_node(node, SCHEMA, MODEL, findings)
+                node = checked if isinstance(checked, MappingNode) else node
+            node = without_nulls(node)
+            check_rules(node, raw.position, own | variant.values.keys(), self._problems)
+            if len(self._problems.errors) == before:
+                return SourceModel(variant.id, raw.key, node, raw.position)
+        return None
 
-    def _parameters(self, value: Node | None) -> Mapping[str, object] | None:
-        if not isinstance(value, MappingNode):
-            return None
-        known = load_schema(SCHEMA)["$defs"]["parameters"]["properties"]
-        for name, position in value.keys.items():
-            if name not in known:
-                near = difflib.get_close_matches(name, list(known), n=2)
-                meant = f"; did you mean {' or '.join(near)}?" if near else ""
-                self.warnings.append(f"{position}: unknown parameter {printable(name)!r} is stored as it is{meant}")
-        plain: dict[str, object] = {name: to_plain(item) for name, item in value.entries.items()}
-        if isinstance(plain.get("stop"), str):
-            plain["stop"] = [plain["stop"]]
-        return plain
+    def _interpolated(self, node: MappingNode, variant: Variant, used: set[str]) -> MappingNode:
+        if not self._interpolates:
+            self._warn_literals(node)
+            return node
+        values = self._values
+        if variant.values:
+            nothing = {name: VariableValue(None, None, "nothing") for name in variant.absent}
+            values = {**values, **nothing, **{name: _axis_value(value) for name, value in variant.values.items()}}
+        interpolator = self._interpolator(values)
+        entries = dict(node.entries)
+        for key, value in node.entries.items():
+            with self._problems.collect():  # every field of its own, so that all mistakes show at once
+                entries[key] = interpolator.node(value)
+        used |= interpolator.used
+        self._used |= interpolator.used
+        changed = any(entries[key] is not value for key, value in node.entries.items())
+        return MappingNode(entries, node.keys, node.position) if changed else node
 
-    def _messages(self, value: Node | None) -> tuple[Mapping[str, object], ...]:
-        if value is None:
-            return ()
-        plain = to_plain(value)
-        if not isinstance(plain, list):
-            raise AssertionError("the schema admits lists only")
-        return _located(lambda: normalize_messages(plain), value.position)
+    def _interpolator(self, values: Mapping[str, VariableValue]) -> Interpolator:
+        variables = self._document.variables
 
-    def _mapping(self, value: Node | None) -> Mapping[str, object] | None:
-        plain = None if value is None else to_plain(value)
-        return dict(plain) if isinstance(plain, dict) else None
+        def describe(name: str) -> str:
+            return describe_variable(variables[name]) if name in variables else ""
 
+        return Interpolator(values, describe, self._total)
 
-def _parse_name(text: str, position: Position) -> ModelName:
-    return _located(lambda: parse_name(text), position)
+    def _check_axes(self, places: Mapping[str, Position], used: set[str]) -> None:
+        """An axis has to change something: a field of its name, or a text that uses it."""
+        for name, position in places.items():
+            if name in self._document.variables:
+                message = f"the axis {name!r} has the name of a variable"
+                self._problems.add(RecipeError("CONFLICT", message, position, hint="give one of them another name"))
+            elif name not in model_fields() and name not in used:
+                message = f"the axis {name!r} has no effect: no field has its name, and no text uses ${{{name}}}"
+                self._problems.add(RecipeError("CONFLICT", message, position, hint="use it, or remove it"))
 
+    # -- models --------------------------------------------------------------------------------------------------
 
-def _located(read: Callable[[], _T], position: Position) -> _T:
-    """Run a reader and give the error it raises a place in the recipe."""
-    try:
-        return read()
-    except InputError as error:
-        raise RecipeError(error.code, _spoken(error), position, hint=error.hint) from error
+    def _resolve(self, sources: list[SourceModel]) -> list[ResolvedModel]:
+        found = (
+            self._models.read(source.id, source.key, source.node, source.position, self._problems) for source in sources
+        )
+        return [model for model in found if model is not None]
 
+    def _warn_literals(self, node: MappingNode) -> None:
+        for scalar in walk_scalars(node):
+            if isinstance(scalar.value, str) and INTERPOLATION in scalar.value and scalar.text is not None:
+                message = "'${' is kept as it is, because the recipe declares no variables"
+                self._warnings.append(RecipeWarning("LITERAL", message, scalar.position))
 
-def _spoken(error: ModelbuildError) -> str:
-    return f"{error.where}: {error.message}" if error.where else error.message
-
-
-def _read_text(path: Path) -> str:
-    with open_input(path) as source:
-        if source.size_bytes > TEXT_FILE_LIMIT_BYTES:
-            message = f"{source.size_bytes:,} bytes, at most {TEXT_FILE_LIMIT_BYTES:,} allowed for a text"
-            raise InputError("LIMIT", message, path=path)
-        data = source.read_at(0, source.size_bytes)
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError("TEXT", "not UTF-8 text", path=path, offset=error.start) from error
-
-
-def _check_file_name(name: str, position: Position) -> None:
-    """Names of `files` are relative, with `/` between plain components (Go's fs.ValidPath)."""
-    parts = name.split("/")
-    if name != "." and any(part in ("", ".", "..") for part in parts):
-        message = f"file path must be relative: {printable(name)!r}"
-        raise RecipeError("PATH", message, position, hint="for example 'model.gguf' or 'shards/a.safetensors'")
+    def _warn_unused(self) -> None:
+        for name in sorted(self._document.own_variables - self._used):
+            if not any(
+                name in str(other.default.value) for other in self._document.variables.values() if other.default
+            ):
+                position = self._document.variables[name].position
+                self._warnings.append(RecipeWarning("UNUSED", f"the variable {name!r} is never used", position))
 
 
-def _check_distinct(models: Sequence[ResolvedModel]) -> None:
-    problems = ProblemCollector()
-    first: dict[str, ResolvedModel] = {}
-    for model in models:
-        text = str(model.name).lower()
-        if text in first:
-            message = f"a second model named {model.name}; the first is at line {first[text].position.line}"
-            problems.add(RecipeError("DUPLICATE", message, model.position, hint="give one of them another 'model:'"))
-        first.setdefault(text, model)
+def _finish(problems: ProblemCollector) -> None:
+    """Raise what was collected, each mistake once: variants share the text that a mistake stands in."""
+    distinct = {str(error): error for error in problems.errors}
+    problems.errors = list(distinct.values())
     problems.finish()
 
 
-def _in_build_order(models: Sequence[ResolvedModel]) -> list[ResolvedModel]:
-    """Bases before what builds on them, otherwise in recipe order; unknown keys and cycles are errors."""
-    by_id = {model.id: model for model in models}
-    ordered: dict[str, ResolvedModel] = {}
-    for model in models:
-        chain: list[ResolvedModel] = []
-        current: ResolvedModel | None = model
-        while current is not None and current.id not in ordered:
-            if current in chain:
-                path = " → ".join([item.id for item in chain[chain.index(current) :]] + [current.id])
-                raise RecipeError("CYCLE", f"models build on each other: {path}", current.position)
-            chain.append(current)
-            current = _base_in_recipe(current, by_id)
-        for item in reversed(chain):
-            ordered[item.id] = item
-    return list(ordered.values())
+def _overridden(node: MappingNode, overrides: list[Override]) -> MappingNode:
+    for override in overrides:
+        node = override.apply(node)
+    return node
 
 
-def _base_in_recipe(model: ResolvedModel, by_id: Mapping[str, ResolvedModel]) -> ResolvedModel | None:
-    if not isinstance(model.base, FromModel):
-        return None
-    if model.base.id not in by_id:
-        near = difflib.get_close_matches(model.base.id, list(by_id), n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"models of this recipe: {', '.join(by_id)}"
-        raise RecipeError(
-            "UNKNOWN", f"no model {printable(model.base.id)!r} in this recipe", model.base.position, hint=hint
-        )
-    return by_id[model.base.id]
+def _axis_value(value: ScalarNode) -> VariableValue:
+    return VariableValue(value.value, written(value), f"the matrix at {value.position}")
+
+
+def _has_expression(node: MappingNode) -> bool:
+    return any(isinstance(item.value, str) and INTERPOLATION in item.value for item in walk_scalars(node))

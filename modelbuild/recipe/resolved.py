@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from modelbuild.digest import Digest
 from modelbuild.errors import Position
 from modelbuild.model_name import ModelName
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeWarning:
+    """Something in a recipe that is allowed but hardly meant."""
+
+    code: str
+    message: str
+    position: Position
+
+    def __str__(self) -> str:
+        return f"{self.position}: {self.message}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +57,44 @@ class FileEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class TensorTypeRule:
+    """One rule of `tensor_types`: tensors whose name has a match of the pattern get the type, in upper case."""
+
+    pattern: str
+    type: str
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataValue:
+    """A GGUF key to set, or to remove (None). type: GGUF's name for it, e.g. "uint32"; empty when it follows."""
+
+    value: str | int | float | bool | Sequence[str | int | float | bool] | None
+    type: str
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A file to write beside the store. kind: "gguf" or "modelfile"."""
+
+    kind: str
+    path: Path
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
 class ResolvedModel:
     """One model to build. Empty text fields mean "as the base has it".
 
-    id: the model's key in the recipe. Exactly one of `base` and `files` is set.
+    id: the model's key in the recipe, for a variant followed by `:` and the values of its matrix. key: the key alone.
+    Exactly one of `base` and `files` is set.
     cleared: what the model must not take over from its base: "template", "system", "license", "parameters", "messages",
     "adapters", "draft_files", "renderer", "parser", "requires", "capabilities", or "parameters.NAME" for one of them.
     parameters: values as they are stored, None included.
     allow_requantize: quantize weights that are quantized already.
+    tensor_types: in order, the first rule that matches decides. metadata: by GGUF key.
+    positions: where the value of each field stands, for errors that show later.
     """
 
     id: str
@@ -67,8 +109,12 @@ class ResolvedModel:
     draft_quantize: str = ""
     allow_requantize: bool = False
     intermediate: str = ""
+    tensor_types: tuple[TensorTypeRule, ...] = ()
+    imatrix: Path | None = None
     pre_tokenizer: str = ""
+    metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
     rewrite_gguf: bool = False
+    outputs: tuple[Output, ...] = ()
     remote_host: str = ""
     template: str = ""
     system: str = ""
@@ -80,13 +126,23 @@ class ResolvedModel:
     requires: str = ""
     info: Mapping[str, object] | None = None
     cleared: frozenset[str] = frozenset()
+    key: str = ""
+    positions: Mapping[str, Position] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A resolved recipe: its models in an order where each comes after those it builds on."""
+    """A resolved recipe: its models in an order where each comes after those it builds on.
+
+    files: everything that was read, directories: everything that was listed; a change of one is a change of the recipe.
+    environment: the variables of the environment that were asked for, None where there was no such variable.
+    groups: names for sets of models, each with the ids of its models; a model with a matrix is such a name, too.
+    """
 
     path: Path
     models: tuple[ResolvedModel, ...]
     files: tuple[Path, ...]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[RecipeWarning, ...] = ()
+    directories: tuple[Path, ...] = ()
+    environment: tuple[tuple[str, str | None], ...] = ()
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Recipe text to nodes: YAML 1.2 (and so JSON) through PyYAML's event stream, within budgets.
+"""Recipe text to nodes: YAML 1.2 through PyYAML's event stream, within budgets; JSON in its own strict way.
 
 Only events are used: the C composer crashes the process on deep nesting, and the Python one builds objects before
 anything can be counted. Everything hostile is stopped while it is read.
@@ -6,71 +6,112 @@ anything can be counted. Everything hostile is stopped while it is read.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import yaml
 
 from modelbuild.errors import Position, RecipeError, printable
+from modelbuild.recipe.json_nodes import looks_like_json, read_json_nodes
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from modelbuild.recipe.scalars import is_not_finite, read_plain
 
 #: Budgets of a document; a recipe of a thousand models stays far below each of them.
 TEXT_LIMIT_BYTES = 1 << 20
+#: Create requests may carry images, and reading JSON costs little.
+JSON_LIMIT_BYTES = 16 << 20
 DEPTH_LIMIT = 64
 NODE_LIMIT = 100_000
 ALIAS_LIMIT = 1_000
 #: Aliases may repeat a subtree; this bounds what the document stands for in all.
 EXPANDED_NODE_LIMIT = 200_000
 
-MERGE_KEY = "<<"
 
-# YAML 1.2 core schema; `no`, `1:30` and `2026-01-01` are strings.
-_NULLS = {"", "~", "null", "Null", "NULL"}
-_BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_INTEGER = re.compile(r"[-+]?[0-9]{1,20}", re.ASCII)
-_OCTAL = re.compile(r"0o[0-7]{1,20}", re.ASCII)
-_HEXADECIMAL = re.compile(r"0x[0-9a-fA-F]{1,16}", re.ASCII)
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,5})?", re.ASCII)
-_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", re.ASCII)
+class _Mark(Protocol):
+    """A place as PyYAML gives it, counted from 0."""
+
+    line: int
+    column: int
+
+
+_ONE = "several models stand in one document, below 'models:'"
+MERGE_KEY = "<<"
+_LINE_BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")
+
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+#: libyaml's words for mistakes that people make, and what to do about them.
+_HINTS = (
+    ("found character that cannot start any token", "indent with spaces, and quote text that starts with @, ` or %"),
+    ("mapping values are not allowed", "quote text that contains ': ', and check the indentation"),
+    ("did not find expected ',' or", "close the bracket; text with {, }, [, ] or , needs quotes here, so does ${name}"),
+    ("did not find expected key", "check the indentation of this line and of the one before"),
+    ("could not find expected ':'", "a key needs ': ' after it"),
+    ("found unexpected end of stream", "close the quote"),
+    ("control characters are not allowed", "remove the character, or write it as \\x.. inside double quotes"),
+    ("found unknown escape character", "use single quotes when backslashes are meant"),
+)
 
 
 def parse_recipe_text(data: bytes, path: str) -> Node:
     """The root node of a YAML or JSON document; RecipeError YAML or LIMIT with a position otherwise.
 
-    data: UTF-8, or UTF-16 with a byte order mark; at most TEXT_LIMIT_BYTES.
+    data: UTF-8, or UTF-16 with a byte order mark; at most TEXT_LIMIT_BYTES, JSON_LIMIT_BYTES when it is JSON.
     """
-    if len(data) > TEXT_LIMIT_BYTES:
-        raise RecipeError("LIMIT", f"{len(data):,} bytes, at most {TEXT_LIMIT_BYTES:,} allowed", Position(path, 1, 1))
-    builder = _Builder(path)
+    if len(data) > (JSON_LIMIT_BYTES if looks_like_json(data) else TEXT_LIMIT_BYTES):
+        raise too_large(path, len(data))
+    text = decode_text(data, path)
+    if looks_like_json(data):
+        root = read_json_nodes(text, path, max_depth=DEPTH_LIMIT, max_nodes=NODE_LIMIT)
+        if root is not None:
+            return root
+        if len(data) > TEXT_LIMIT_BYTES:
+            raise too_large(path, len(data))
+    builder = _Builder(path, text)
     try:
-        for event in yaml.parse(_decode(data, path), Loader=yaml.CSafeLoader):
+        for event in yaml.parse(text, Loader=yaml.CSafeLoader):
             builder.take(event)
     except yaml.YAMLError as error:
-        raise _syntax_error(error, path) from error
+        raise _syntax_error(error, path, text) from error
     return builder.finish()
 
 
-def _decode(data: bytes, path: str) -> str:
+def too_large(path: str, size_bytes: int) -> RecipeError:
+    """The error for a recipe that is larger than any recipe is."""
+    message = f"{size_bytes:,} bytes, at most {TEXT_LIMIT_BYTES:,} allowed"
+    return RecipeError("LIMIT", message, Position(path, 1, 1), hint="is this a recipe?")
+
+
+def decode_text(data: bytes, path: str) -> str:
+    """The characters of a text file: UTF-8, or UTF-16 with a byte order mark; RecipeError YAML otherwise."""
     encoding = "utf-16" if data.startswith(_UTF16_MARKS) else "utf-8-sig"
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         before = data[: error.start]
         line = before.count(b"\n") + 1
-        column = len(before) - (before.rfind(b"\n") + 1) + 1
+        column = len(before[before.rfind(b"\n") + 1 :].decode(encoding, "replace")) + 1
         message = f"not UTF-8 text: byte 0x{data[error.start]:02x} at offset {error.start}"
         raise RecipeError("YAML", message, Position(path, line, column), hint="save the file as UTF-8") from error
 
 
-def _syntax_error(error: yaml.YAMLError, path: str) -> RecipeError:
+def _syntax_error(error: yaml.YAMLError, path: str, text: str) -> RecipeError:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    position = Position(path, mark.line + 1, mark.column + 1) if mark else Position(path, 1, 1)
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be read"
     context = getattr(error, "context", None)
-    return RecipeError("YAML", f"not valid YAML: {problem}" + (f" {context}" if context else ""), position)
+    position = Position(path, mark.line + 1, mark.column + 1) if mark else _position_of_character(error, path, text)
+    hint = next((hint for words, hint in _HINTS if words in problem), "")
+    return RecipeError("YAML", f"not valid YAML: {problem}" + (f" {context}" if context else ""), position, hint=hint)
+
+
+def _position_of_character(error: yaml.YAMLError, path: str, text: str) -> Position:
+    """Where the reader met a character that YAML does not allow; libyaml gives only its UTF-8 offset."""
+    offset = getattr(error, "position", None)
+    if not isinstance(offset, int):
+        return Position(path, 1, 1)
+    before = text.encode("utf-8", "surrogatepass")[:offset].decode("utf-8", "replace")
+    return Position(path, before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
 
 
 @dataclass(slots=True)
@@ -92,8 +133,10 @@ class _Frame:
 class _Builder:
     """Turns events into nodes without recursion, charging every budget as it goes."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, text: str) -> None:
         self._path = path
+        self._text = text
+        self._lines: list[str] = []
         self._frames: list[_Frame] = []
         self._anchors: dict[str, tuple[Node, int]] = {}
         self._documents = 0
@@ -107,13 +150,12 @@ class _Builder:
         if isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
             if self._documents > 1:
-                raise self._error("YAML", "a second document; one per file is allowed", self._at(event))
+                raise self._error("YAML", "a second document; one per file is allowed", self._at(event), _ONE)
         elif isinstance(event, yaml.AliasEvent):
             self._take_alias(event)
         elif isinstance(event, yaml.ScalarEvent):
             self._check_tag(event)
-            self._count(self._at(event))
-            self._add(ScalarNode(self._scalar_value(event), self._at(event)), event.anchor, 1)
+            self._add(self._scalar(event), event.anchor, 1)
         elif isinstance(event, yaml.CollectionStartEvent):
             self._open(event)
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -122,7 +164,9 @@ class _Builder:
     def finish(self) -> Node:
         """The root node."""
         if self._root is None:
-            raise self._error("YAML", "the file is empty", Position(self._path, 1, 1))
+            raise self._error(
+                "YAML", "the file is empty", Position(self._path, 1, 1), "begin with 'model: NAME' and 'from: …'"
+            )
         return self._root
 
     def _open(self, event: yaml.CollectionStartEvent) -> None:
@@ -150,7 +194,8 @@ class _Builder:
         if event.anchor not in self._anchors:
             is_open = any(frame.anchor == event.anchor for frame in self._frames)
             what = "refers to a value that contains it" if is_open else "has no anchor before it"
-            raise self._error("YAML", f"the alias *{printable(str(event.anchor))} {what}", position)
+            hint = "an alias repeats a value that is marked with &NAME further up"
+            raise self._error("YAML", f"the alias *{printable(str(event.anchor))} {what}", position, hint)
         node, weight = self._anchors[event.anchor]
         self._expanded += weight
         if self._expanded > EXPANDED_NODE_LIMIT:
@@ -178,7 +223,7 @@ class _Builder:
         if node.value in frame.keys:
             first = frame.keys[node.value]
             message = f"the key {printable(node.value)!r} stands here and at line {first.line}, column {first.column}"
-            raise self._error("DUPLICATE", message, position, hint="remove one of them")
+            raise self._error("YAML", message, position, hint="remove one of them")
         frame.key, frame.key_position = node.value, position
 
     def _take_value(self, frame: _Frame, node: Node) -> None:
@@ -205,20 +250,33 @@ class _Builder:
         for node in merges:
             for item in node.items if isinstance(node, SequenceNode) else (node,):
                 if not isinstance(item, MappingNode):
-                    raise self._error("YAML", "'<<' takes a mapping or a list of mappings", item.position)
+                    hint = "for example '<<: *common' where '&common' marks a mapping"
+                    raise self._error("YAML", "'<<' takes a mapping or a list of mappings", item.position, hint)
                 yield item
 
-    def _scalar_value(self, event: yaml.ScalarEvent) -> str | int | float | bool | None:
-        text: str = event.value
-        if not event.implicit[0]:  # quoted, or a block: always text
-            return text
-        if text in _NULLS:
-            return None
-        if text in _BOOLEANS:
-            return _BOOLEANS[text]
-        if _NOT_FINITE.fullmatch(text):
-            raise self._error("YAML", f"{text} is not a usable number", self._at(event), hint="quote it if it is text")
-        return _number(text)
+    def _scalar(self, event: yaml.ScalarEvent) -> ScalarNode:
+        position, text = self._at(event), event.value
+        self._count(position)
+        end = event.end_mark
+        if end is None:
+            raise AssertionError("the reader marks where scalars end")
+        width = end.column + 1 - position.column if end.line + 1 == position.line else -1
+        if event.implicit[0]:  # plain: the field decides what it is
+            if is_not_finite(text):
+                raise self._error("YAML", f"{text} is not a usable number", position, hint="quote it if it is text")
+            return ScalarNode(read_plain(text), position, text, 0 if width == len(text) else -1)
+        if event.style == "|":
+            return ScalarNode(text, position, None, -1, self._block_indent(position.line, end.line))
+        return ScalarNode(text, position, None, 1 if width == len(text) + 2 else -1)
+
+    def _block_indent(self, first: int, end: int) -> int:
+        """The indentation of a block's first line that is not blank; lines count from 0."""
+        if not self._lines:
+            self._lines = _LINE_BREAK.split(self._text)
+        for line in self._lines[first:end]:
+            if line.strip(" "):
+                return len(line) - len(line.lstrip(" "))
+        return -1
 
     def _check_tag(self, event: yaml.NodeEvent) -> None:
         tag = getattr(event, "tag", None)
@@ -232,21 +290,10 @@ class _Builder:
             raise self._error("LIMIT", f"more than {NODE_LIMIT:,} values", position)
 
     def _at(self, event: yaml.Event) -> Position:
-        mark = event.start_mark
+        return self._place(event.start_mark)
+
+    def _place(self, mark: _Mark | None) -> Position:
         return Position(self._path, mark.line + 1, mark.column + 1) if mark else Position(self._path, 1, 1)
 
     def _error(self, code: str, message: str, position: Position, hint: str = "") -> RecipeError:
         return RecipeError(code, message, position, hint=hint)
-
-
-def _number(text: str) -> str | int | float:
-    if _INTEGER.fullmatch(text):
-        return int(text)
-    if _OCTAL.fullmatch(text):
-        return int(text[2:], 8)
-    if _HEXADECIMAL.fullmatch(text):
-        return int(text, 16)
-    if _FLOAT.fullmatch(text):
-        value = float(text)
-        return value if math.isfinite(value) else text
-    return text

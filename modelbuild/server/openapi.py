@@ -197,15 +197,27 @@ def _answer(operation: Operation, status: int, text: str) -> Mapping[str, object
 
 
 def _schemas() -> Mapping[str, object]:
-    create = {key: value for key, value in load_schema("create-request.schema.json").items() if key[0] != "$"}
-    properties = dict(create["properties"])
-    messages = {**properties["messages"], "items": _named("Message")}
-    create["properties"] = {**properties, "messages": messages}
+    create = load_schema("create-request.schema.json")
     return {
-        "CreateRequest": create,
-        "Message": load_schema("create-request.schema.json")["$defs"]["Message"],
+        "CreateRequest": _in_components({key: value for key, value in create.items() if key[0] != "$"}),
+        **{name.capitalize(): _in_components(part) for name, part in create["$defs"].items()},
         "Status": _STATUS,
         "Error": _ERROR,
         "Models": _object("Stored models.", models={"type": "array", "items": {"type": "object"}}),
         "Event": {key: value for key, value in load_schema("events.schema.json").items() if key[0] != "$"},
     }
+
+
+def _in_components(part: object) -> object:
+    """A part of the request's schema with references into the document; unknown keys are ignored by servers."""
+    if isinstance(part, list):
+        return [_in_components(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    made = {key: _in_components(value) for key, value in part.items()}
+    if isinstance(made.get("$ref"), str):
+        name = str(made["$ref"]).rpartition("/")[2].capitalize()
+        made["$ref"] = f"#/components/schemas/{name}"
+    if made.get("additionalProperties") is False:
+        del made["additionalProperties"]
+    return made

@@ -124,7 +124,9 @@ class WatchLoop:
         """The truth behind the hints: is there something to do that was not tried in vain already?"""
         if self._failed_with is not None:
             return self._looks() != self._failed_with
-        key = snapshot_key(self._request.recipe, self._request.store, self._request.wanted)
+        request = self._request
+        options = request.recipe_options.fingerprint()
+        key = snapshot_key(request.recipe, request.store, request.wanted, options)
         return find_unchanged(self._state, key) is None
 
     def _looks(self) -> dict[Path, tuple[int, int] | None]:

@@ -68,7 +68,7 @@ def test_recipe_mistakes_carry_line_and_column(place: Space, text: str, expected
 
 def test_all_mistakes_are_shown_at_once(place: Space) -> None:
     """Several mistakes give several messages, in the order of the text."""
-    place.recipe("model: m\nfrom: ./checkpoint\nsytem: hi\nrenderer: 5\nparameters: {temperature: hot}\n")
+    place.recipe("model: m\nfrom: ./checkpoint\nsytem: hi\nrenderer: [5]\nparameters: {temperature: hot}\n")
 
     outcome = _fails(place, 2)
 

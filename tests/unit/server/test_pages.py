@@ -85,7 +85,7 @@ def test_the_create_schema_agrees_with_what_is_read() -> None:
     messages = fields["messages"]
     assert isinstance(messages, Items)
     assert isinstance(messages.of, Record)
-    schema = load_schema("create-request.schema.json")["$defs"]["Message"]
+    schema = load_schema("create-request.schema.json")["$defs"]["message"]
     assert set(messages.of.fields) == set(schema["properties"])
 
 

@@ -1,0 +1,312 @@
+"""One model's nodes to a `ResolvedModel`: names parsed, paths and text files followed, templates checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from modelbuild.errors import InputError, Position, ProblemCollector, RecipeError, printable
+from modelbuild.formats.files import open_input
+from modelbuild.model_name import ModelName, parse_name
+from modelbuild.recipe.file_sets import FileSets
+from modelbuild.recipe.inheritance import CLEARABLE, is_clearing
+from modelbuild.recipe.located import located, with_near_names
+from modelbuild.recipe.messages import normalize_messages
+from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode, to_plain
+from modelbuild.recipe.reference import normalize_remote_host, split_source
+from modelbuild.recipe.resolved import (
+    FromModel,
+    FromName,
+    FromPath,
+    MetadataValue,
+    Output,
+    RecipeWarning,
+    ResolvedModel,
+    TensorTypeRule,
+)
+from modelbuild.recipe.roots import AllowedRoots
+
+#: A template, system prompt or licence; larger ones are mistakes (a model file named by accident).
+TEXT_FILE_LIMIT_BYTES = 4 << 20
+#: Longer patterns are mistakes, and searching with them is slow.
+PATTERN_LIMIT = 250
+PATH_STARTS = ("./", "../", "/", "~")
+_SEMVER = re.compile(r"v?[0-9]+(\.[0-9]+){0,2}([-+][0-9A-Za-z.+-]+)?", re.ASCII)
+
+
+class ModelReader:
+    """Reads models of one recipe; remembers the files it read, the directories it listed and what to warn about."""
+
+    def __init__(self, roots: AllowedRoots) -> None:
+        self._roots = roots
+        self._sets = FileSets(roots)
+        self._texts: dict[Path, str] = {}
+        self._checked_templates: set[str] = set()
+        self.warnings: list[RecipeWarning] = []
+
+    @property
+    def files(self) -> list[Path]:
+        """The text files that were read."""
+        return list(self._texts)
+
+    @property
+    def directories(self) -> list[Path]:
+        """The directories whose listing decided which files a model has."""
+        return list(self._sets.directories)
+
+    def read(
+        self, model_id: str, key: str, node: MappingNode, position: Position, problems: ProblemCollector
+    ) -> ResolvedModel | None:
+        """The model, or None when something is wrong with it; everything that is wrong is collected."""
+        before = len(problems.errors)
+        fields: dict[str, object] = {}
+        for name, read in self._readers(model_id, node, position).items():
+            with problems.collect():
+                fields[name] = read()
+        if len(problems.errors) > before:
+            return None
+        places = {name: value.position for name, value in node.entries.items()}
+        return ResolvedModel(id=model_id, key=key, position=position, positions=places, **fields)  # type: ignore[arg-type]
+
+    def _readers(self, model_id: str, node: MappingNode, position: Position) -> dict[str, Callable[[], object]]:
+        """How each part of a resolved model is made."""
+        quantize = node.get("quantize") or node.get("quantization")
+        return {
+            "name": lambda: self._name(model_id, node, position),
+            "base": lambda: self._base(node),
+            "files": lambda: self._sets.entries(node, "files"),
+            "adapters": lambda: self._sets.entries(node, "adapters"),
+            "draft_files": lambda: self._sets.entries(node, "draft_files"),
+            "quantize": lambda: _text_of(quantize),
+            "quantize_position": lambda: None if quantize is None else quantize.position,
+            "draft_quantize": lambda: _text_of(node.get("draft_quantize")),
+            "intermediate": lambda: _text_of(node.get("intermediate")),
+            "allow_requantize": lambda: _flag(node.get("allow_requantize")),
+            "tensor_types": lambda: tuple(_tensor_types(node.get("tensor_types"))),
+            "imatrix": lambda: self._path_of(node.get("imatrix")),
+            "pre_tokenizer": lambda: _text_of(node.get("pre_tokenizer")),
+            "metadata": lambda: _metadata(node.get("metadata")),
+            "rewrite_gguf": lambda: _flag(node.get("rewrite_gguf")),
+            "outputs": lambda: tuple(self._outputs(node.get("outputs"))),
+            "remote_host": lambda: _remote_host(node.get("remote_host")),
+            "template": lambda: self._template(node.get("template")),
+            "system": lambda: self._text(node.get("system")),
+            "licenses": lambda: self._licenses(node.get("license")),
+            "parameters": lambda: _parameters(node.get("parameters")),
+            "messages": lambda: self._messages(node.get("messages")),
+            "renderer": lambda: _text_of(node.get("renderer")),
+            "parser": lambda: _text_of(node.get("parser")),
+            "requires": lambda: self._requires(node.get("requires")),
+            "info": lambda: _mapping(node.get("info")),
+            "cleared": lambda: frozenset(_cleared(node)),
+        }
+
+    def check_name(self, node: MappingNode) -> None:
+        """RecipeError MODELNAME when the model gives itself a name that is none."""
+        value, text = node.get("model"), _text_of(node.get("model"))
+        if value is not None and text and "${" not in text:
+            located(partial(parse_name, text), value.position)
+
+    def _name(self, model_id: str, node: MappingNode, position: Position) -> ModelName:
+        for field in ("model", "name"):
+            value, text = node.get(field), _text_of(node.get(field))
+            if value is not None and text:
+                return located(partial(parse_name, text), value.position)
+        if "model" not in node.entries and model_id:
+            return located(lambda: parse_name(model_id), position)
+        raise RecipeError("MISSING", "the model has no name", position, hint="add 'model: NAME'")
+
+    def _base(self, node: MappingNode) -> FromName | FromPath | FromModel | None:
+        value = node.get("from")
+        if isinstance(value, MappingNode):
+            return FromModel(_text_of(value.get("model")), value.entries["model"].position)
+        if value is None or not _text_of(value).strip():
+            return None
+        text = _text_of(value).strip()
+        if text.startswith(PATH_STARTS) or text in (".", ".."):
+            return FromPath(
+                located(lambda: self._roots.path(text, directory_of(value)), value.position), value.position
+            )
+        _check_reference(text, value.position, is_remote=bool(_text_of(node.get("remote_host"))))
+        return FromName(text, value.position)
+
+    # -- paths and texts -----------------------------------------------------------------------------------------
+
+    def _path_of(self, value: Node | None) -> Path | None:
+        if value is None or not _text_of(value):
+            return None
+        return located(lambda: self._roots.path(_text_of(value), directory_of(value)), value.position)
+
+    def _outputs(self, value: Node | None) -> Iterator[Output]:
+        for kind, item in value.entries.items() if isinstance(value, MappingNode) else ():
+            path = self._path_of(item)
+            if path is not None:
+                yield Output(kind, path, item.position)
+
+    def _text(self, value: Node | None) -> str:
+        """The text of a field: as it stands, or from the file it names."""
+        if not isinstance(value, MappingNode):
+            return _text_of(value)
+        file = value.entries["file"]
+        path = located(lambda: self._roots.path(_text_of(file), directory_of(file)), file.position)
+        if path not in self._texts:
+            self._texts[path] = located(lambda: read_text_file(path), file.position)
+        return self._texts[path]
+
+    def _template(self, value: Node | None) -> str:
+        text = self._text(value)
+        if value is None or not text or text in self._checked_templates:
+            return text
+        from modelbuild.template import TemplateError, check_template
+
+        try:
+            check_template(text)
+        except TemplateError as error:
+            raise self._bad_template(error.line, error.column, error.message, error.hint, value) from error
+        self._checked_templates.add(text)
+        return text
+
+    def _bad_template(self, line: int, column: int, message: str, hint: str, value: Node) -> RecipeError:
+        """The error with its place in the recipe or in the template's own file."""
+        if isinstance(value, ScalarNode):
+            return RecipeError("TEMPLATE", message, value.position_in(line, column), hint=hint)
+        file = value.entries["file"] if isinstance(value, MappingNode) else value
+        path = self._roots.path(_text_of(file), directory_of(file))
+        return RecipeError(
+            "TEMPLATE", f"{message} (named at {file.position})", Position(str(path), line, column), hint=hint
+        )
+
+    def _licenses(self, value: Node | None) -> tuple[str, ...]:
+        if isinstance(value, SequenceNode):
+            return tuple(self._text(item) for item in value.items)
+        text = self._text(value)
+        return (text,) if text else ()
+
+    def _messages(self, value: Node | None) -> tuple[Mapping[str, object], ...]:
+        messages: list[Mapping[str, object]] = []
+        for item in value.items if isinstance(value, SequenceNode) else ():
+            plain = to_plain(item)
+            if isinstance(plain, dict) and isinstance(item, MappingNode):
+                plain["content"] = self._text(item.get("content"))
+                messages += located(partial(normalize_messages, [plain]), item.position)
+        return tuple(messages)
+
+    def _requires(self, value: Node | None) -> str:
+        text = _text_of(value)
+        if value is not None and text and _SEMVER.fullmatch(text) is None:
+            message = f"{printable(text)!r} is no version such as 0.14.0; it is stored as it is"
+            self.warnings.append(RecipeWarning("VERSION", message, value.position))
+        return text
+
+
+def directory_of(node: Node) -> Path:
+    """Where relative paths in a node start: beside the file it stands in."""
+    return Path(node.position.path).parent
+
+
+def read_text_file(path: Path) -> str:
+    """The UTF-8 text of a file, unchanged; InputError PATH, NOTREGULAR, LIMIT or TEXT."""
+    try:
+        source = open_input(path)
+    except InputError as error:
+        raise with_near_names(error, path) from error
+    with source:
+        if source.size_bytes > TEXT_FILE_LIMIT_BYTES:
+            message = f"{source.size_bytes:,} bytes, at most {TEXT_FILE_LIMIT_BYTES:,} allowed for a text"
+            raise InputError("LIMIT", message, path=path)
+        data = source.read_at(0, source.size_bytes)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        hint = "save the file as UTF-8"
+        raise InputError("TEXT", "not UTF-8 text", path=path, offset=error.start, hint=hint) from error
+
+
+def _text_of(value: Node | None) -> str:
+    return str(value.value) if isinstance(value, ScalarNode) and value.value is not None else ""
+
+
+def _flag(value: Node | None) -> bool:
+    return isinstance(value, ScalarNode) and value.value is True
+
+
+def _check_reference(text: str, position: Position, *, is_remote: bool) -> None:
+    """RecipeError MODELNAME for a `from` that names no model anywhere."""
+    reference, source = located(lambda: split_source(text), position)
+    if is_remote or source == "cloud":
+        return
+    try:
+        parse_name(reference)
+    except InputError as error:
+        if "://" in text:
+            hint = "nothing is downloaded while building; download the model and give its path, with ./ in front"
+            raise RecipeError("PATH", f"an address is no model: {printable(text)!r}", position, hint=hint) from error
+        hint = f"a file or directory is named with ./ in front: ./{printable(text)}"
+        raise RecipeError(error.code, error.message, position, hint=hint) from error
+
+
+def _remote_host(value: Node | None) -> str:
+    text = _text_of(value)
+    return located(lambda: normalize_remote_host(text), value.position) if value is not None and text else ""
+
+
+def _parameters(value: Node | None) -> Mapping[str, object] | None:
+    """The parameters to store; those that the recipe drops are in `cleared` instead."""
+    if not isinstance(value, MappingNode):
+        return None
+    plain: dict[str, object] = {name: to_plain(item) for name, item in value.entries.items() if not is_clearing(item)}
+    if isinstance(plain.get("stop"), str):
+        plain["stop"] = [plain["stop"]]
+    return plain
+
+
+def _cleared(node: MappingNode) -> Iterator[str]:
+    """What null keeps from coming down from the base model."""
+    yield from (field for field in CLEARABLE if is_clearing(node.get(field)))
+    parameters, info = node.get("parameters"), node.get("info")
+    if isinstance(parameters, MappingNode):
+        yield from (f"parameters.{name}" for name, item in parameters.entries.items() if is_clearing(item))
+    if isinstance(info, MappingNode) and is_clearing(info.get("capabilities")):
+        yield "capabilities"
+
+
+def _mapping(value: Node | None) -> Mapping[str, object] | None:
+    plain = None if value is None else to_plain(value)
+    return {key: item for key, item in plain.items() if item is not None} if isinstance(plain, dict) else None
+
+
+def _tensor_types(value: Node | None) -> Iterator[TensorTypeRule]:
+    for item in value.items if isinstance(value, SequenceNode) else ():
+        if isinstance(item, MappingNode):
+            pattern = item.entries["pattern"]
+            _check_pattern(_text_of(pattern), pattern)
+            yield TensorTypeRule(_text_of(pattern), _text_of(item.entries["type"]).upper(), item.position)
+
+
+def _check_pattern(text: str, node: Node) -> None:
+    if len(text) > PATTERN_LIMIT:
+        message = f"a pattern of {len(text)} characters, at most {PATTERN_LIMIT} allowed"
+        raise RecipeError("LIMIT", message, node.position)
+    try:
+        re.compile(text, re.IGNORECASE | re.ASCII)
+    except re.error as error:
+        position = node.position_of(error.pos or 0) if isinstance(node, ScalarNode) else node.position
+        hint = r"for example 'ffn_down' or '^output\.weight$'"
+        raise RecipeError("TYPE", f"not a regular expression: {error.msg}", position, hint=hint) from error
+
+
+def _metadata(value: Node | None) -> Mapping[str, MetadataValue]:
+    entries = value.entries if isinstance(value, MappingNode) else {}
+    return {key: _metadata_value(item) for key, item in entries.items()}
+
+
+def _metadata_value(item: Node) -> MetadataValue:
+    type_ = ""
+    value: Node = item
+    if isinstance(item, MappingNode):
+        type_, value = _text_of(item.entries["type"]), item.entries["value"]
+    plain = to_plain(value)
+    made = tuple(plain) if isinstance(plain, list) else plain
+    return MetadataValue(made, type_, item.position)  # type: ignore[arg-type]  # the schema admits these types only

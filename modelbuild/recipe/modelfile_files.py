@@ -1,0 +1,187 @@
+"""Which files a Modelfile's FROM, DRAFT and ADAPTER mean, and the names they have in a create request.
+
+Source: behaviour of Ollama's command line, August 2026, measured.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from modelbuild.formats.files import open_input
+from modelbuild.formats.modelfile import Command, ModelfileError
+
+#: Budget of a directory with a checkpoint.
+FILE_LIMIT = 100_000
+_SNIFFED_BYTES = 512
+_TEXT, _BINARY, _ZIP = "text/plain", "application/octet-stream", "application/zip"
+#: First bytes of formats that are neither text nor opaque bytes. Source: WHATWG MIME Sniffing, the common part.
+_SIGNATURES = (
+    (b"%PDF-", "application/pdf"),
+    (b"%!PS-Adobe-", "application/postscript"),
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+    (b"BM", "image/bmp"),
+    (b"PK\x03\x04", _ZIP),
+    (b"\x1f\x8b\x08", "application/x-gzip"),
+    (b"Rar!\x1a\x07\x00", "application/x-rar-compressed"),
+    (b"\x00asm", "application/wasm"),
+)
+_HTML = (b"<!doctype html", b"<html", b"<head", b"<script", b"<iframe", b"<h1", b"<div", b"<font", b"<table", b"<a",
+         b"<style", b"<title", b"<b", b"<body", b"<br", b"<p", b"<!--")  # fmt: skip
+_BINARY_BYTES = frozenset([*range(0x09), 0x0B, *range(0x0E, 0x1B), *range(0x1C, 0x20)])
+#: The weights of a directory: the first of these groups that finds a file, each of patterns and the content wanted.
+_WEIGHTS: Sequence[tuple[tuple[str, ...], str]] = (
+    (("model*.safetensors", "*/model*.safetensors"), ""),
+    (("consolidated*.safetensors",), ""),
+    (("pytorch_model*.bin",), _ZIP),
+    (("consolidated*.pth",), _ZIP),
+    (("*.gguf",), _BINARY),
+    (("*.bin",), _BINARY),
+)
+
+
+@dataclass(slots=True)
+class ModelfileFiles:
+    """The files that a Modelfile names. from_: the last FROM that names no file, as it stands."""
+
+    from_: Command | None = None
+    base_paths: list[tuple[Path, Command]] = field(default_factory=list)
+    draft_paths: list[tuple[Path, Command]] = field(default_factory=list)
+    adapter: tuple[Path, Command] | None = None
+
+
+def find_files(commands: Sequence[Command], modelfile: Path) -> ModelfileFiles:
+    """What FROM, DRAFT and ADAPTER mean beside a Modelfile; ModelfileError for one that has to exist and does not."""
+    found = ModelfileFiles()
+    for command in commands:
+        if command.name not in ("from", "draft", "adapter"):
+            continue
+        path = _expand(command, modelfile)
+        if command.name == "from":
+            if path.exists():
+                found.base_paths.append((path, command))
+            else:
+                found.from_ = command
+            continue
+        if not path.exists():
+            raise _error(f"stat {path}: no such file or directory", command, modelfile)
+        if command.name == "draft":
+            found.draft_paths.append((path, command))
+        else:
+            found.adapter = (path, command)
+    bases = {os.path.realpath(path) for path, _ in found.base_paths}
+    for path, command in found.draft_paths:
+        if os.path.realpath(path) in bases:
+            message = f"DRAFT must not reference the same local path as FROM: {path}"
+            raise _error(message, command, modelfile)
+    return found
+
+
+def _expand(command: Command, modelfile: Path) -> Path:
+    """The path that a value would mean; a user without home directory is an error."""
+    text = command.argument
+    if text.startswith("~"):
+        try:
+            return Path(text).expanduser()
+        except RuntimeError as error:
+            user = text[1:].partition("/")[0]
+            raise _error(f"failed to find user '{user}': user: unknown user {user}", command, modelfile) from error
+    return Path(os.path.normpath(modelfile.absolute().parent / text))
+
+
+def name_files(paths: Sequence[tuple[Path, Command]], modelfile: Path) -> dict[str, Path]:
+    """Names and places of all files that some paths mean: a file itself, of a directory what makes a model.
+
+    One file goes by its own name, several by their paths below the deepest directory that holds them all.
+    """
+    files: list[Path] = []
+    for path, command in paths:
+        files += list_model_files(path, command, modelfile) if path.is_dir() else [Path(os.path.realpath(path))]
+    unique = list(dict.fromkeys(files))
+    if len(unique) == 1:
+        return {unique[0].name: unique[0]}
+    common = Path(os.path.commonpath([path.parent for path in unique])) if unique else Path()
+    return {path.relative_to(common).as_posix(): path for path in unique}
+
+
+def list_model_files(directory: Path, command: Command, modelfile: Path) -> list[Path]:
+    """The files of a directory that make a model, weights first, with links resolved.
+
+    Raises ModelfileError when there are no weights, for JSON that is no text, and for links that lead outside.
+    """
+    listing = _Listing(directory, command, modelfile)
+    found: list[Path] = []
+    for patterns, wanted in _WEIGHTS:
+        found = listing.matching(*patterns)
+        if found and all(not wanted or sniff(path) == wanted for path in found):
+            break
+        found = []
+    if not found:
+        raise _error("no Modelfile or safetensors files found", command, modelfile)
+    for path in listing.matching("*.json", "*/*.json"):
+        found.append(listing.with_content(path, _TEXT))
+    found += [listing.with_content(path, _TEXT) for path in listing.matching("chat_template.jinja")]
+    tokenizers = [path for path in listing.matching("tokenizer.model") if sniff(path) == _BINARY]
+    return found + (tokenizers or [path for path in listing.matching("*/tokenizer.model") if sniff(path) == _TEXT])
+
+
+class _Listing:
+    """The files of a directory and of its sub-directories, one level deep."""
+
+    def __init__(self, directory: Path, command: Command, modelfile: Path) -> None:
+        self._root = Path(os.path.realpath(directory))
+        self._command = command
+        self._modelfile = modelfile
+
+    def matching(self, *patterns: str) -> list[Path]:
+        """The real paths of files that match, sorted within each pattern; dot files count."""
+        found: list[Path] = []
+        for pattern in patterns:
+            places = sorted(self._root.glob(pattern))
+            if len(places) > FILE_LIMIT:
+                raise _error(f"more than {FILE_LIMIT:,} files in {self._root}", self._command, self._modelfile)
+            found += [self._real(path) for path in places if path.is_file()]
+        return found
+
+    def with_content(self, path: Path, wanted: str) -> Path:
+        """The path, if its content is of the wanted type."""
+        kind = sniff(path)
+        if kind != wanted:
+            message = f"invalid content type: expected {kind} for {path}"
+            raise _error(message, self._command, self._modelfile)
+        return path
+
+    def _real(self, path: Path) -> Path:
+        real = Path(os.path.realpath(path))
+        if not real.is_relative_to(self._root):
+            relative = os.path.relpath(real, self._root)
+            hint = "\nUse --local-dir <dir> when downloading model to disable caching" if ".cache" in relative else ""
+            message = f"insecure path: {relative}" + (f"\n{hint}" if hint else "")
+            raise _error(message, self._command, self._modelfile)
+        return real
+
+
+def sniff(path: Path) -> str:
+    """The content type that the first 512 bytes of a file suggest."""
+    with open_input(path) as source:
+        head = source.read_at(0, min(_SNIFFED_BYTES, source.size_bytes))
+    for signature, kind in _SIGNATURES:
+        if head.startswith(signature):
+            return kind
+    if head.startswith((b"\xfe\xff", b"\xff\xfe", b"\xef\xbb\xbf")):
+        return _TEXT
+    text = head.lstrip(b"\t\n\x0c\r ").lower()
+    if text.startswith(b"<?xml"):
+        return "text/xml"
+    if any(text.startswith(tag) and text[len(tag) : len(tag) + 1] in (b" ", b">") for tag in _HTML):
+        return "text/html"
+    return _BINARY if _BINARY_BYTES.intersection(head) else _TEXT
+
+
+def _error(message: str, command: Command, modelfile: Path) -> ModelfileError:
+    return ModelfileError(message, path=modelfile, line=command.line, column=command.column)

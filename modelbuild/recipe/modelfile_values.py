@@ -1,0 +1,135 @@
+"""Values of Modelfile commands with the types that Ollama's command line gives them, and its error texts.
+
+Source: create behaviour of Ollama's command line, August 2026, measured.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from modelbuild.formats.modelfile import Command, ModelfileError
+
+INTEGERS = (
+    "num_keep", "seed", "num_predict", "top_k", "repeat_last_n", "num_ctx", "num_batch", "num_gpu", "main_gpu",
+    "num_thread", "draft_num_predict",
+)  # fmt: skip
+FLOATS = (
+    "top_p", "min_p", "typical_p", "temperature", "repeat_penalty", "presence_penalty", "frequency_penalty",
+)  # fmt: skip
+BOOLEANS = ("use_mmap",)
+LISTS = ("stop",)
+DEPRECATED = (
+    "penalize_newline", "low_vram", "f16_kv", "logits_all", "vocab_only", "use_mlock", "mirostat", "mirostat_tau",
+    "mirostat_eta",
+)  # fmt: skip
+_TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
+_FLOAT = re.compile(r"[+-]?([0-9]+(_[0-9]+)*(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,6})?", re.ASCII)
+_HEX_FLOAT = re.compile(r"[+-]?0[xX]([0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)[pP][+-]?[0-9]{1,6}", re.ASCII)
+_SEMVER = re.compile(
+    r"v(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z.-]+)?)?)?",
+    re.ASCII,
+)
+_LARGEST_FLOAT32 = struct.unpack("<f", b"\xff\xff\x7f\x7f")[0]
+
+
+@dataclass(slots=True)
+class ModelfileTexts:
+    """What the commands of a Modelfile say besides its files. Each value comes with the command it stands in."""
+
+    template: Command | None = None
+    system: Command | None = None
+    renderer: Command | None = None
+    parser: Command | None = None
+    requires: Command | None = None
+    licenses: list[Command] = field(default_factory=list)
+    messages: list[Command] = field(default_factory=list)
+    parameters: dict[str, tuple[object, Command]] = field(default_factory=dict)
+    warnings: list[tuple[str, Command]] = field(default_factory=list)
+
+
+def read_texts(commands: Sequence[Command], path: Path) -> ModelfileTexts:
+    """All but FROM, ADAPTER and DRAFT, typed; of commands that may not repeat, the last one counts.
+
+    Raises ModelfileError for a parameter that does not exist or has the wrong type, and for a bad version.
+    """
+    texts = ModelfileTexts()
+    for command in commands:
+        if command.name == "license":
+            texts.licenses.append(command)
+        elif command.name == "message":
+            texts.messages.append(command)
+        elif command.name == "parameter":
+            _add_parameter(texts, command, path)
+        elif command.name in ("template", "system", "renderer", "parser"):
+            setattr(texts, command.name, command)
+        elif command.name == "requires":
+            texts.requires = _check_version(command, path)
+    return texts
+
+
+def _add_parameter(texts: ModelfileTexts, command: Command, path: Path) -> None:
+    name = command.key
+    if name in DEPRECATED:
+        texts.warnings.append((f"parameter {name} is deprecated", command))
+    elif name in LISTS:
+        held = texts.parameters.get(name)
+        values = [*held[0], command.argument] if held and isinstance(held[0], list) else [command.argument]
+        texts.parameters[name] = (values, command if held is None else held[1])
+    else:
+        texts.parameters[name] = (_typed(command, path), command)
+
+
+def _typed(command: Command, path: Path) -> object:
+    name, text = command.key, command.argument
+    if name in INTEGERS:
+        if _INTEGER.fullmatch(text) and -(2**63) <= int(text) < 2**63:
+            return int(text)
+        raise _error(f"invalid int value [{text}]", command, path)
+    if name in FLOATS:
+        value = read_float32(text)
+        if value is None:
+            raise _error(f"invalid float value [{text}]", command, path)
+        return value
+    if name in BOOLEANS:
+        if text in _TRUE or text in _FALSE:
+            return text in _TRUE
+        raise _error(f"invalid bool value [{text}]", command, path)
+    near = difflib.get_close_matches(name, (*INTEGERS, *FLOATS, *BOOLEANS, *LISTS), n=2)
+    hint = f"did you mean {' or '.join(near)}?" if near else "one blank stands between PARAMETER and the name"
+    raise _error(f"unknown parameter '{name}'", command, path, hint)
+
+
+def _check_version(command: Command, path: Path) -> Command:
+    text = command.argument if command.argument.startswith("v") else "v" + command.argument
+    if _SEMVER.fullmatch(text) is None:
+        raise _error("requires must be a valid semver (e.g. 0.14.0)", command, path)
+    return Command(command.name, text[1:], line=command.line, column=command.column)
+
+
+def read_float32(text: str) -> float | None:
+    """The number in the fewest digits that mean the same float32; None when the text is none, or too large for it."""
+    if _HEX_FLOAT.fullmatch(text):
+        value = float.fromhex(text)
+    elif _FLOAT.fullmatch(text):
+        value = float(text.replace("_", ""))
+    else:
+        return None
+    if not math.isfinite(value) or abs(value) > _LARGEST_FLOAT32:
+        return None
+    single = struct.unpack("<f", struct.pack("<f", value))[0]
+    for digits in range(1, 10):
+        shortest = float(f"{single:.{digits}g}")
+        if struct.unpack("<f", struct.pack("<f", shortest))[0] == single:
+            return shortest
+    return float(single)
+
+
+def _error(message: str, command: Command, path: Path, hint: str = "") -> ModelfileError:
+    return ModelfileError(message, path=path, line=command.line, column=command.column, hint=hint)

@@ -1,0 +1,27 @@
+"""What the user says beside the recipe; imports nothing, because the no-op check needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """What the user says beside the recipe.
+
+    variables: `--var NAME=VALUE`, split. overrides: `--set`, as typed. environment: where variables with `env` look.
+    roots: directories that the recipe may read besides its own.
+    """
+
+    variables: tuple[tuple[str, str], ...] = ()
+    overrides: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    roots: tuple[Path, ...] = ()
+
+    def fingerprint(self) -> list[str]:
+        """Everything but the environment, as texts; two runs with equal ones read a recipe alike."""
+        here = [str(Path.cwd())] if self.overrides else []  # their paths start there
+        roots = [f"root {root.absolute()}" for root in self.roots]
+        return [*(f"var {name}={value}" for name, value in self.variables), *self.overrides, *here, *roots]

@@ -1,0 +1,70 @@
+"""Which files a recipe may read: those below its own directory and below roots that the user allows, no others.
+
+A recipe may come from a stranger; it must not make its builder read, or put into a model, what lies elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from modelbuild.errors import InputError, printable
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://", re.ASCII)
+
+
+class AllowedRoots:
+    """Turns the paths of a recipe into paths that may be opened.
+
+    directory: that of the recipe the user named. allowed: more directories that the user, not the recipe, named.
+    """
+
+    def __init__(self, directory: Path, allowed: Sequence[Path] = ()) -> None:
+        self._places = tuple(os.path.abspath(root.expanduser()) for root in (directory, *allowed))  # noqa: PTH100
+        self._roots = tuple(os.path.realpath(root.expanduser()) for root in (directory, *allowed))
+        self._known: dict[tuple[str, str], Path] = {}
+
+    def path(self, text: str, directory: Path) -> Path:
+        """The path that a recipe in a directory means by a text.
+
+        Raises InputError PATH for an address or a place outside the roots, LINK when a link leads there.
+        """
+        known = self._known.get((text, str(directory)))
+        if known is not None:
+            return known
+        path = _join(text, directory)
+        self.check(path)
+        self._known[text, str(directory)] = path
+        return path
+
+    def check(self, path: Path) -> None:
+        """InputError PATH or LINK unless the path, and what it leads to, lie below a root."""
+        real = os.path.realpath(path)
+        if _holds(self._roots, real):
+            return
+        is_link = _holds(self._places, os.path.abspath(path))  # noqa: PTH100 - lexical: what the recipe says
+        outside = Path(real).parent
+        raise InputError(
+            "LINK" if is_link else "PATH",
+            f"{'a link that leads' if is_link else 'lies'} outside the recipe's directory",
+            path=printable(str(path), 4096),
+            hint=f"if the recipe may read there: --allow-root {printable(str(outside), 4096)}",
+        )
+
+
+def _holds(roots: Sequence[str], place: str) -> bool:
+    return any(place == root or place.startswith(root.rstrip("/") + "/") for root in roots)
+
+
+def _join(text: str, directory: Path) -> Path:
+    if _ADDRESS.match(text):
+        hint = "nothing is downloaded while building; download the file and give its path"
+        raise InputError("PATH", f"an address where a file is expected: {printable(text)!r}", hint=hint)
+    if "\0" in text:
+        raise InputError("PATH", f"a path cannot hold NUL: {printable(text)!r}")
+    try:
+        return directory / Path(text).expanduser()
+    except RuntimeError as error:  # no such user
+        raise InputError("PATH", f"there is no such home directory: {printable(text)!r}") from error
