@@ -63,11 +63,13 @@ class CreateOptions:
     """How requests are carried out.
 
     rewrite_gguf: rewrite imported GGUF files as Ollama does. allow_path: as for `check_create_request`.
+    on_plan: gets the plan before it is run.
     """
 
     rewrite_gguf: bool = False
     allow_path: AllowPath | None = None
     run: RunOptions = RunOptions()  # noqa: RUF009 - frozen
+    on_plan: Callable[[Plan], None] | None = None
 
 
 def create_model(
@@ -89,6 +91,8 @@ def create_model(
         model = resolve_create_request(request, allow_path=options.allow_path)
         model = replace(model, rewrite_gguf=options.rewrite_gguf)
         plan = make_plan(Recipe(Path("request"), (model,), (), ()), store)
+        if options.on_plan is not None:
+            options.on_plan(plan)
         _Creation(plan, files, store, state, report, emit).run(options.run)
     except RequestError:
         raise

@@ -106,6 +106,8 @@ class Application:
             "/api/version": {"HEAD": _version, "GET": _version},
             "/api/ps": {"GET": _loaded_models},
             "/api/status": {"GET": _cloud_status},
+            "/api/tags": {"HEAD": models.tags, "GET": models.tags},
+            "/api/show": {"POST": models.show},
             "/api/create": {"POST": create.post},
             "/api/pull": {"POST": transfer.pull},
             "/api/push": {"POST": transfer.push},

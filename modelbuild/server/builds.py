@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -17,7 +17,7 @@ from typing import Protocol
 from modelbuild.events import ActionProgress, Event
 from modelbuild.server.answers import Refusal
 from modelbuild.server.settings import Limits
-from modelbuild.server.view import BuildView
+from modelbuild.server.view import ActionView, BuildView
 
 #: A status line: `status`, and where bytes are worked on `digest`, `total`, `completed`.
 Line = Mapping[str, object]
@@ -44,6 +44,9 @@ class Worker(Protocol):
 
     def emit(self, event: Event) -> None:
         """Pass an event of the engine on to those who watch."""
+
+    def plan(self, actions: Sequence[ActionView]) -> None:
+        """Say what will be done."""
 
 
 Job = Callable[[Worker], None]
@@ -160,7 +163,7 @@ class Builds:
     def _start(self, build: Build) -> None:
         build.state, build.position = "running", 0
         self._running.add(build.id)
-        worker = _Worker(build, asyncio.get_running_loop(), self._add, self._event)
+        worker = _Worker(build, asyncio.get_running_loop(), self._add, self._event, self._plan)
         build.thread = threading.Thread(target=self._run, args=(build, worker), name=f"build-{build.id}", daemon=True)
         self._watch(build, None)
         build.thread.start()
@@ -216,6 +219,10 @@ class Builds:
     def _event(self, build: Build, event: Event) -> None:
         self._watch(build, event)
 
+    def _plan(self, build: Build, actions: Sequence[ActionView]) -> None:
+        build.view.plan(actions)
+        self._watch(build, None)
+
 
 class _Worker:
     """Carries reports from a build's thread into the event loop; its end is noticed here."""
@@ -226,11 +233,13 @@ class _Worker:
         loop: asyncio.AbstractEventLoop,
         add: Callable[[Build, Line], None],
         event: Callable[[Build, Event], None],
+        plan: Callable[[Build, Sequence[ActionView]], None],
     ) -> None:
         self._build = build
         self._loop = loop
         self._add = add
         self._event = event
+        self._plan = plan
         self._is_ending = False
         self._next_line_s = self._next_event_s = 0.0
 
@@ -252,6 +261,10 @@ class _Worker:
                 return
             self._next_event_s = now_s + _PROGRESS_INTERVAL_S
         self._loop.call_soon_threadsafe(self._event, self._build, event)
+
+    def plan(self, actions: Sequence[ActionView]) -> None:
+        self._check()
+        self._loop.call_soon_threadsafe(self._plan, self._build, actions)
 
     def finish(self, finish: Callable[[], None]) -> None:
         """Run something in the event loop, unless that has ended meanwhile."""

@@ -27,6 +27,7 @@ from modelbuild.server.answers import (
 from modelbuild.server.bodies import read_body
 from modelbuild.server.builds import Build, Builds, Job, Line, Worker
 from modelbuild.server.settings import ServerSettings
+from modelbuild.server.view import ActionView
 from modelbuild.store.go_json import encode_go_json
 from modelbuild.store.store import Store
 
@@ -80,7 +81,11 @@ class CreateRoute:
             state = State(settings.cache)
             try:
                 options = CreateOptions(
-                    rewrite_gguf=settings.rewrite_gguf, allow_path=allow_path if settings.allow_paths else None
+                    rewrite_gguf=settings.rewrite_gguf,
+                    allow_path=allow_path if settings.allow_paths else None,
+                    on_plan=lambda plan: worker.plan(
+                        [ActionView(item.id, item.kind, item.title, item.needs) for item in plan.actions]
+                    ),
                 )
                 create_model(
                     wanted, self._store, state, lambda status: worker.report(status.to_json()), options, worker.emit

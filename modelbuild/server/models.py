@@ -1,33 +1,65 @@
-"""Stored models over HTTP: copy, delete, and the one use of `generate` that managing models needs."""
+"""Stored models over HTTP: list, show, copy, delete, and the one use of `generate` that managing models needs."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
 
 from modelbuild.errors import InputError
 from modelbuild.model_name import ModelName, parse_name
-from modelbuild.recipe.go_binding import Flag, Free, Record, Text
+from modelbuild.recipe.go_binding import Dictionary, Flag, Free, Record, Text
 from modelbuild.recipe.reference import split_source
 from modelbuild.server.answers import Refusal, empty_answer, json_answer
 from modelbuild.server.bodies import read_object
 from modelbuild.server.settings import Limits
 from modelbuild.store.store import Store
 
+if TYPE_CHECKING:
+    from modelbuild.engine.model_answers import ModelLister
+    from modelbuild.store.config import ModelConfig
+
 _COPY = Record("api.CopyRequest", {"source": Text(), "destination": Text()})
 _DELETE = Record("api.DeleteRequest", {"model": Text(), "name": Text()})
+_SHOW = Record(
+    "api.ShowRequest",
+    {
+        "model": Text(),
+        "name": Text(),
+        "system": Text(),
+        "template": Text(),
+        "verbose": Flag(),
+        "options": Dictionary(Free(), "map[string]interface {}"),
+    },
+)
 _GENERATE = Record("api.GenerateRequest", {"model": Text(), "prompt": Text(), "stream": Flag(), "keep_alive": Free()})
 
 
 class ModelRoutes:
-    """The handlers of /api/copy, /api/delete and /api/generate."""
+    """The handlers of /api/tags, /api/show, /api/copy, /api/delete and /api/generate."""
 
     def __init__(self, store: Store, limits: Limits) -> None:
         self._store = store
         self._limits = limits
+        self._lister: ModelLister | None = None
+        self._listing = threading.Lock()
+
+    async def tags(self, request: web.BaseRequest, parameter: str) -> web.StreamResponse:
+        """The stored models, the most recent first."""
+        del request, parameter
+        return json_answer({"models": await asyncio.to_thread(self._list)})
+
+    async def show(self, request: web.BaseRequest, parameter: str) -> web.StreamResponse:
+        """Everything about one model."""
+        del parameter
+        body = await read_object(request, _SHOW, self._limits)
+        return json_answer(await asyncio.to_thread(self._show, body))
 
     async def copy(self, request: web.BaseRequest, parameter: str) -> web.StreamResponse:
         """Give a model a second name."""
@@ -55,6 +87,47 @@ class ModelRoutes:
         return json_answer(
             {"model": model, "created_at": now_rfc3339(), "response": "", "done": True, "done_reason": "unload"}
         )
+
+    def _list(self) -> list[dict[str, object]]:
+        from modelbuild.engine.model_answers import ModelLister
+
+        with self._listing:
+            self._lister = self._lister or ModelLister(self._store)
+            return self._lister.list_models()
+
+    def _show(self, body: dict[str, object]) -> dict[str, object]:
+        from modelbuild.engine.model_answers import ShowOptions, show_model
+
+        text = text_of(body, "model") or text_of(body, "name")
+        if not text:
+            raise Refusal(400, "model is required")
+        reference, source = split_reference(text)
+        try:
+            name = self._store.spelling(parse_name(reference))
+        except InputError as error:
+            raise Refusal(400, "invalid model name") from error
+        config = self._config(name)
+        if config is None or (source == "local" and config.remote_host):
+            raise Refusal(404, f"model '{text if source else name}' not found")
+        if config.remote_host:
+            raise Refusal(403, "ollama cloud is disabled: remote model details are unavailable")
+        options = ShowOptions(
+            system=text_of(body, "system"),
+            parameters=cast("Mapping[str, object] | None", body.get("options")),
+            verbose=body.get("verbose") is True,
+            use_go_template=go_template_choice(os.environ.get("OLLAMA_GO_TEMPLATE", "")),
+        )
+        shown = show_model(self._store, name, options)
+        if shown is None:
+            raise Refusal(404, f"model '{name}' not found")
+        return shown
+
+    def _config(self, name: ModelName) -> ModelConfig | None:
+        """The config of a stored model; None when there is no such model."""
+        from modelbuild.engine.describe import describe_model
+
+        is_stored = self._store.manifest_path(name).is_file()
+        return describe_model(self._store, name).config if is_stored else None
 
     def _copy(self, source_text: str, target_text: str) -> None:
         source = self._parse(source_text, "source")
@@ -95,14 +168,25 @@ def local_name(text: str) -> str:
 
     Refusal 400 when it has two suffixes.
     """
-    try:
-        reference, source = split_source(text)
-    except InputError as error:
-        raise Refusal(400, f"use either :local or :cloud, not both: {quoted(text)}") from error
+    reference, source = split_reference(text)
     if source != "cloud":
         return reference
     is_tagged = ":" in reference[reference.rfind("/") + 1 :]
     return f"{reference}-cloud" if is_tagged else f"{reference}:cloud"
+
+
+def split_reference(text: str) -> tuple[str, str]:
+    """A reference without its source suffix, and the source; Refusal 400 when it has two suffixes."""
+    try:
+        return split_source(text)
+    except InputError as error:
+        raise Refusal(400, f"use either :local or :cloud, not both: {quoted(text)}") from error
+
+
+def go_template_choice(text: str) -> bool | None:
+    """OLLAMA_GO_TEMPLATE: whether Go templates are used, None when it does not say."""
+    value = text.strip().strip("\"'").lower()
+    return None if not value else value not in ("0", "f", "false")
 
 
 def quoted(text: str) -> str:

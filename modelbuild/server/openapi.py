@@ -62,6 +62,15 @@ _MISSING = {404: "there is no such model"}
 OPERATIONS = (
     Operation("get", "/", "Say that a server is there", media={"text/plain": _TEXT}),
     Operation("get", "/api/version", "Version of the server", media={_JSON: _object("", version=_TEXT)}),
+    Operation("get", "/api/tags", "List the stored models", media={_JSON: _named("Models")}),
+    Operation(
+        "post",
+        "/api/show",
+        "Everything about one model",
+        _object("", model=_TEXT, verbose={"type": "boolean", "description": "Include long arrays of the metadata."}),
+        {_JSON: {"type": "object"}},
+        {200: "the model", **_BAD, **_MISSING},
+    ),
     Operation("get", "/api/ps", "Models in memory; always none", media={_JSON: _named("Models")}),
     Operation("get", "/api/status", "Whether cloud models can be used; they cannot", media={_JSON: {"type": "object"}}),
     Operation(

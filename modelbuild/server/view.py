@@ -44,9 +44,9 @@ class BuildView:
     actions: dict[str, ActionView] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
-    def plan(self, actions: Iterable[tuple[str, str, str, tuple[str, ...]]]) -> None:
-        """Take note of what will be done: id, kind, title and needs of each action."""
-        self.actions = {id_: ActionView(id_, kind, title, needs) for id_, kind, title, needs in actions}
+    def plan(self, actions: Iterable[ActionView]) -> None:
+        """Take note of what will be done."""
+        self.actions = {action.id: action for action in actions}
 
     def take(self, event: Event) -> None:
         """Take note of what happened."""

@@ -18,10 +18,14 @@ _SHORT_ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n
 _PLAIN_MIN, _PLAIN_MAX = 1e-6, 1e21
 
 
+class ExactInteger(int):
+    """An integer that is written with all its digits, as Go writes its integer types."""
+
+
 def encode_go_json(value: object, *, sort_keys: bool = False) -> bytes:
     """Compact UTF-8 JSON without a final newline.
 
-    Every int and float is converted to a double first, as Go does for `any`; ValueError for NaN, infinity and
+    Every int (but ExactInteger) and float is converted to a double first, as Go does for `any`; ValueError for NaN, infinity and
     types that JSON does not have. Lone surrogates become U+FFFD.
     """
     parts: list[str] = []
@@ -49,6 +53,8 @@ def _write(value: object, parts: list[str], sort_keys: bool) -> None:
         parts.append({None: "null", True: "true", False: "false"}[value])
     elif isinstance(value, str):
         parts.append(_quote(value))
+    elif isinstance(value, ExactInteger):
+        parts.append(str(int(value)))
     elif isinstance(value, int | float):
         parts.append(format_go_float(_as_double(value)))
     elif isinstance(value, Mapping):
