@@ -14,6 +14,7 @@ from modelbuild.formats.gguf import reader
 from modelbuild.formats.gguf.reader import open_gguf
 from tests.unit.formats import gguf_bytes as g
 from tests.unit.formats.gguf_bytes import array, entry, one, one_key, pad, start, tensor, text, u32, u64
+from tests.unit.formats.memory_file import memory_file
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 4096\n"
 TWO = start(2, 0)
@@ -211,18 +212,18 @@ def test_zip_is_named(tmp_path: Path) -> None:
     assert caught.value.code == "MAGIC"
 
 
-def test_every_truncation_is_refused(tmp_path: Path) -> None:
+def test_every_truncation_is_refused() -> None:
     """A valid file cut at any byte before its last data byte is an InputError, never anything else."""
     info = tensor(b"a", [8], g.T_F32, 0) + tensor(b"b", [32], g.T_Q4_0, 32)
     keys = entry(b"k", g.ARR, array(g.STR, 2, text(b"x") + text(b"yz"))) + entry(b"s", g.STR, text(b"text"))
     data = pad(start(2, 2) + keys + info) + bytes(32 + 18)
-    path = tmp_path / "m.gguf"
-    path.write_bytes(data)
-    assert verdict(path) == ""
 
-    for length in range(len(data)):
-        path.write_bytes(data[:length])
-        assert verdict(path) in {"TRUNCATED", "COUNT", "DATA", "STRING"}, length
+    with memory_file() as file:
+        for length in range(len(data)):
+            file.write(data[:length])
+            assert verdict(file.path) in {"TRUNCATED", "COUNT", "DATA", "STRING"}, length
+        file.write(data)
+        assert verdict(file.path) == ""
 
 
 def test_strings_across_read_borders(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from modelbuild.formats.gguf import writer
 from modelbuild.formats.gguf.types import GgmlType
 from modelbuild.formats.gguf.writer import KeyValue, lay_out
 from modelbuild.formats.imatrix import ImportanceMatrix, read_imatrix
+from tests.unit.formats.memory_file import memory_file
 
 KEYS = [
     writer.string("general.type", "imatrix"),
@@ -195,14 +196,14 @@ def test_bad_files_of_the_older_form(tmp_path: Path, case: str) -> None:
     assert (code, path) == (caught.value.code, caught.value.path)
 
 
-def test_every_truncation_of_the_older_form(tmp_path: Path) -> None:
+def test_every_truncation_of_the_older_form() -> None:
     """A file cut anywhere is DATA, except where its optional tail begins."""
     data = struct.pack("<i", 2) + A + dat_entry(b"bb", 1, [1.0]) + struct.pack("<ii", 5, 4) + b"text"
-    path = tmp_path / "m.dat"
     codes: list[str] = []
-    for length in range(len(data)):
-        path.write_bytes(data[:length])
-        codes.append(_code(path))
+    with memory_file() as file:
+        for length in range(len(data)):
+            file.write(data[:length])
+            codes.append(_code(file.path))
 
     assert [length for length, code in enumerate(codes) if not code] == [len(data) - 12, len(data) - 8]
     assert {"", "DATA"} == set(codes)

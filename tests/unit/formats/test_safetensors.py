@@ -14,6 +14,7 @@ import safetensors.numpy
 
 from modelbuild.errors import InputError
 from modelbuild.formats.safetensors import DTYPE_BITS, open_safetensors
+from tests.unit.formats.memory_file import memory_file
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 4096\n"
 
@@ -138,14 +139,14 @@ def test_lfs_pointer_is_named(tmp_path: Path) -> None:
     assert "git lfs pull" in caught.value.hint
 
 
-def test_every_truncation_is_refused(tmp_path: Path) -> None:
+def test_every_truncation_is_refused() -> None:
     """A valid file cut at any byte is an InputError, never anything else."""
     data = file(tensors(__metadata__={"a": "b"}, a=A, b=entry("BF16", [2, 2], 8, 16)), 16)
-    path = tmp_path / "m.safetensors"
 
-    for length in range(len(data)):
-        path.write_bytes(data[:length])
-        assert verdict(path) in {"TRUNCATED", "DATA"}, length
+    with memory_file() as cut:
+        for length in range(len(data)):
+            cut.write(data[:length])
+            assert verdict(cut.path) in {"TRUNCATED", "DATA"}, length
 
 
 def test_reads_what_the_safetensors_package_writes(tmp_path: Path) -> None:
