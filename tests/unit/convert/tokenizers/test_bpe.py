@@ -97,7 +97,7 @@ def test_two_old_files_make_a_tokenizer(tmp_path: Path) -> None:
         with_model(merges=[["a"]]),
         with_model(merges=[["a", ""]]),
         with_model(merges=["a zz"]),
-        with_model(merges=[]),
+        with_model(merges=None),
         with_model(merges={"a": "b"}),
     ],
     ids=[
