@@ -11,17 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuild.errors import InputError, printable
-from modelbuild.formats.files import InputFile, open_input
+from modelbuild.formats.files import open_input
+from modelbuild.formats.gguf.cursor import HeaderCursor, check_string_length
 from modelbuild.formats.gguf.limits import (
     ALIGNMENT_KEY,
     ARRAY_LIMIT,
     DEFAULT_ALIGNMENT,
     DIMENSION_LIMIT,
-    HEADER_LIMIT_BYTES,
     KEY_COUNT_LIMIT,
     KEY_LIMIT_BYTES,
     MAGIC,
-    STRING_LIMIT_BYTES,
     TENSOR_COUNT_LIMIT,
     TENSOR_NAME_LIMIT_BYTES,
     check_alignment,
@@ -35,17 +34,12 @@ from modelbuild.formats.gguf.types import VALUE_BYTES, GgmlType, ValueType
 from modelbuild.formats.signatures import SIGNATURE_BYTES, describe_format
 
 _VERSIONS = (2, 3)
-#: The first read suffices for small files; later ones are large enough that their number does not matter.
-_FIRST_READ_BYTES = 64 << 10
-_READ_BYTES = 1 << 20
-#: The smallest possible entries: a key of one byte with a one-byte value; a nameless scalar tensor of one byte name.
+#: Of every length and dimension in the file.
+_LENGTH_BYTES = 8
+#: The smallest possible entries: a key of one byte with a value of one byte; a scalar tensor with a name of one byte.
 _SMALLEST_KEY_BYTES = 14
 _SMALLEST_TENSOR_BYTES = 25
 
-_U32 = struct.Struct("<I")
-_U64 = struct.Struct("<Q")
-_START = struct.Struct("<4sIQQ")
-_ARRAY_HEAD = struct.Struct("<IQ")
 _TENSOR_TAIL = struct.Struct("<IQ")
 
 
@@ -96,108 +90,14 @@ def open_gguf(path: Path) -> GgufHeader:
     """
     with open_input(path) as source:
         try:
-            return _read_header(_Cursor(source))
+            return _read_header(HeaderCursor(source))
         except InputError as error:
             if error.path is None:
                 error.path = path
             raise
 
 
-class _Cursor:
-    """A position in a file of which the part up to the position, and a little more, is in memory.
-
-    `loaded` grows by at most one read beyond what was asked for, so `loaded` never reaches further than
-    _READ_BYTES past the position that was asked for last.
-    """
-
-    def __init__(self, source: InputFile) -> None:
-        self.source = source
-        self.loaded = bytearray()
-        self.position = 0
-
-    @property
-    def remaining(self) -> int:
-        """Bytes between the position and the end of the file."""
-        return self.source.size_bytes - self.position
-
-    def need(self, size: int) -> int:
-        """Make sure that `size` bytes from the position are in memory; returns the position and moves past them."""
-        start = self.position
-        if size > self.remaining:
-            message = f"{size:,} bytes expected, {self.remaining:,} left in the file"
-            raise InputError("TRUNCATED", message, offset=start, hint="get the file again, the copy is incomplete")
-        self._load(start + size)
-        self.position = start + size
-        return start
-
-    def take(self, size: int) -> bytes:
-        """The next `size` bytes."""
-        start = self.need(size)
-        return bytes(self.loaded[start : start + size])
-
-    def u32(self) -> int:
-        """The next 4 bytes as a number."""
-        return int(_U32.unpack_from(self.loaded, self.need(_U32.size))[0])
-
-    def u64(self) -> int:
-        """The next 8 bytes as a number."""
-        return int(_U64.unpack_from(self.loaded, self.need(_U64.size))[0])
-
-    def _load(self, stop: int) -> None:
-        if stop <= len(self.loaded):
-            return
-        if stop > HEADER_LIMIT_BYTES:
-            message = f"the header is longer than {HEADER_LIMIT_BYTES >> 20} MiB"
-            raise InputError("HEADER", message, offset=self.position)
-        step = _READ_BYTES if self.loaded else _FIRST_READ_BYTES
-        size = max(stop - len(self.loaded), min(step, self.source.size_bytes - len(self.loaded)))
-        self.loaded += self.source.read_at(len(self.loaded), size)
-
-    def skip_strings(self, count: int) -> None:
-        """Move past `count` strings, each with its length in front; InputError STRING or TRUNCATED."""
-        while count:
-            count -= self._skip_loaded_strings(count)
-            if count:
-                self._skip_string()
-                count -= 1
-
-    def _skip_loaded_strings(self, count: int) -> int:
-        """Move past those of the next strings that are in memory as a whole; returns how many.
-
-        This loop is the hot spot of the reader, hence its bare form: one unpack and one comparison for each string.
-        A string that passes is in memory, and no more than one read beyond the position is, so it is far shorter than
-        the limit.
-        """
-        read, loaded = _U64.unpack_from, self.loaded
-        position, last_start = self.position, len(loaded) - _U64.size
-        done = 0
-        for done in range(count):  # noqa: B007  the count of strings passed, used after the loop
-            if position > last_start:
-                break
-            following = position + 8 + read(loaded, position)[0]
-            if following > len(loaded):
-                break
-            position = following
-        else:
-            done = count
-        self.position = position
-        return done
-
-    def _skip_string(self) -> None:
-        start = self.position
-        length = self.u64()
-        check_string_length(length, start)
-        self.need(length)
-
-
-def check_string_length(length: int, offset: int) -> None:
-    """InputError STRING when a string claims more than the limit."""
-    if length > STRING_LIMIT_BYTES:
-        message = f"a string of {length:,} bytes, at most {STRING_LIMIT_BYTES:,} allowed"
-        raise InputError("STRING", message, offset=offset)
-
-
-def _read_header(cursor: _Cursor) -> GgufHeader:
+def _read_header(cursor: HeaderCursor) -> GgufHeader:
     version, tensor_count, key_count = _read_start(cursor)
     spans = _read_keys(cursor, key_count)
     kv = Metadata(cursor.loaded, spans, cursor.source.path)
@@ -209,7 +109,7 @@ def _read_header(cursor: _Cursor) -> GgufHeader:
     return GgufHeader(cursor.source.path, version, kv, tensors, data_offset, alignment, cursor.source.size_bytes)
 
 
-def _read_start(cursor: _Cursor) -> tuple[int, int, int]:
+def _read_start(cursor: HeaderCursor) -> tuple[int, int, int]:
     """Version, number of tensors and number of keys."""
     magic = cursor.take(len(MAGIC))
     if magic != MAGIC:
@@ -225,7 +125,7 @@ def _read_start(cursor: _Cursor) -> tuple[int, int, int]:
     return version, tensor_count, key_count
 
 
-def _wrong_magic(cursor: _Cursor, magic: bytes) -> InputError:
+def _wrong_magic(cursor: HeaderCursor, magic: bytes) -> InputError:
     start = cursor.source.read_at(0, min(SIGNATURE_BYTES, cursor.source.size_bytes))
     what, hint = describe_format(start)
     found = what or f"a file that starts with {printable(magic.decode('latin-1'))!r}"
@@ -238,7 +138,7 @@ def _check_count(count: int, limit: int, what: str, offset: int) -> None:
         raise InputError("COUNT", message, offset=offset)
 
 
-def _read_keys(cursor: _Cursor, count: int) -> dict[str, ValueSpan]:
+def _read_keys(cursor: HeaderCursor, count: int) -> dict[str, ValueSpan]:
     spans: dict[str, ValueSpan] = {}
     for _ in range(count):
         start = cursor.position
@@ -253,7 +153,7 @@ def _read_keys(cursor: _Cursor, count: int) -> dict[str, ValueSpan]:
     return spans
 
 
-def _read_key(cursor: _Cursor) -> str:
+def _read_key(cursor: HeaderCursor) -> str:
     start = cursor.position
     length = cursor.u64()
     if length > cursor.remaining:
@@ -264,7 +164,7 @@ def _read_key(cursor: _Cursor) -> str:
     return check_key(cursor.take(length), offset=start)
 
 
-def _read_value(cursor: _Cursor) -> ValueSpan:
+def _read_value(cursor: HeaderCursor) -> ValueSpan:
     type_ = _value_type(cursor)
     start = cursor.position
     if type_ is ValueType.ARRAY:
@@ -279,7 +179,7 @@ def _read_value(cursor: _Cursor) -> ValueSpan:
     return ValueSpan(type_, start, cursor.position)
 
 
-def _value_type(cursor: _Cursor) -> ValueType:
+def _value_type(cursor: HeaderCursor) -> ValueType:
     start = cursor.position
     id_ = cursor.u32()
     try:
@@ -288,7 +188,7 @@ def _value_type(cursor: _Cursor) -> ValueType:
         raise InputError("TYPE", f"unknown value type {id_}", offset=start) from None
 
 
-def _skip_array(cursor: _Cursor) -> tuple[ValueType, int]:
+def _skip_array(cursor: HeaderCursor) -> tuple[ValueType, int]:
     start = cursor.position
     element_type = _value_type(cursor)
     if element_type is ValueType.ARRAY:
@@ -296,7 +196,7 @@ def _skip_array(cursor: _Cursor) -> tuple[ValueType, int]:
     length = cursor.u64()
     if length > ARRAY_LIMIT:
         raise InputError("ARRAY", f"an array of {length:,} elements, at most {ARRAY_LIMIT:,} allowed", offset=start)
-    smallest_bytes = length * VALUE_BYTES.get(element_type, _U64.size)
+    smallest_bytes = length * VALUE_BYTES.get(element_type, _LENGTH_BYTES)
     if smallest_bytes > cursor.remaining:
         message = f"an array of at least {smallest_bytes:,} bytes, {cursor.remaining:,} left in the file"
         raise InputError("TRUNCATED", message, offset=start)
@@ -317,7 +217,7 @@ def _read_alignment(kv: Metadata) -> int:
     return check_alignment(alignment)
 
 
-def _read_tensors(cursor: _Cursor, count: int, alignment: int) -> tuple[TensorInfo, ...]:
+def _read_tensors(cursor: HeaderCursor, count: int, alignment: int) -> tuple[TensorInfo, ...]:
     tensors: list[TensorInfo] = []
     names: set[str] = set()
     expected_offset = 0
@@ -333,7 +233,7 @@ def _read_tensors(cursor: _Cursor, count: int, alignment: int) -> tuple[TensorIn
     return tuple(tensors)
 
 
-def _read_tensor(cursor: _Cursor, names: set[str], alignment: int) -> TensorInfo:
+def _read_tensor(cursor: HeaderCursor, names: set[str], alignment: int) -> TensorInfo:
     start = cursor.position
     name = _read_name(cursor)
     if name in names:
@@ -341,7 +241,7 @@ def _read_tensor(cursor: _Cursor, names: set[str], alignment: int) -> TensorInfo
     count = cursor.u32()
     if count > DIMENSION_LIMIT:
         raise InputError("DIMS", f"{count:,} dimensions, at most {DIMENSION_LIMIT} allowed", offset=start, key=name)
-    shape = struct.unpack_from(f"<{count}Q", cursor.loaded, cursor.need(count * _U64.size))
+    shape = struct.unpack_from(f"<{count}Q", cursor.loaded, cursor.need(count * _LENGTH_BYTES))
     type_id, offset = _TENSOR_TAIL.unpack_from(cursor.loaded, cursor.need(_TENSOR_TAIL.size))
     try:
         type_ = GgmlType(type_id)
@@ -350,7 +250,7 @@ def _read_tensor(cursor: _Cursor, names: set[str], alignment: int) -> TensorInfo
     return TensorInfo(name, shape, type_, offset, tensor_bytes(name, shape, type_, alignment))
 
 
-def _read_name(cursor: _Cursor) -> str:
+def _read_name(cursor: HeaderCursor) -> str:
     start = cursor.position
     length = cursor.u64()
     if length > TENSOR_NAME_LIMIT_BYTES:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from modelbuild.errors import InputError
 from modelbuild.formats.gguf.limits import ARRAY_LIMIT, STRING_LIMIT_BYTES
-from modelbuild.formats.gguf.types import VALUE_BYTES, ValueType
+from modelbuild.formats.gguf.types import ValueType
 
 #: What a value decodes to.
 Value = bool | int | float | str | list[bool] | list[int] | list[float] | list[str]
@@ -108,11 +108,6 @@ def encode_numbers(type_: ValueType, values: Sequence[bool] | Sequence[int] | Se
     except (struct.error, OverflowError) as error:
         raise InputError("META", f"an element does not fit the type {type_.name}: {error}") from error
     return RawValue(ValueType.ARRAY, _ARRAY_HEAD.pack(type_, len(values)) + data, type_, len(values))
-
-
-def is_fixed_size(type_: ValueType) -> bool:
-    """Does every value of the type take the same number of bytes?"""
-    return type_ in VALUE_BYTES
 
 
 def _utf8(text: str | bytes) -> bytes:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from modelbuild.errors import InputError
-from modelbuild.formats.gguf import reader
+from modelbuild.formats.gguf import cursor
 from modelbuild.formats.gguf.reader import open_gguf
 from tests.unit.formats import gguf_bytes as g
 from tests.unit.formats.gguf_bytes import array, entry, one, one_key, pad, start, tensor, text, u32, u64
@@ -246,7 +246,7 @@ def test_long_string_inside_an_array(tmp_path: Path) -> None:
 
 def test_header_longer_than_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A header beyond the limit is refused before it is in memory."""
-    monkeypatch.setattr(reader, "HEADER_LIMIT_BYTES", 1 << 20)
+    monkeypatch.setattr(cursor, "HEADER_LIMIT_BYTES", 1 << 20)
     path = tmp_path / "m.gguf"
     numbers = entry(b"a", g.ARR, array(g.U32, 200_000, bytes(800_000)))
     path.write_bytes(start(0, 2) + numbers + entry(b"b", g.ARR, array(g.U8, 400_000, bytes(400_000))))
