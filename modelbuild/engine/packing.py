@@ -13,11 +13,13 @@ from blake3 import blake3
 from modelbuild.convert.planned import PlannedTensor, ReadSpan
 from modelbuild.errors import InputError
 from modelbuild.formats.elements import decode, encode
-from modelbuild.formats.gguf.types import GgmlType
-from modelbuild.quantize import pack
+from modelbuild.formats.gguf.types import GgmlType, is_quantized
+from modelbuild.quantize import pack, unpack
 from modelbuild.store.partial import CHECK_BYTES
 
 _FLOAT_TYPES = (GgmlType.F32, GgmlType.F16, GgmlType.BF16)
+#: Sources that are packed already, by the name of their type; read only when requantizing was asked for.
+_PACKED_TYPES = {type_.name: type_ for type_ in GgmlType if is_quantized(type_)}
 
 #: Bytes of a block, their check sum, and whether they still have to be written.
 Packed = tuple[memoryview, bytes, bool]
@@ -110,5 +112,11 @@ class _Rows:
     def values(self, tensor: PlannedTensor, source: str) -> npt.NDArray[np.float32]:
         """The rows as float32."""
         if source not in self._values:
-            self._values[source] = decode(self.stored(tensor, source), tensor.source.dtype)
+            rows, dtype = self.stored(tensor, source), tensor.source.dtype
+            packed = _PACKED_TYPES.get(dtype)
+            if packed is None:
+                self._values[source] = decode(rows, dtype)
+            else:
+                shape = (self.stop - self.start, tensor.source.shape[-1])
+                self._values[source] = unpack(np.ascontiguousarray(rows).view(np.uint8), packed, shape)
         return self._values[source]

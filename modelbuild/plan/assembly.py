@@ -140,13 +140,13 @@ def _quantized(
 def _retyped(tensor: PlannedTensor, choice: TypeChoice, work: AssembleWork) -> PlannedTensor:
     if choice.type == tensor.type:
         return tensor
-    if tensor.type not in _FLOAT_TYPES:
+    if tensor.type not in _FLOAT_TYPES and not (work.allow_requantize and is_quantized(tensor.type)):
         raise UnsupportedError(
             "TYPE",
             f"the tensor is {tensor.type.name} already; packing it again as {choice.type.name} would lose quality",
             path=work.origin,
             key=tensor.name,
-            hint="start from F32, F16 or BF16 weights",
+            hint="start from F32, F16 or BF16 weights, or add 'allow_requantize: true'",
         )
     source = tensor.source
     if work.intermediate and is_quantized(choice.type):
