@@ -12,35 +12,45 @@ from modelbuild.cli.settings import current_settings, settings_options
 
 if TYPE_CHECKING:
     from modelbuild.engine.describe import ModelDetails
-
-_PARTS = ("template", "system", "license", "parameters")
+    from modelbuild.store.store import Store
 
 
 @click.command(name="show")
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Everything as one JSON object.")
-@click.option("--template", "part", flag_value="template", help="Only the template, raw.")
-@click.option("--system", "part", flag_value="system", help="Only the system prompt, raw.")
-@click.option("--license", "part", flag_value="license", help="Only the licences, raw.")
-@click.option("--parameters", "part", flag_value="parameters", help="Only the parameters.")
+@click.option("--modelfile", "part", flag_value="modelfile", help="As a Modelfile that makes the model again.")
+@click.option("--template", "part", flag_value="template", help="Only the template.")
+@click.option("--system", "part", flag_value="system", help="Only the system prompt.")
+@click.option("--license", "part", flag_value="license", help="Only the licences.")
+@click.option("--parameters", "part", flag_value="parameters", help="Only the parameters, a JSON value each.")
+@click.option("--raw", is_flag=True, help="Texts to the byte, terminal control characters included.")
 @settings_options
 @click.pass_context
-def command(context: click.Context, name: str, *, as_json: bool, part: str | None) -> None:
+def command(context: click.Context, name: str, *, as_json: bool, part: str | None, raw: bool) -> None:
     """Show the model NAME of the store: what it is made of and what it was given."""
     from modelbuild.engine.describe import describe_model
-    from modelbuild.model_name import parse_name
+    from modelbuild.engine.stored import find_name
     from modelbuild.store.store import Store
 
-    details = describe_model(Store(current_settings(context).store), parse_name(name))
+    store = Store(current_settings(context).store)
+    details = describe_model(store, find_name(store, name))
     if as_json:
-        click.echo(json.dumps(details.to_json(), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(details.to_json(), indent=2))
     elif part is not None:
-        click.echo(_part(details, part), nl=part == "parameters")
+        text = _part(details, part, store)
+        click.echo(text if raw else _safe_lines(text), nl=not raw and not text.endswith("\n"))
     else:
         _show(details)
 
 
-def _part(details: ModelDetails, part: str) -> str:
+def _part(details: ModelDetails, part: str, store: Store) -> str:
+    if part == "modelfile":
+        from modelbuild.engine.show_modelfile import modelfile_of
+
+        text, notes = modelfile_of(details, store)
+        for note in notes:
+            click.echo(f"note: left out: {note}", err=True)
+        return f"# {details.name} of {store.root}\n\n{text}"
     if part == "parameters":
         return "\n".join(f"{key}: {json.dumps(value)}" for key, value in details.parameters.items())
     return "\n".join(details.licenses) if part == "license" else str(getattr(details, part))
@@ -61,19 +71,27 @@ def _show(details: ModelDetails) -> None:
         ("parser", config.parser),
         ("requires", config.requires),
         ("capabilities", ", ".join(config.capabilities)),
-        ("system", _printable(details.system)),
-        ("template", _printable(details.template)),
+        ("system", details.system),
+        ("template", details.template),
         *(("parameter", f"{key} = {json.dumps(value)}") for key, value in details.parameters.items()),
     ]
     for label, value in rows:
         if value:
-            click.echo(f"{label:<14}{value}")
+            click.echo(f"{label:<14}{_safe(value)}")
     for layer in details.manifest.layers:
-        origin = f"  from {_printable(layer.from_)}" if layer.from_ else ""
-        click.echo(f"{'layer':<14}{layer.kind:<10}{layer.digest[7:19]}  {format_size(layer.size_bytes)}{origin}")
+        origin = f"  from {_safe(layer.from_)}" if layer.from_ else ""
+        click.echo(f"{'layer':<14}{_safe(layer.kind):<10}{layer.digest[7:19]}  {format_size(layer.size_bytes)}{origin}")
 
 
-def _printable(text: str) -> str:
+def _safe(text: str) -> str:
     from modelbuild.errors import printable
 
     return printable(text)
+
+
+def _safe_lines(text: str) -> str:
+    """Several lines of untrusted text for a terminal; tabs and line ends stay."""
+    from modelbuild.errors import printable
+
+    lines = ("\t".join(printable(part, len(part)) for part in line.split("\t")) for line in text.split("\n"))
+    return "\n".join(lines)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from modelbuild.engine.stored import find_name, read_stored
+from modelbuild.engine.stored import read_stored
 from modelbuild.errors import InputError, ModelbuildError
 from modelbuild.formats.files import open_input
 from modelbuild.formats.json_text import parse_json
@@ -22,11 +22,15 @@ _TEXT_LIMIT_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class ModelRow:
-    """A line of `list`."""
+    """A line of `list`.
+
+    digest: of the manifest's bytes. listed: the hex digest that Ollama's list shows, the same but for rare sizes.
+    """
 
     name: str
     path: str
     digest: str = ""
+    listed: str = ""
     size_bytes: int = 0
     modified: str = ""
     family: str = ""
@@ -79,7 +83,7 @@ def describe_models(store: Store) -> list[ModelRow]:
 
 def describe_model(store: Store, name: ModelName) -> ModelDetails:
     """The details of one model; InputError MANIFEST when it is missing or damaged."""
-    name = find_name(store, str(name))
+    name = store.spelling(name)
     manifest, digest = read_stored(store, name)
     parameters = _json(store, manifest.of_kind("params"))
     messages = _json(store, manifest.of_kind("messages"))
@@ -107,8 +111,9 @@ def _row(model: StoredModel, store: Store) -> ModelRow:
         config_path = store.blobs.path(model.manifest.config.digest)
         config = decode_config(_read(store, model.manifest.config), config_path)
     except ModelbuildError as error:
-        return ModelRow(name, path, digest, size_bytes, modified, damage=error.message)
-    return ModelRow(name, path, digest, size_bytes, modified, config.model_family, config.model_type, config.file_type)
+        return ModelRow(name, path, digest, model.listed, size_bytes, modified, damage=error.message)
+    described = (config.model_family, config.model_type, config.file_type)
+    return ModelRow(name, path, digest, model.listed, size_bytes, modified, *described)
 
 
 def _check_blobs(manifest: Manifest, store: Store) -> None:

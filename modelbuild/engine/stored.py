@@ -19,16 +19,20 @@ def find_name(store: Store, text: str) -> ModelName:
     """
     name = store.spelling(parse_name(local_name(text)))
     if not store.manifest_path(name).is_file():
-        stored = [str(item.name) for item in store.models()]
-        near = difflib.get_close_matches(str(name), stored, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else "see 'modelbuild list'"
-        raise InputError("MANIFEST", f"no model {printable(str(name))!r} in the store {store.root}", hint=hint)
+        raise _missing(store, name)
     return name
 
 
 def read_stored(store: Store, name: ModelName) -> tuple[Manifest, Digest]:
-    """Manifest and digest of a model that `find_name` has found; InputError MANIFEST when it is damaged."""
+    """Manifest and digest of a model; InputError MANIFEST when it is missing or damaged."""
     found = store.find(name)
     if found is None:
-        raise InputError("MANIFEST", f"the model {name} has just been removed from {store.root}")
+        raise _missing(store, name)
     return found
+
+
+def _missing(store: Store, name: ModelName) -> InputError:
+    stored = [str(item.name) for item in store.models()]
+    near = difflib.get_close_matches(str(name), stored, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else "see 'modelbuild list'"
+    return InputError("MANIFEST", f"no model {printable(str(name))!r} in the store {store.root}", hint=hint)

@@ -212,3 +212,67 @@ def test_import_does_not_replace_another_model(built: Space) -> None:
     assert before == built.files()
     assert 0 == built.run("import", "models.tar", "--force").status
     assert "You are the child." == blob_of(built, "child", "system").read_text()
+
+
+def test_show_gives_every_part(built: Space) -> None:
+    """Texts as they are, parameters as JSON values, all of it as one object."""
+    assert "You are the child.\n" == built.run("show", "child", "--system").stdout
+    assert "{{ .System }} {{ .Prompt }}\n" == built.run("show", "child", "--template").stdout
+    assert "MIT\nApache-2.0\n" == built.run("show", "child", "--license").stdout
+    assert 'stop: ["<|end|>", "b"]\ntemperature: 0.5\n' == built.run("show", "child", "--parameters").stdout
+    assert "You are the child." == built.run("show", "child", "--system", "--raw").stdout
+    everything = json.loads(built.run("show", "child", "--json").stdout)
+    assert ("child:latest", "gguf") == (everything["name"], everything["config"]["model_format"])
+    assert ["model", "template", "license", "license", "system", "params"] == [
+        layer["mediaType"].rpartition(".")[2] for layer in everything["layers"]
+    ]
+
+
+def test_show_escapes_what_would_steer_a_terminal(space: Space) -> None:
+    """Texts of models are from strangers; --raw is for files."""
+    space.write("base.gguf", write_gguf())
+    space.recipe('model: evil\nfrom: ./base.gguf\nsystem: "a\\e]0;title\\a\\tb\\nc"\n')
+    space.build()
+
+    assert "a\\u{1b}]0;title\\u{7}\tb\nc\n" == space.run("show", "evil", "--system").stdout
+    assert "a\x1b]0;title\x07\tb\nc" == space.run("show", "evil", "--system", "--raw").stdout
+    assert "\x1b" not in space.run("show", "evil").stdout
+    assert "\x1b" not in space.run("show", "evil", "--modelfile").stdout
+
+
+def test_modelfile_makes_the_model_again(built: Space) -> None:
+    """What `show --modelfile` prints, built from its own text, is the same model up to where its layers come from."""
+    built.write(
+        "long.yaml", "model: long\nfrom: child\nparameters: {num_ctx: 1048576, min_p: 0.05}\nrequires: 0.14.0\n"
+    )
+    assert 0 == built.run("build", "long.yaml").status
+    text = built.run("show", "long", "--modelfile").stdout
+    assert "PARAMETER num_ctx 1048576\n" in text
+    built.write("Modelfile", text)
+
+    assert 0 == built.run("build", "Modelfile").status, built.run("build", "Modelfile").stderr
+
+    made = {row["name"] for row in json.loads(built.run("list", "--json").stdout)} - {"base:latest", "child:latest"}
+    (name,) = made - {"long:latest"}
+    assert "no difference\n" == built.run("diff", "long", name).stdout
+
+
+def test_what_a_modelfile_cannot_say_is_left_out_and_told(space: Space) -> None:
+    """A text with three quotes at the end of a line has no form there."""
+    space.write("base.gguf", write_gguf())
+    space.recipe('model: m\nfrom: ./base.gguf\nsystem: |-\n  say\n  "hello"\n')
+    space.build()
+    outcome = space.run("show", "m", "--modelfile")
+
+    assert "SYSTEM" not in outcome.stdout
+    assert "note: left out: SYSTEM" in outcome.stderr
+
+
+def test_list_shows_ids_that_ollama_shows(built: Space) -> None:
+    """The first digits of the digest, the size of everything, newest facts from the config."""
+    rows = json.loads(built.run("list", "--json").stdout)
+    lines = built.run("list").stdout.splitlines()
+
+    assert ["NAME", "ID", "SIZE", "TYPE"] == lines[0].split()
+    assert [[row["name"], row["listed"][:12]] for row in rows] == [line.split()[:2] for line in lines[1:]]
+    assert {"F16"} == {row["file_type"] for row in rows}

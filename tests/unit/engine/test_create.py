@@ -368,4 +368,3 @@ def test_rewriting_changes_no_weight(place: Place, tmp_path: Path) -> None:
     place.create(COPIES, files={"m.gguf": place.upload(source.read_bytes())})
 
     assert tensor_data(source) == tensor_data(place.weights())
-
