@@ -260,7 +260,7 @@ def test_modelfile_makes_the_model_again(built: Space) -> None:
 def test_what_a_modelfile_cannot_say_is_left_out_and_told(space: Space) -> None:
     """A text with three quotes at the end of a line has no form there."""
     space.write("base.gguf", write_gguf())
-    space.recipe('model: m\nfrom: ./base.gguf\nsystem: |-\n  say\n  "hello"\n')
+    space.recipe('model: m\nfrom: ./base.gguf\nsystem: |-\n  say """\n  hello"""\n')
     space.build()
     outcome = space.run("show", "m", "--modelfile")
 
