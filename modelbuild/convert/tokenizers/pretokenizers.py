@@ -9,44 +9,18 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files as package_files
 from typing import TYPE_CHECKING
 
+from modelbuild.convert.tokenizers.check_hash import name_by_check_hash
 from modelbuild.convert.tokenizers.files import TokenizerFiles
+from modelbuild.convert.tokenizers.table import pre_tokenizer_table
 from modelbuild.errors import UnsupportedError, UsageError, printable
 
 if TYPE_CHECKING:
     from modelbuild.convert.model import Model
 
 _DEPTH_LIMIT = 4
-
-
-@dataclass(frozen=True, slots=True)
-class PreTokenizerTable:
-    """What is known about names.
-
-    ignores_merges: by name, whether the runtime takes whole words from the vocabulary first. digests: candidates by
-    SHA-256 of the concatenated split expressions. structures: candidates for tokenizers without such expressions.
-    hashes: name by check hash.
-    """
-
-    ignores_merges: Mapping[str, bool]
-    digests: Mapping[str, Sequence[str]]
-    structures: Mapping[str, Sequence[str]]
-    hashes: Mapping[str, str]
-
-
-@cache
-def pre_tokenizer_table() -> PreTokenizerTable:
-    """The table that ships with the package."""
-    text = package_files("modelbuild.convert.tokenizers").joinpath("pretokenizers.json").read_text("utf-8")
-    data = json.loads(text)
-    ignores = {name: ignores for name, (_, ignores) in data["names"].items()}
-    return PreTokenizerTable(ignores, data["digests"], data["structures"], data["hashes"])
 
 
 def check_pre_tokenizer_name(name: str) -> str:
@@ -64,10 +38,15 @@ def find_pre_tokenizer(files: TokenizerFiles, model: Model) -> str:
     if model.pre_tokenizer is not None:
         return check_pre_tokenizer_name(model.pre_tokenizer)
     preferred = model.family.pre_tokenizers
-    if files.model_type == "WordPiece" or not files.document:
-        return preferred[0] if preferred else "default"  # the runtime looks at the name for BPE alone
+    if files.model_type not in ("BPE", "WordPiece"):
+        return preferred[0] if preferred else "default"
+    name = name_by_check_hash(files)
+    if files.model_type == "WordPiece":  # the runtime looks at the name for BPE alone
+        return name or (preferred[0] if preferred else "default")
     digest = split_digest(files)
     candidates = _candidates(files, digest)
+    if name is not None and (not candidates or name in candidates):
+        return name
     if not candidates:
         raise _unknown(files, digest, preferred)
     return _choose(candidates, preferred, ignores_merges=files.model.get("ignore_merges") is True)

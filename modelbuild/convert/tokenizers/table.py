@@ -1,0 +1,38 @@
+"""The table of pre-tokenizers that ships with the package (`pretokenizers.json`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files as package_files
+
+
+@dataclass(frozen=True, slots=True)
+class PreTokenizerTable:
+    """What is known about names.
+
+    ignores_merges: by name, whether the runtime takes whole words from the vocabulary first. digests: candidates by
+    SHA-256 of the concatenated split expressions. structures: candidates for tokenizers without such expressions.
+    hashes: name by check hash. check_text: what is hashed; check_splits: ways to split it, as expressions that are
+    applied one after another and fit the characters of that text only.
+    """
+
+    ignores_merges: Mapping[str, bool]
+    digests: Mapping[str, Sequence[str]]
+    structures: Mapping[str, Sequence[str]]
+    hashes: Mapping[str, str]
+    check_text: str
+    check_splits: Sequence[Sequence[str]]
+
+
+@cache
+def pre_tokenizer_table() -> PreTokenizerTable:
+    """The table, read once."""
+    text = package_files("modelbuild.convert.tokenizers").joinpath("pretokenizers.json").read_text("utf-8")
+    data = json.loads(text)
+    ignores = {name: ignores for name, (_, ignores) in data["names"].items()}
+    return PreTokenizerTable(
+        ignores, data["digests"], data["structures"], data["hashes"], data["check_text"], data["check_splits"]
+    )
