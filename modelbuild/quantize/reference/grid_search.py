@@ -3,7 +3,7 @@
 Signs are stored apart, so the searches see magnitudes. Formulas: quantize_row_iq2_*_impl and quantize_row_iq3_*_impl of
 llama.cpp's ggml-quants.c (October 2026). Lane arrays as in `arrays`; one lane is one sub-block.
 
-Where the original leaves a result to chance, because all weights of a sub-block are zero, the lowest point is taken.
+A sub-block whose weights are all zero keeps the lowest point, as nothing is better.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def _sorted_lanes(blocks: Float32, weights: Float32, size: int, limit: np.float3
     x, w = as_lanes(blocks, size), as_lanes(weights, size)
     order = np.argsort(x, axis=0, kind="stable")
     ranks = np.argsort(order, axis=0, kind="stable")
-    # Without any weight the original stops with a failed assertion; such a sub-block counts as empty here.
+    # Without any weight no cut is better than another, and the sub-block counts as empty.
     empty = (np.abs(x).max(axis=0) < limit) | ~(w > 0).any(axis=0)
     return _Lanes(x, w, order, ranks, empty)
 

@@ -30,6 +30,7 @@ from modelbuild.quantize.reference.kbits import (
     pack_quads,
     pack_scales_3,
     pack_scales_6,
+    unpack_scales_6,
 )
 from modelbuild.quantize.reference.search import (
     AffineSearch,
@@ -41,6 +42,7 @@ from modelbuild.quantize.reference.search import (
 
 BLOCK = 256
 _ZERO = np.float32(0)
+_TOP_6 = np.uint8(63)
 #: The affine search with importance is the same for all types but for the number of levels.
 _FIRST_STEP, _STEP_SIZE, _STEPS = -0.9, 0.05, 36
 
@@ -56,7 +58,7 @@ def pack_q2_k(blocks: Float32, weights: Float32 | None) -> Uint8:
     else:
         d, scales, dmin, offsets, levels = _search_weighted(x, as_lanes(weights, 16), 3, 15)
     joined = join_bits(4, scales, offsets)
-    codes = _codes_affine(blocks, levels, d, low_bits(joined, 4), dmin, joined >> np.uint8(4), 3)
+    codes = _codes_affine(blocks, levels, d, dmin, (low_bits(joined, 4), joined >> np.uint8(4)), 3)
     return np.hstack([joined, pack_quads(codes), half_bytes(d), half_bytes(dmin)])
 
 
@@ -79,15 +81,14 @@ def pack_q3_k(blocks: Float32, weights: Float32 | None) -> Uint8:
 
 def pack_q4_k(blocks: Float32, weights: Float32 | None) -> Uint8:
     """float16 d and dmin, 12 bytes of 6-bit scales and minima, 128 bytes of 4-bit codes; groups of 32."""
-    d, scales, dmin, offsets, codes = _pack_affine_32(blocks, weights, AffineSearch(15, -1.0, 0.1, 20))
-    return np.hstack([half_bytes(d), half_bytes(dmin), pack_scales_6(scales, offsets), pack_pairs_of_32(codes)])
+    head, codes = _pack_affine_32(blocks, weights, AffineSearch(15, -1.0, 0.1, 20), cut=False)
+    return np.hstack([head, pack_pairs_of_32(codes)])
 
 
 def pack_q5_k(blocks: Float32, weights: Float32 | None) -> Uint8:
     """As Q4_K, with 32 bytes of fifth bits before the codes."""
-    d, scales, dmin, offsets, codes = _pack_affine_32(blocks, weights, AffineSearch(31, -0.5, 0.1, 15))
-    head = [half_bytes(d), half_bytes(dmin), pack_scales_6(scales, offsets)]
-    return np.hstack([*head, pack_high_bits(codes, 4), pack_pairs_of_32(low_bits(codes, 4))])
+    head, codes = _pack_affine_32(blocks, weights, AffineSearch(31, -0.5, 0.1, 15), cut=True)
+    return np.hstack([head, pack_high_bits(codes, 4), pack_pairs_of_32(low_bits(codes, 4))])
 
 
 def pack_q6_k(blocks: Float32, weights: Float32 | None) -> Uint8:
@@ -103,9 +104,8 @@ def pack_q6_k(blocks: Float32, weights: Float32 | None) -> Uint8:
     return np.where(np.abs(extreme)[:, np.newaxis] < EMPTY, np.uint8(0), packed)
 
 
-def _pack_affine_32(
-    blocks: Float32, weights: Float32 | None, how: AffineSearch
-) -> tuple[Float32, Uint8, Float32, Uint8, Uint8]:
+def _pack_affine_32(blocks: Float32, weights: Float32 | None, how: AffineSearch, *, cut: bool) -> tuple[Uint8, Uint8]:
+    """d, dmin and the scales as 16 bytes, and the codes, (blocks, 256). cut: keep found scales within 6 bits."""
     x = as_lanes(blocks, 32)
     if weights is None:
         mean = np.sqrt(ordered_sum(x * x) / np.float32(32))
@@ -114,7 +114,12 @@ def _pack_affine_32(
         dmin, offsets = _quantize_range(offset.reshape(-1, 8), 63)
     else:
         d, scales, dmin, offsets, levels = _search_weighted(x, as_lanes(weights, 32), how.levels, 63)
-    return d, scales, dmin, offsets, _codes_affine(blocks, levels, d, scales, dmin, offsets, how.levels)
+    if cut:
+        scales, offsets = np.minimum(scales, _TOP_6), np.minimum(offsets, _TOP_6)
+    stored = pack_scales_6(scales, offsets)
+    # Cancellation can make a scale negative, whose byte does not fit: what counts is how it reads when stored.
+    codes = _codes_affine(blocks, levels, d, dmin, unpack_scales_6(stored), how.levels)
+    return np.hstack([half_bytes(d), half_bytes(dmin), stored]), codes
 
 
 def _search_weighted(
@@ -127,11 +132,7 @@ def _search_weighted(
     sums = as_lanes(ordered_sum(weights), groups)
     d, scales = search_positive(as_lanes(scale, groups), top, sums)
     dmin, offsets = search_positive(as_lanes(offset, groups), top, sums)
-    return d, _as_bytes(scales, groups), dmin, _as_bytes(offsets, groups), codes
-
-
-def _as_bytes(levels: Float32, groups: int) -> Uint8:
-    return np.minimum(from_lanes(levels, groups), np.float32(63)).astype(np.uint8)
+    return d, from_lanes(scales, groups).astype(np.uint8), dmin, from_lanes(offsets, groups).astype(np.uint8), codes
 
 
 def _quantize_range(values: Float32, top: int) -> tuple[Float32, Uint8]:
@@ -141,8 +142,8 @@ def _quantize_range(values: Float32, top: int) -> tuple[Float32, Uint8]:
     factor = np.where(some, np.float32(top) / greatest, _ZERO)[:, np.newaxis]
     # The original keeps the low byte of the rounded value, then cuts it; only degenerate blocks are negative here.
     codes = (round_int(factor * values) & 0xFF).astype(np.uint8)
-    if top == 63:
-        codes = np.minimum(codes, np.uint8(top))
+    if top == _TOP_6:
+        codes = np.minimum(codes, _TOP_6)
     return np.where(some, greatest / np.float32(top), _ZERO), codes
 
 
@@ -157,9 +158,10 @@ def _quantize_signed(values: Float32) -> tuple[Float32, Uint8]:
 
 
 def _codes_affine(
-    blocks: Float32, levels: Float32, d: Float32, scales: Uint8, dmin: Float32, offsets: Uint8, top: int
+    blocks: Float32, levels: Float32, d: Float32, dmin: Float32, stored: tuple[Uint8, Uint8], top: int
 ) -> Uint8:
-    """Codes 0..top from the stored scales; groups whose scale came out as 0 keep the levels of the search."""
+    """Codes 0..top from the stored scales and offsets; groups whose scale is 0 keep the levels of the search."""
+    scales, offsets = stored
     size = len(levels)
     grouped = blocks.reshape(len(blocks), -1, size)
     step = (as_stored(d)[:, np.newaxis] * scales.astype(np.float32))[..., np.newaxis]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -109,6 +110,25 @@ def test_tiles_do_not_show(type_: GgmlType, monkeypatch: pytest.MonkeyPatch) -> 
         assert np.array_equal(whole, PACKERS[type_](weights, importance)), tile_weights
         alone = [PACKERS[type_](weights[row : row + 1], importance) for row in range(3)]
         assert np.array_equal(whole, np.vstack(alone)), tile_weights
+
+
+@pytest.mark.parametrize(
+    ("type_", "seed", "digest"),
+    [
+        (GgmlType.Q2_K, 18, "1cbf9861015c977f"),
+        (GgmlType.Q4_K, 12, "75767beaf4631776"),
+        (GgmlType.Q5_K, 12, "a5310400a5822c31"),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_scale_that_cancellation_makes_negative(type_: GgmlType, seed: int, digest: str) -> None:
+    """Where few values count, a scale can come out negative; llama.cpp keeps its byte (recorded from it)."""
+    rng = np.random.default_rng(seed)
+    drift = np.arange(4096) - 2048 + 10 * rng.standard_normal(4096)
+    weights = (drift * np.float32(1e-3)).astype(np.float32)[np.newaxis]
+    importance = np.where(rng.random(4096) < 0.05, 1e6, 1e-6).astype(np.float32)
+
+    assert digest == hashlib.sha256(PACKERS[type_](weights, importance).tobytes()).hexdigest()[:16]
 
 
 @by_type
