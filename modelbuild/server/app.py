@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 
@@ -49,7 +50,8 @@ class Application:
         self._builds = Builds(
             settings.limits, lambda error: refusal_for_job(error, settings.store), self._observer.watch
         )
-        self._routes = Routes(self._table(Store(settings.store, prune=settings.prune)))
+        self._store = Store(settings.store, prune=settings.prune)
+        self._routes = Routes(self._table(self._store))
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """The answer to a request; never raises for what a client or the store did."""
@@ -60,6 +62,13 @@ class Application:
         if not response.prepared:
             response.headers.update(request[COMMON_HEADERS])
         return response
+
+    async def start(self) -> None:
+        """Clean the store as Ollama does when it starts, unless replaced blobs are to stay."""
+        from modelbuild.engine.start_up import clean_store
+
+        if self._settings.prune:
+            await asyncio.to_thread(clean_store, self._store)
 
     async def shutdown(self) -> None:
         """End running builds; what they have made so far is kept for the next run."""

@@ -49,6 +49,7 @@ async def serving(settings: ServerSettings) -> AsyncIterator[int]:
     application = Application(settings)
     connections = Connections(application.handle, settings.limits, **_log_options(settings))
     listener = await _listen(settings, connections)
+    await application.start()
     try:
         yield listener.sockets[0].getsockname()[1]
     finally:
