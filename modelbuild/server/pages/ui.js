@@ -139,7 +139,8 @@ function drawGraph(svg, actions) {
   const places = placeActions(actions);
   const right = Math.max(0, ...[...places.values()].map((place) => place.x + BOX.width + 2));
   const bottom = Math.max(0, ...[...places.values()].map((place) => place.y + BOX.height + 2));
-  svg.setAttribute("viewBox", `0 0 ${Math.max(right, 700)} ${bottom}`);
+  svg.setAttribute("viewBox", `0 0 ${right} ${bottom}`);
+  svg.style.maxWidth = `${right}px`;
   svg.style.display = actions.length ? "" : "none";
   const edges = actions.flatMap((action) => action.needs.filter((id) => places.has(id)).map((id) => {
     const from = places.get(id), to = places.get(action.id);

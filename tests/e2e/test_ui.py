@@ -1,0 +1,68 @@
+"""The pages in a real browser, where one is installed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from modelbuild.digest import digest_of
+from modelbuild.server.settings import ServerSettings
+
+pytest.importorskip("aiohttp", reason="the extra `server` is not installed")
+
+from tests.browser import PROGRAM, Page, browser_page
+from tests.serving import Client, running_server
+from tests.small_gguf import write_gguf
+
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium is installed")
+
+
+def create(client: Client, **request: object) -> None:
+    answer = client.ask("POST", "/api/create", {"stream": False, **request})
+    assert 200 == answer.status, answer.body
+
+
+async def look(client: Client, page: Page) -> None:
+    """A person opens the page, and a model is made while it is open."""
+    await page.open(f"http://127.0.0.1:{client.port}/ui/")
+    await page.wait_for("document.getElementById('link').textContent === 'live'")
+    assert "first:latest" in await page.evaluate("document.getElementById('models').innerText")
+    assert "store" in await page.evaluate("document.getElementById('disk').innerText")
+
+    await asyncio.to_thread(create, client, model="second", system="<b>bold</b>", **{"from": "first"})
+
+    await page.wait_for("document.getElementById('models').innerText.includes('second:latest')")
+    card = await page.wait_for("document.querySelector('.build')?.innerText")
+    assert "second:latest" in card
+    assert "done" in card
+    assert 0 < await page.evaluate("document.querySelectorAll('.build svg g.ran').length")
+    await page.evaluate("document.querySelector('.build details').open = true")
+    assert "never built" in await page.evaluate("document.querySelector('.build').innerText")
+    if path := os.environ.get("MODELBUILD_SCREENSHOT"):
+        await page.screenshot(Path(path))
+
+
+async def read(client: Client, page: Page) -> None:
+    """A person reads about the API."""
+    await page.open(f"http://127.0.0.1:{client.port}/docs/")
+    await page.wait_for("document.body.innerText.includes('/api/create')")
+    assert "remote_host" in await page.text()
+
+
+def test_pages(tmp_path: Path) -> None:
+    """Models, builds with graph and reasons, and the API appear, live and without a complaint of the browser."""
+
+    async def scene(client: Client) -> None:
+        async with browser_page(tmp_path / "profile") as page:
+            await look(client, page)
+            await read(client, page)
+            assert [] == page.problems
+
+    with running_server(ServerSettings(tmp_path / "models", tmp_path / "cache", port=0)) as client:
+        data = write_gguf()
+        client.ask("POST", f"/api/blobs/{digest_of(data)}", data)
+        create(client, model="first", files={"m.gguf": digest_of(data)})
+        asyncio.run(asyncio.wait_for(scene(client), 90))
