@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from modelbuild.convert import config as names
 from modelbuild.convert.family import Count, KeyRule, Number
 from modelbuild.convert.rope import rope_base_keys, rope_scaling_keys
 from modelbuild.errors import printable
-from modelbuild.formats.gguf.writer import KeyValue, boolean, u32
+from modelbuild.formats.gguf.writer import KeyValue, bool_array, boolean, i32_array, u32
 
 if TYPE_CHECKING:
     from modelbuild.convert.model import Model
@@ -89,3 +89,35 @@ COMMON_KEYS: tuple[KeyRule, ...] = (
     head_lengths,
     file_type,
 )
+
+
+def per_layer(name: str, values: Callable[[Model], Sequence[int] | None]) -> KeyRule:
+    """An i32 array key of the architecture with one number for each block; None writes nothing."""
+
+    def rule(model: Model) -> Iterable[KeyValue]:
+        numbers = values(model)
+        if numbers is not None:
+            yield i32_array(model.key(name), numbers)
+
+    return rule
+
+
+def sliding_pattern(model: Model) -> list[bool] | None:
+    """Which blocks see a window only, from the names of their types; None when the configuration has no such list."""
+    types = model.config.texts("layer_types")
+    if types is None:
+        return None
+    if len(types) != model.layers:
+        raise model.config.error("layer_types", f"{len(types)} entries for {model.layers} layers")
+    return [kind == "sliding_attention" for kind in types]
+
+
+def sliding_pattern_keys(model: Model) -> Iterable[KeyValue]:
+    """The same as a key."""
+    pattern = sliding_pattern(model)
+    if pattern is not None:
+        yield bool_array(model.key("attention.sliding_window_pattern"), pattern)
+
+
+SLIDING_WINDOW = Count("attention.sliding_window", "sliding_window")
+EXPERT_FEED_FORWARD = Count("expert_feed_forward_length", "moe_intermediate_size", "feed_forward_length")

@@ -33,6 +33,7 @@ class TensorRule:
 
     source: stored name with {b} for the block and {e} for the expert, without `.weight` or `.bias` when `suffixed`.
         Experts are stacked on a new first axis; all rules of one expert list are emitted when its last member was seen.
+        `count` says how many there are when they are no experts.
     target: GGUF name or names, likewise without suffix.
     shape: sizes the weight must have, e.g. "q hidden": names of `Model.sizes`, numbers, sums and products; "?" is any.
         A bias has the first of them.
@@ -52,6 +53,7 @@ class TensorRule:
     when: Callable[[Model, int], bool] | None = None
     unless: str = ""
     first: bool = False
+    count: Callable[[Model], int] | None = None
 
     @property
     def targets(self) -> tuple[str, ...]:

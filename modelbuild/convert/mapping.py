@@ -14,7 +14,8 @@ from modelbuild.convert.transforms import stack
 from modelbuild.errors import InputError, printable
 
 _SUFFIXES = (".weight", ".bias")
-_PLACEHOLDERS = ("{b}", "{e}")
+#: What a number of numbers in a name may stand for.
+_READINGS = {0: ((),), 1: (("{b}",), ("{e}",)), 2: (("{b}", "{e}"),)}
 _DIGITS = re.compile(r"[0-9]{1,6}", re.ASCII)
 #: How many names of each kind of trouble a message lists.
 _LISTED = 12
@@ -48,15 +49,14 @@ class RuleIndex:
         """The match, None when no rule knows the name."""
         for suffix in ("", *_SUFFIXES):
             stem = name.removesuffix(suffix) if suffix and name.endswith(suffix) else name if not suffix else ""
-            for template, numbers in _templates(stem):
+            for template, (block, expert) in _templates(stem):
                 rule = self._rules.get(template)
                 if rule is not None and rule.suffixed == bool(suffix):
-                    block, expert = (*numbers, -1, -1)[:2]
                     return Match(rule, suffix, block, expert)
         return None
 
 
-def _templates(name: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _templates(name: str) -> Iterator[tuple[str, tuple[int, int]]]:
     """Every way to read up to two of a name's numbers as block and expert, the most placeholders first."""
     if not name:
         return
@@ -64,11 +64,11 @@ def _templates(name: str) -> Iterator[tuple[str, tuple[int, ...]]]:
     places = [place for place, part in enumerate(parts) if _DIGITS.fullmatch(part)][:4]
     for chosen in sorted(product((True, False), repeat=len(places)), key=lambda flags: -sum(flags)):
         picked = [place for place, use in zip(places, chosen, strict=True) if use]
-        if len(picked) <= len(_PLACEHOLDERS):
-            filled = list(parts)
-            for place, placeholder in zip(picked, _PLACEHOLDERS, strict=False):
-                filled[place] = placeholder
-            yield ".".join(filled), tuple(int(parts[place]) for place in picked)
+        for placeholders in _READINGS.get(len(picked), ()):
+            filled, numbers = list(parts), {"{b}": -1, "{e}": -1}
+            for place, placeholder in zip(picked, placeholders, strict=True):
+                filled[place], numbers[placeholder] = placeholder, int(parts[place])
+            yield ".".join(filled), (numbers["{b}"], numbers["{e}"])
 
 
 @dataclass(slots=True)
@@ -130,7 +130,7 @@ def _is_unwanted(match: Match, model: Model) -> bool:
         return True
     if "{b}" in rule.source and not 0 <= match.block < model.block_count:
         return True
-    if "{e}" in rule.source and not 0 <= match.expert < model.experts:
+    if "{e}" in rule.source and not 0 <= match.expert < _member_count(model, rule):
         return True
     return rule.when is not None and not rule.when(model, match.block)
 
@@ -180,6 +180,10 @@ def _find_missing(model: Model, matches: Mapping[str, Match], trouble: _Trouble)
                 break
 
 
+def _member_count(model: Model, rule: TensorRule) -> int:
+    return rule.count(model) if rule.count else model.experts
+
+
 def _is_needed(model: Model, rule: TensorRule, presence: Presence, block: int) -> bool:
     if rule.unless and rule.unless.format(b=block) in model.stored:
         return False
@@ -190,7 +194,7 @@ def _is_needed(model: Model, rule: TensorRule, presence: Presence, block: int) -
 
 def _places(model: Model, rule: TensorRule) -> Iterator[tuple[int, int]]:
     blocks = range(model.block_count) if "{b}" in rule.source else (-1,)
-    experts = range(model.experts) if "{e}" in rule.source else (-1,)
+    experts = range(_member_count(model, rule)) if "{e}" in rule.source else (-1,)
     for block in blocks:
         if rule.when is None or rule.when(model, block):
             yield from ((block, expert) for expert in experts)
@@ -231,7 +235,7 @@ def _stacked(model: Model, lists: Mapping[tuple[str, str], Mapping[int, Source]]
         for suffix in ("", *_SUFFIXES):
             members = lists.get((rule.source, suffix))
             if members:
-                source = stack(tuple(members[expert] for expert in range(model.experts)))
+                source = stack(tuple(members[expert] for expert in range(_member_count(model, rule))))
                 yield from _outputs(model, rule, Match(rule, suffix, last.block, -1), source)
 
 

@@ -113,11 +113,11 @@ class Model:
         if own is not None:
             return own(self)
         if name == "vocab":
-            return self._vocab_rows
+            return self.embedding_rows
         return _SIZES[name](self)
 
     @cached_property
-    def _vocab_rows(self) -> int | None:
+    def embedding_rows(self) -> int | None:
         """Rows of the stored embedding: what it really has, not what the configuration says."""
         for rule in self.family.tensors:
             if rule.target == "token_embd":

@@ -162,3 +162,29 @@ def _llama3_factor(wavelength: float, factor: float, low: float, high: float, or
     one = np.float32(1.0)
     smooth = (np.float32(original) / wavelength - np.float32(low)) / np.float32(high - low)
     return float(one / ((one - smooth) / np.float32(factor) + smooth))
+
+
+def long_factors(model: Model, dimensions: int) -> Extra:
+    """`rope_factors_long` and `_short` for half of the rotated dimensions each; nothing when the factors are absent."""
+    rope = model.rope.full
+    long, short = rope.numbers("long_factor"), rope.numbers("short_factor")
+    if long is None and short is None:
+        return Extra()
+    for key, factors in (("long_factor", long), ("short_factor", short)):
+        if factors is None or len(factors) != dimensions // 2:
+            found = 0 if factors is None else len(factors)
+            raise rope.error(key, f"{dimensions // 2} numbers expected, found {found}")
+    return Extra(
+        tensors=(
+            ("rope_factors_long.weight", constant(long or [])),
+            ("rope_factors_short.weight", constant(short or [])),
+        )
+    )
+
+
+def partial_factor(model: Model, default: float) -> float:
+    """The share of a head's dimensions that is rotated."""
+    given = model.rope.full.optional_number("partial_rotary_factor")
+    if given is None:
+        given = model.config.optional_number(_PARTIAL)
+    return default if given is None else given

@@ -155,6 +155,17 @@ def separate_halves(source: Source, heads: int) -> Source:
     return regroup_rows(source, (heads, source.shape[0] // heads // 2, 2), (0, 2, 1))
 
 
+def split_grouped(source: Source, groups: int, sizes: tuple[int, ...]) -> tuple[Source, ...]:
+    """A fused matrix whose rows stand in groups, each with some rows of every part: the parts, one after another."""
+    total = sum(sizes)
+    assert groups * total == source.shape[0], f"{groups} groups of {total} rows do not make {source.shape[0]}"
+    starts = [sum(sizes[:index]) for index in range(len(sizes))]
+    return tuple(
+        RowMap(source, (groups * size, *source.shape[1:]), (groups, size), (total, 1), start)
+        for start, size in zip(starts, sizes, strict=True)
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Reshaped:
     """The same elements in another shape."""

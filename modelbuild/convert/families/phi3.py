@@ -11,10 +11,10 @@ from modelbuild.convert.config import Default
 from modelbuild.convert.families.standard import BLOCK, LAYER, block_norms, embeddings
 from modelbuild.convert.family import Count, Extra, Family, KeyRule, Value, matrix
 from modelbuild.convert.model import Model
+from modelbuild.convert.rope import long_factors, partial_factor
 from modelbuild.convert.tokenizers.bpe import byte_level_bpe
 from modelbuild.convert.tokenizers.files import TokenizerFiles
 from modelbuild.convert.tokenizers.sentencepiece import added_sentencepiece
-from modelbuild.convert.transforms import constant
 from modelbuild.formats.gguf.writer import KeyValue, f32, u32
 
 PHI3_DEFAULTS: dict[str, Default] = {
@@ -29,7 +29,7 @@ PHI3_DEFAULTS: dict[str, Default] = {
 
 def rotary_dimensions(model: Model) -> int:
     """How many dimensions of a head are rotated."""
-    return int(model.config.number("partial_rotary_factor", 1.0) * model.hidden) // model.heads
+    return int(partial_factor(model, 1.0) * model.hidden) // model.heads
 
 
 def phi_tokenizer(model: Model) -> Iterable[KeyValue]:
@@ -42,17 +42,10 @@ def phi_tokenizer(model: Model) -> Iterable[KeyValue]:
 
 def long_rope_factors(model: Model) -> Extra:
     """Factors for contexts longer and not longer than the original one, and how much attention is scaled."""
-    rope = model.rope.full
-    long, short = rope.numbers("long_factor"), rope.numbers("short_factor")
-    if long is None:
-        return Extra()
-    half = rotary_dimensions(model) // 2
-    for key, factors in (("long_factor", long), ("short_factor", short)):
-        if factors is None or len(factors) != half:
-            raise rope.error(key, f"{half} numbers expected, found {0 if factors is None else len(factors)}")
-    factor = f32(model.key("rope.scaling.attn_factor"), _attention_factor(model))
-    tensors = (("rope_factors_long.weight", constant(long)), ("rope_factors_short.weight", constant(short or [])))
-    return Extra(tensors=tensors, keys=(factor,))
+    factors = long_factors(model, rotary_dimensions(model))
+    if not factors.tensors:
+        return factors
+    return Extra(factors.tensors, (f32(model.key("rope.scaling.attn_factor"), _attention_factor(model)),))
 
 
 def _attention_factor(model: Model) -> float:
