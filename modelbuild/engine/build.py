@@ -20,7 +20,7 @@ from modelbuild.engine.run import RunOptions, RunSummary, run_plan
 from modelbuild.engine.run_log import RecordedRun
 from modelbuild.engine.snapshot import SnapshotModel, record_unchanged, snapshot_key
 from modelbuild.events import Emit, Warned, ignore_event
-from modelbuild.plan.graph import Plan
+from modelbuild.plan.graph import ExportWork, Plan
 from modelbuild.plan.planner import make_plan
 from modelbuild.recipe.options import LoadOptions
 from modelbuild.recipe.resolve import load_recipe
@@ -125,5 +125,6 @@ def _record_snapshot(
         models=models,
         actions=len(plan.actions),
         started_ns=started_ns,
+        outputs=[action.work.path for action in plan.actions if isinstance(action.work, ExportWork)],
         environment=recipe.environment,
     )

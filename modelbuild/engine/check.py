@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelbuild.digest import Digest
-from modelbuild.engine.build import BuildRequest, build_plan, load_plan
+from modelbuild.engine.build import BuildRequest, LoadedPlan, build_plan, load_plan
 from modelbuild.events import Emit
+from modelbuild.plan.graph import ExportWork
 from modelbuild.store.state import State
 from modelbuild.store.store import Store
 
@@ -44,7 +45,7 @@ def rebuild_and_compare(request: BuildRequest, emit: Emit) -> list[Comparison]:
         scratch = replace(request, store=place / "models", cache=place / "cache", lock="")
         state = State(scratch.cache)
         try:
-            loaded = load_plan(scratch, emit)
+            loaded = _without_outputs(load_plan(scratch, emit))
             build_plan(loaded, scratch, state, emit)
         finally:
             state.close()
@@ -52,6 +53,12 @@ def rebuild_and_compare(request: BuildRequest, emit: Emit) -> list[Comparison]:
         return [
             Comparison(str(name), _digest(store, str(name)), _found(rebuilt, str(name))) for name in loaded.plan.models
         ]
+
+
+def _without_outputs(loaded: LoadedPlan) -> LoadedPlan:
+    """The plan without files beside the store: a check must not touch them."""
+    actions = tuple(action for action in loaded.plan.actions if not isinstance(action.work, ExportWork))
+    return replace(loaded, plan=replace(loaded.plan, actions=actions))
 
 
 def _lend_model(store: Store, scratch: Store, manifest_path: Path) -> None:

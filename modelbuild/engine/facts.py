@@ -13,7 +13,7 @@ from modelbuild.formats.files import InputFile, open_input
 from modelbuild.formats.hashing import digest_of_file
 from modelbuild.plan.action import FileInput, Kind, short_digest
 from modelbuild.plan.decide import Result, describe_missing_blob
-from modelbuild.plan.graph import Action, PublishWork
+from modelbuild.plan.graph import Action, ExportWork, PublishWork
 from modelbuild.store.state import FileStat, State
 from modelbuild.store.store import Store
 
@@ -74,6 +74,8 @@ class WorldFacts:
 
     def missing(self, action: Action, result: Result) -> str:
         """What of a recorded result is gone; an empty text when it all stands."""
+        if isinstance(action.work, ExportWork):
+            return self._missing_output(action.work.path, result)
         if action.kind is not Kind.PUBLISH:
             return self._missing_blob(result.digest, result.size_bytes)
         return self._missing_of_model(action, result)
@@ -87,6 +89,18 @@ class WorldFacts:
             return gone
         when = datetime.fromtimestamp(grave[0] / 1e9, UTC).strftime("%Y-%m-%d %H:%M UTC")
         return f"{gone}: evicted by {grave[1]}, {when}"
+
+    def _missing_output(self, path: Path, result: Result) -> str:
+        """What is wrong with a file beside the store; its content is compared where the stat record does not tell."""
+        try:
+            size_bytes = path.stat().st_size
+        except OSError:
+            return f"{path.name} is not there"
+        item = FileInput("output", path)
+        if size_bytes != result.size_bytes:
+            return f"{path.name} has {size_bytes} bytes, {result.size_bytes} expected"
+        digest = self.file_digest(item) or self.hash_file(item, _ignore_progress)
+        return "" if digest == result.digest else f"{path.name} was changed by somebody else"
 
     def output_id(self, action: Action) -> str:
         """What an action makes, as recorded: its id within this store."""
@@ -141,3 +155,8 @@ class WorldFacts:
             if gone:
                 return gone
         return ""
+
+
+def _ignore_progress(done_bytes: int) -> None:
+    """Progress of a read that nobody waits for."""
+    del done_bytes

@@ -81,13 +81,12 @@ class OutputFile:
         """What a worker needs to make this file's bytes of a block."""
         index = self._places[block.tensor]
         tensor = self.assembly.tensors[index]
-        columns = tensor.source.shape[-1] if tensor.source.shape else 1
         return Part(
             tensor,
             self._sources[index],
             self._row_bytes(index) * (block.stop - block.start),
-            columns,
             (*self._written_before(block, index), *self._reusable(block, index)),
+            self.assembly.importance.get(tensor.name),
         )
 
     def put(self, block: Block, data: memoryview, check: bytes, *, is_fresh: bool) -> None:

@@ -14,6 +14,7 @@ from modelbuild.convert.planned import PlannedTensor, ReadSpan
 from modelbuild.errors import InputError
 from modelbuild.formats.elements import decode, encode
 from modelbuild.formats.gguf.types import GgmlType, is_quantized
+from modelbuild.plan.importance import TensorImportance
 from modelbuild.quantize import pack, unpack
 from modelbuild.store.partial import CHECK_BYTES
 
@@ -45,13 +46,14 @@ class Part:
     """One file's share of a block.
 
     source: equal texts mean equal weights. copies: where the bytes may exist already, best first.
+    importance: what steers the packing, if anything does.
     """
 
     tensor: PlannedTensor
     source: str
     size_bytes: int
-    columns: int
     copies: Sequence[Copy]
+    importance: TensorImportance | None = None
 
 
 def check_sum(data: bytes | memoryview) -> bytes:
@@ -74,23 +76,41 @@ def _copied(part: Part) -> Packed | None:
 
 
 def _fresh(part: Part, rows: _Rows) -> Packed:
-    data = _pack(part.tensor, part.source, rows).reshape(-1).view(np.uint8).data
+    data = _pack(part, rows).reshape(-1).view(np.uint8).data
     if len(data) != part.size_bytes:
         raise AssertionError(f"{part.tensor.name}: {len(data)} bytes packed, {part.size_bytes} planned")
     return data, check_sum(data), True
 
 
-def _pack(tensor: PlannedTensor, source: str, rows: _Rows) -> npt.NDArray[np.generic]:
+def _pack(part: Part, rows: _Rows) -> npt.NDArray[np.generic]:
+    tensor = part.tensor
     if tensor.source.dtype == tensor.type.name:
-        return np.ascontiguousarray(rows.stored(tensor, source))
-    values = rows.values(tensor, source)
+        return np.ascontiguousarray(rows.stored(tensor, part.source))
+    values = rows.values(tensor, part.source)
     if tensor.type in _FLOAT_TYPES:
         return np.ascontiguousarray(encode(values, tensor.type.name))
     try:
-        return pack(values, tensor.type)
+        return _pack_blocks(values, tensor.type, part.importance, rows.start)
     except InputError as error:
         message = f"rows {rows.start} to {rows.stop - 1}: {error.message}"
         raise InputError(error.code, message, key=tensor.name, hint=error.hint) from error
+
+
+def _pack_blocks(
+    values: npt.NDArray[np.float32], type_: GgmlType, importance: TensorImportance | None, first_row: int
+) -> npt.NDArray[np.uint8]:
+    """Rows packed, each with the importance of the matrix it belongs to."""
+    if importance is None:
+        return pack(values, type_)
+    parts = []
+    row, stop = first_row, first_row + len(values)
+    while row < stop:
+        matrix = row // importance.rows_per_matrix
+        end = min(stop, (matrix + 1) * importance.rows_per_matrix)
+        chunk = values[row - first_row : end - first_row]
+        parts.append(pack(chunk, type_, importance=importance.values[matrix]))
+        row = end
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 class _Rows:

@@ -27,7 +27,8 @@ class TensorRecords:
 
     def keys(self, assembly: Assembly) -> list[str]:
         """The key of each tensor, in file order; empty where copying would save nothing."""
-        return [tensor_key(tensor, self._leaf) for tensor in assembly.tensors]
+        importance = {name: item.digest for name, item in assembly.importance.items()}
+        return [tensor_key(tensor, self._leaf, importance.get(tensor.name, "")) for tensor in assembly.tensors]
 
     def reusable(self, keys: Sequence[str]) -> dict[str, tuple[Path, PackedTensor]]:
         """Packed tensors by key that stand in a blob long enough to hold them; check sums are compared when copying."""

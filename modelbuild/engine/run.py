@@ -24,7 +24,7 @@ from modelbuild.events import (
 from modelbuild.formats.files import open_input
 from modelbuild.plan.action import DigestInput, FileInput
 from modelbuild.plan.decide import Decision, Result, decide
-from modelbuild.plan.graph import Action, AssembleWork, ImportWork, Plan, PublishWork, TextWork
+from modelbuild.plan.graph import Action, AssembleWork, ExportWork, ImportWork, Plan, PublishWork, TextWork
 from modelbuild.store.staged import free_space, no_space
 from modelbuild.store.state import ActionRecord, FileStat, State, trusted_since
 from modelbuild.store.store import Store
@@ -290,7 +290,18 @@ class _Runner:
         if isinstance(work, AssembleWork):
             results = self._builder().run(decisions, self._summary.results, workers=self._options.workers)
             return [results[decision.action.id] for decision in decisions]
+        if isinstance(work, ExportWork):
+            return [self._export(action, work)]
         return [publish_model(work, self._summary.results, self._store, self._state)]
+
+    def _export(self, action: Action, work: ExportWork) -> Result:
+        from modelbuild.engine.export_files import export_file
+
+        recorded_ns = time.time_ns()
+        result = export_file(work, self._store, lambda done_bytes: self._emit(ActionProgress(action.id, done_bytes, 0)))
+        item = FileInput("output", work.path)
+        self._facts.remember(item, FileStat.of(work.path.stat()), result.digest, recorded_ns)
+        return result
 
     def _total_bytes(self, action: Action) -> int:
         if isinstance(action.work, ImportWork):

@@ -70,12 +70,14 @@ def record_unchanged(
     models: Iterable[SnapshotModel],
     actions: int,
     started_ns: int,
+    outputs: Iterable[Path] = (),
     environment: Iterable[tuple[str, str | None]] = (),
 ) -> None:
     """Remember that everything is up to date; started_ns is the time before the first input was read.
 
     inputs: files and directories that were read. An input that changed since then makes the snapshot useless, so
-    none is recorded. environment: the environment variables that were asked for, with their values.
+    none is recorded. outputs: files that were written beside the store. environment: the environment variables that
+    were asked for, with their values.
     """
     rows = []
     for path in sorted(set(inputs)):
@@ -89,7 +91,10 @@ def record_unchanged(
         rows.append([str(path.absolute()), _fields(status), _content(path, status), started_ns])
     record = {
         "files": rows,
-        "blobs": [[str(path), *_blob_fields(path.lstat())] for path in sorted(set(blobs))],
+        "blobs": [
+            *([str(path), *_blob_fields(path.lstat())] for path in sorted(set(blobs))),
+            *([str(path.absolute()), path.lstat().st_size, path.lstat().st_mtime_ns] for path in sorted(set(outputs))),
+        ],
         "models": [[item.name, item.digest, item.size_bytes] for item in models],
         "actions": actions,
         "environment": _fingerprints(environment),

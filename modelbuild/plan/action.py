@@ -25,10 +25,11 @@ class Kind(enum.StrEnum):
     ASSEMBLE = "assemble"
     TEXT = "text"
     PUBLISH = "publish"
+    EXPORT = "export"
 
 
 #: Raised when the output for the same inputs and options changes; part of every key.
-VERSIONS: Mapping[Kind, int] = {Kind.IMPORT: 1, Kind.ASSEMBLE: 1, Kind.TEXT: 1, Kind.PUBLISH: 2}
+VERSIONS: Mapping[Kind, int] = {Kind.IMPORT: 1, Kind.ASSEMBLE: 1, Kind.TEXT: 1, Kind.PUBLISH: 2, Kind.EXPORT: 1}
 
 
 @dataclass(frozen=True, slots=True)

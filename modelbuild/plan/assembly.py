@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from modelbuild.convert import Checkpoint, ConversionOptions, plan_conversion
 from modelbuild.convert.planned import PlannedTensor, Rounded, Stored
-from modelbuild.errors import InputError, UnsupportedError
+from modelbuild.errors import InputError, Problems, UnsupportedError
 from modelbuild.formats.gguf.limits import ALIGNMENT_KEY, DEFAULT_ALIGNMENT
 from modelbuild.formats.gguf.reader import GgufHeader, open_gguf
 from modelbuild.formats.gguf.types import GgmlType, is_quantized
@@ -16,10 +16,12 @@ from modelbuild.formats.gguf.writer import GgufLayout, KeyValue, lay_out, raw, u
 from modelbuild.formats.safetensors import StoredTensor
 from modelbuild.plan.gguf_units import EMBEDDED_PREFIXES
 from modelbuild.plan.graph import COPY_PRESET, AssembleWork
+from modelbuild.plan.importance import MatchedImportance, TensorImportance, match_importance
 from modelbuild.plan.layer_kind import count_parameters
 from modelbuild.plan.ollama_layout import arrange_keys, tensor_order
-from modelbuild.quantize.mixes import ModelFacts, TensorFacts, TypeChoice, choose_types, order_tensors
-from modelbuild.quantize.presets import find_preset
+from modelbuild.plan.wishes import Wishes, edit_metadata
+from modelbuild.quantize.mixes import ModelFacts, TensorFacts, TypeChoice, TypeOptions, choose_types, order_tensors
+from modelbuild.quantize.presets import Preset, find_preset
 
 QUANTIZATION_VERSION = 2
 _VERSION_KEY, _TYPE_KEY = "general.quantization_version", "general.file_type"
@@ -36,6 +38,7 @@ class Assembly:
     """A GGUF file that can be written in one pass.
 
     tensors stand in file order and match layout.slots; rules says for each why it has its type.
+    importance: of the columns of the tensors that have some, by name.
     """
 
     kv: tuple[KeyValue, ...]
@@ -43,6 +46,7 @@ class Assembly:
     rules: tuple[str, ...]
     layout: GgufLayout
     notes: tuple[str, ...] = ()
+    importance: Mapping[str, TensorImportance] = field(default_factory=dict)
 
     @property
     def source_bytes(self) -> int:
@@ -69,7 +73,8 @@ def _from_checkpoint(work: AssembleWork, files: Mapping[str, Path]) -> Assembly:
     planned = plan_conversion(Checkpoint(files, work.origin), options)
     if direct:
         rules = tuple("source precision" if not work.preset else f"preset {work.preset}" for _ in planned.tensors)
-        return _assembly(planned.kv, planned.tensors, rules, planned.notes)
+        kv = edit_metadata(planned.kv, work.wishes.metadata)
+        return _assembly(kv, planned.tensors, rules, planned.notes)
     return _quantized(planned.kv, planned.tensors, work, planned.notes)
 
 
@@ -91,7 +96,8 @@ def _from_gguf(headers: Sequence[GgufHeader], work: AssembleWork) -> Assembly:
     if file_type is None:
         file_type = _GUESSED | _guess_file_type(facts)
     ordered = tuple(by_name[item.name] for item in facts)
-    return _assembly(_edit_keys(kv, file_type), ordered, tuple("copied" for _ in ordered), ())
+    edited = edit_metadata(_edit_keys(kv, file_type), work.wishes.metadata)
+    return _assembly(edited, ordered, tuple("copied" for _ in ordered), ())
 
 
 def _with_embedded(
@@ -107,7 +113,8 @@ def _with_embedded(
         tensors = [packed.get(tensor.name, tensor) for tensor in tensors]
         rules |= {tensor.name: rule for tensor, rule in zip(text.tensors, text.rules, strict=True)}
         preset = find_preset(work.preset)
-    edited = arrange_keys(kv, work.added, None if preset is None else preset.file_type, noted_weights)
+    arranged = arrange_keys(kv, work.added, None if preset is None else preset.file_type, noted_weights)
+    edited = edit_metadata(arranged, work.wishes.metadata)
     ordered = sorted(tensors, key=lambda tensor: tensor_order(tensor.name))
     layout = lay_out(edited, [(item.name, _gguf_shape(item), item.type) for item in ordered], pads_end=False)
     return Assembly(tuple(edited), tuple(ordered), tuple(rules[item.name] for item in ordered), layout)
@@ -130,11 +137,28 @@ def _quantized(
     if preset is None:
         raise AssertionError(f"the planner admits known presets only, not {work.preset}")
     facts = [_facts(tensor) for tensor in tensors]
-    choices = choose_types(preset, facts, model_facts(kv))
+    matched = _NO_IMPORTANCE if work.wishes.imatrix is None else match_importance(work.wishes.imatrix, facts)
+    choices = _choose(preset, facts, model_facts(kv), work.wishes, matched)
     by_name = {tensor.name: tensor for tensor in tensors}
     ordered = tuple(_retyped(by_name[choice.name], choice, work) for choice in choices)
     rules = tuple(choice.rule for choice in choices)
-    return _assembly(_edit_keys(kv, preset.file_type), ordered, rules, notes)
+    edited = [*edit_metadata(_edit_keys(kv, preset.file_type), work.wishes.metadata), *matched.keys]
+    return replace(_assembly(edited, ordered, rules, notes), importance=matched.by_tensor)
+
+
+_NO_IMPORTANCE = MatchedImportance({}, ())
+
+
+def _choose(
+    preset: Preset, facts: Sequence[TensorFacts], model: ModelFacts, wishes: Wishes, matched: MatchedImportance
+) -> list[TypeChoice]:
+    options = TypeOptions(
+        tensor_types=wishes.rules(), importance=frozenset(matched.by_tensor), ollama_rules=wishes.ollama_rules
+    )
+    try:
+        return choose_types(preset, facts, model, options)
+    except (InputError, Problems) as error:
+        raise wishes.place(error) from error
 
 
 def _retyped(tensor: PlannedTensor, choice: TypeChoice, work: AssembleWork) -> PlannedTensor:

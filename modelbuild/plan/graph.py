@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from modelbuild.model_name import ModelName
 from modelbuild.plan.action import ActionInput, FileInput, Input, Json, Kind
+from modelbuild.plan.wishes import Wishes
 from modelbuild.recipe.resolved import ResolvedModel
 
 
@@ -40,6 +41,7 @@ class AssembleWork:
     preset: the type to make, "" for the source's own precision, COPY_PRESET to rewrite only.
     keeps_embedded: lay the file out as Ollama's own writer does, with the tensors that llama.cpp does not know.
     added: text keys to add to the metadata. allow_requantize: quantize what is quantized already.
+    wishes: types of single tensors, an importance matrix, metadata.
     """
 
     checkpoint: Mapping[str, Path] | None
@@ -50,6 +52,7 @@ class AssembleWork:
     keeps_embedded: bool = False
     added: tuple[tuple[str, str], ...] = ()
     allow_requantize: bool = False
+    wishes: Wishes = field(default_factory=Wishes)
 
 
 def source_role(index: int) -> str:
@@ -101,7 +104,16 @@ class PublishWork:
         return tuple(slot for slot in self.slots if slot.role is role)
 
 
-Work = ImportWork | TextWork | AssembleWork | PublishWork
+@dataclass(frozen=True, slots=True)
+class ExportWork:
+    """Write a file beside the store. kind: "gguf" for the weights, "modelfile" for the model `target`."""
+
+    kind: str
+    path: Path
+    target: ModelName
+
+
+Work = ImportWork | TextWork | AssembleWork | PublishWork | ExportWork
 
 
 @dataclass(frozen=True, slots=True)

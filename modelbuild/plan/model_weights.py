@@ -13,6 +13,7 @@ from typing import Protocol
 
 from modelbuild.errors import InputError, Position, RecipeError, UnsupportedError, printable
 from modelbuild.formats.gguf.reader import GgufHeader, open_gguf
+from modelbuild.formats.gguf.types import is_quantized
 from modelbuild.formats.json_text import read_json_object
 from modelbuild.model_name import ModelName
 from modelbuild.plan.action import ActionInput, DigestInput, FileInput, Input, Json, Kind
@@ -21,6 +22,7 @@ from modelbuild.plan.graph import COPY_PRESET, Action, AssembleWork, ImportWork,
 from modelbuild.plan.layer_kind import classify_gguf
 from modelbuild.plan.located import located
 from modelbuild.plan.weights_facts import WeightsFacts, facts_of_header, facts_of_preset
+from modelbuild.plan.wishes import IMATRIX_ROLE, Wishes
 from modelbuild.recipe.resolved import FileEntry, FromPath, ResolvedModel
 from modelbuild.sources.identify import SourceKind, identify_files, identify_path
 from modelbuild.store.store import Store
@@ -59,9 +61,23 @@ class WeightsPlanner:
         self._store = registry.store
         self._model = model
         self._name = name
+        self._check_wishes()
         self.slots: list[LayerSlot] = []
         self.inputs: list[WeightsInput] = []
         self.replacements: tuple[str, ...] = ()
+
+    def _check_wishes(self) -> None:
+        """Wishes about types have no effect where nothing is quantized; better to say so than to ignore them."""
+        from modelbuild.quantize.presets import find_preset
+
+        preset = find_preset(self._model.quantize)
+        if preset is not None and is_quantized(preset.default):
+            return
+        for field in ("tensor_types", "imatrix"):
+            if getattr(self._model, field):
+                message = f"{field!r} has no effect without quantization"
+                position = self._model.positions.get(field, self._model.position)
+                raise RecipeError("CONFLICT", message, position, hint="add 'quantize: Q4_K_M', or remove it")
 
     # -- the base's weights ----------------------------------------------------------------------------------------
 
@@ -72,16 +88,19 @@ class WeightsPlanner:
         """
         self.inputs = list(layers)
         wanted = self._wanted_preset()
-        if not wanted and file_type not in _FP8_FILE_TYPES:
+        if not wanted and file_type not in _FP8_FILE_TYPES and not self._model.metadata:
             return
         made = []
         for index, layer in enumerate(layers):
             facts = self._facts_of(layer)
             preset = wanted or (_FP8_PRESET if facts.is_fp8 and not facts.is_quantized else "")
             if not preset or facts.is_of_type(preset):
+                preset = COPY_PRESET if self._model.metadata else ""
+            if not preset:
                 made.append("")
                 continue
-            self._check_source(facts, preset)
+            if preset != COPY_PRESET:
+                self._check_source(facts, preset)
             made.append(self._assemble_gguf(f"weights-{index}", [layer], preset, keeps_embedded=facts.is_embedding))
             self.inputs[index] = ActionInput(source_role(0), made[-1])
         if any(made):
@@ -162,7 +181,15 @@ class WeightsPlanner:
         preset = self._wanted_preset()
         with located(position):
             preset = preset or (_FP8_PRESET if _is_fp8_checkpoint(files) else "")
-        work = AssembleWork(files, origin, preset, self._model.intermediate, self._model.pre_tokenizer)
+        work = AssembleWork(
+            files,
+            origin,
+            preset,
+            self._model.intermediate,
+            self._model.pre_tokenizer,
+            allow_requantize=self._model.allow_requantize,
+            wishes=Wishes.of(self._model),
+        )
         self._add_slot("model", self._assemble("weights", work, tuple(inputs)), "", SlotRole.FILES)
 
     def _add_gguf_files(self, entries: Sequence[FileEntry], role: str) -> None:
@@ -210,7 +237,7 @@ class WeightsPlanner:
 
     def _must_rewrite(self, unit: GgufUnit) -> bool:
         """Shards have to become one file; everything else is rewritten only on demand, and where Ollama does."""
-        if unit.is_sharded:
+        if unit.is_sharded or (self._model.metadata and unit.kind == "model"):
             return True
         return self._model.rewrite_gguf and unit.kind == "model" and not unit.is_embedding
 
@@ -259,6 +286,7 @@ class WeightsPlanner:
             keeps_embedded=keeps_embedded,
             added=added,
             allow_requantize=self._model.allow_requantize,
+            wishes=Wishes.of(self._model),
         )
         by_tensor = [replace(item, by_tensor=True) if isinstance(item, FileInput) else item for item in sources]
         return self._assemble(what, work, tuple(by_tensor))
@@ -270,7 +298,10 @@ class WeightsPlanner:
             "pre_tokenizer": work.pre_tokenizer,
             "keeps_embedded": work.keeps_embedded,
             "added": dict(work.added),
+            **work.wishes.to_json(),
         }
+        if work.wishes.imatrix is not None:
+            inputs = (*inputs, FileInput(IMATRIX_ROLE, work.wishes.imatrix))
         action = Action(
             id=f"{self._name}/{what}",
             kind=Kind.ASSEMBLE,

@@ -12,11 +12,11 @@ from modelbuild.errors import ProblemCollector, RecipeError, UsageError, printab
 from modelbuild.formats.json_text import read_json_object
 from modelbuild.model_name import ModelName, parse_name
 from modelbuild.plan.action import ActionInput, DigestInput, Input, Json, Kind
-from modelbuild.plan.graph import Action, LayerSlot, Plan, PublishWork, SlotRole, TextWork, source_role
+from modelbuild.plan.graph import Action, ExportWork, LayerSlot, Plan, PublishWork, SlotRole, TextWork, source_role
 from modelbuild.plan.located import located
 from modelbuild.plan.model_weights import WeightsInput, WeightsPlanner
 from modelbuild.recipe.reference import CLOUD_HOST, split_source
-from modelbuild.recipe.resolved import FromModel, FromName, Recipe, ResolvedModel
+from modelbuild.recipe.resolved import FromModel, FromName, Output, Recipe, ResolvedModel
 from modelbuild.store.go_json import encode_go_json
 from modelbuild.store.manifest import Manifest
 from modelbuild.store.store import Store
@@ -132,6 +132,8 @@ class _ModelPlanner:
         self._planner.weights[model.id] = self._weights.inputs
         self._add_texts()
         self._add_publish(base_name, base_input, remote_host, remote_model)
+        for output in model.outputs:
+            self._add_export(output)
 
     def _remote(self) -> tuple[str, str]:
         """The host and the name there when the model runs on another server, else two empty texts."""
@@ -237,6 +239,23 @@ class _ModelPlanner:
                 inputs=tuple(inputs),
                 options={key: value for key, value in options.items() if value not in ("", None, [])},
                 work=work,
+            )
+        )
+
+    def _add_export(self, output: Output) -> None:
+        """Plan a file beside the store; it is made from the finished model."""
+        if output.kind == "gguf" and len(self._weights.inputs) != 1:
+            count = len(self._weights.inputs)
+            message = f"the model has {count} weights layers, one is needed to write them to a file"
+            raise RecipeError("CONFLICT", message, output.position, hint="remove 'outputs.gguf'")
+        self._planner.add_action(
+            Action(
+                id=f"{self._name}/export {output.kind}",
+                kind=Kind.EXPORT,
+                title=f"write {output.path.name}",
+                inputs=(ActionInput("model", f"{self._name}/publish"),),
+                options={"kind": output.kind, "path": str(output.path.absolute())},
+                work=ExportWork(output.kind, output.path, self._name),
             )
         )
 

@@ -43,7 +43,7 @@ def tensor_key(tensor: PlannedTensor, leaf: Leaf, importance: str = "") -> str:
 
 
 def source_text(source: object) -> str:
-    """A text that is equal for equal sources within one run, whichever plan they come from; by place, not by content."""
+    """A text that is equal for equal sources within one run, whichever plan they come from: by place, not content."""
     try:
         return canonical_json(describe_source(source, _place_of))
     except _Unknown:

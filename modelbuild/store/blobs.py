@@ -25,7 +25,7 @@ from modelbuild.store.partial import JOURNAL_SUFFIX, PARTIAL_PREFIX, PartialFile
 from modelbuild.store.staged import StagedFile, sync_directory, unusable_store
 
 #: Linux ioctl that makes a file share the blocks of another one (FICLONE, linux/fs.h).
-_FICLONE = 0x40049409
+FICLONE = 0x40049409
 STAGING_DIRECTORY = ".modelbuild"
 #: A partial file that no run came back for within this time is removed.
 PARTIAL_KEPT_S = 7 * 24 * 3600
@@ -233,7 +233,7 @@ class BlobStore:
     ) -> Adopted | None:
         with self.stage() as staged:
             try:
-                fcntl.ioctl(staged.fd, _FICLONE, source.fd)
+                fcntl.ioctl(staged.fd, FICLONE, source.fd)
             except OSError as error:
                 if required:
                     raise _no_link(source.path, "reflink", error) from error

@@ -21,9 +21,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     calls: list[tuple[str, str]] = []
     real = packing._pack
 
-    def counting(tensor, source, rows):  # type: ignore[no-untyped-def]
-        calls.append((tensor.name, tensor.type.name))
-        return real(tensor, source, rows)
+    def counting(part, rows):  # type: ignore[no-untyped-def]
+        calls.append((part.tensor.name, part.tensor.type.name))
+        return real(part, rows)
 
     monkeypatch.setattr(packing, "_pack", counting)
     return calls

@@ -49,9 +49,9 @@ def packed_blocks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     calls: list[str] = []
     real = packing._pack
 
-    def counting(tensor, source, rows):  # type: ignore[no-untyped-def]
-        calls.append(tensor.name)
-        return real(tensor, source, rows)
+    def counting(part, rows):  # type: ignore[no-untyped-def]
+        calls.append(part.tensor.name)
+        return real(part, rows)
 
     monkeypatch.setattr(packing, "_pack", counting)
     return calls
