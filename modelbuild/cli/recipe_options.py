@@ -19,7 +19,7 @@ ROOTS_VARIABLE = "MODELBUILD_ALLOW_ROOT"
 
 
 def recipe_options(command: _Command) -> _Command:
-    """Add `--var`, `--set` and `--allow-root`; `current_recipe_options` gives what they say."""
+    """Add `--var`, `--set`, `--allow-root` and `--rewrite-gguf`; `current_recipe_options` gives what they say."""
     for option in (
         click.option("--var", "assignments", multiple=True, metavar="NAME=VALUE", callback=_keep, expose_value=False,
                      help="Give a variable of the recipe a value."),
@@ -27,6 +27,8 @@ def recipe_options(command: _Command) -> _Command:
                      expose_value=False, help="Replace a field of a model; '*' means all models, VALUE is YAML."),
         click.option("--allow-root", "roots", multiple=True, metavar="DIR", callback=_keep, expose_value=False,
                      help=f"Let the recipe read files below DIR, too [{ROOTS_VARIABLE}]."),
+        click.option("--rewrite-gguf", "rewriting", is_flag=True, callback=_keep, expose_value=False,
+                     help="Rewrite imported GGUF files as Ollama does; their digests change."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -41,6 +43,7 @@ def current_recipe_options(context: click.Context) -> LoadOptions:
         overrides=tuple(said.get("overrides", ())),
         environment=os.environ,
         roots=tuple(Path(root).expanduser() for root in roots),
+        rewrite_gguf=bool(said.get("rewriting")),
     )
 
 
@@ -53,5 +56,5 @@ def _split(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _keep(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
+def _keep(context: click.Context, parameter: click.Parameter, value: tuple[str, ...] | bool) -> None:
     context.meta.setdefault(_KEY, {})[parameter.name] = value

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from modelbuild.places import default_cache, default_store, is_pruning
+
+__all__ = ["PROGRESS_MODES", "Settings", "current_settings", "is_pruning", "settings_options"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 PROGRESS_MODES = ("auto", "tty", "plain", "json", "quiet")
@@ -21,30 +24,6 @@ class Settings:
     store: Path
     cache: Path
     progress: str = "auto"
-
-
-def default_store() -> Path:
-    """MODELBUILD_STORE, else OLLAMA_MODELS, else ~/.ollama/models."""
-    chosen = _variable("MODELBUILD_STORE") or _variable("OLLAMA_MODELS")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".ollama" / "models"
-
-
-def default_cache() -> Path:
-    """MODELBUILD_CACHE, else modelbuild/ in the user's cache directory."""
-    if chosen := _variable("MODELBUILD_CACHE"):
-        return Path(chosen).expanduser()
-    base = _variable("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "modelbuild"
-
-
-def is_pruning() -> bool:
-    """May a build delete what a replaced model leaves behind? Not with OLLAMA_NOPRUNE, read as Ollama reads it."""
-    return _variable("OLLAMA_NOPRUNE") in ("", "0", "f", "F", "FALSE", "false", "False")
-
-
-def _variable(name: str) -> str:
-    """An environment variable, trimmed of blanks and quotes as Ollama does."""
-    return os.environ.get(name, "").strip().strip("\"'")
 
 
 def settings_options(command: _Command) -> _Command:

@@ -8,7 +8,7 @@ text ─ documents ─► files with includes ─ variables ─► values
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelbuild.errors import Position, ProblemCollector, RecipeError
@@ -59,7 +59,13 @@ def load_with_sources(path: Path, options: LoadOptions | None = None) -> Loaded:
     roots = AllowedRoots(path.parent, chosen.roots)
     reader = DocumentReader(roots, problems, _parse)
     document = reader.read(path)
-    return _Resolution(document, reader, roots, chosen, problems).load(path)
+    loaded = _Resolution(document, reader, roots, chosen, problems).load(path)
+    return replace(loaded, recipe=_rewriting(loaded.recipe)) if chosen.rewrite_gguf else loaded
+
+
+def _rewriting(recipe: Recipe) -> Recipe:
+    """The recipe with `rewrite_gguf` for all models; one without a GGUF to rewrite does not mind."""
+    return replace(recipe, models=tuple(replace(model, rewrite_gguf=True) for model in recipe.models))
 
 
 def resolve_recipe(root: Node, path: Path, options: LoadOptions | None = None) -> Recipe:

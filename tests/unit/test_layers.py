@@ -13,13 +13,14 @@ PACKAGE = Path(__file__).parents[2] / "modelbuild"
 #: From the doors down to the records. Packages on one line may not import each other, with the exceptions below.
 LAYERS = [
     {"__main__", "__init__"},
+    {"api"},
     {"cli"},
     {"server", "watch"},
     {"engine"},
     {"plan"},
     {"recipe", "sources", "convert", "quantize", "template", "store", "remote"},
     {"formats"},
-    {"model_name", "digest"},
+    {"model_name", "digest", "places"},
     {"events", "errors"},
 ]
 #: Sideways edges with their reasons.

@@ -1,0 +1,145 @@
+"""The Python API: the same results as the command line, typed, and loaded only when used."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import modelbuild
+from modelbuild.errors import ModelbuildError
+from modelbuild.events import Event, ModelFinished
+from modelbuild.recipe.request import RequestError
+from modelbuild.store.store import Store
+from tests.small_gguf import write_gguf
+from tests.space import ROOT, Space
+
+RECIPE = """
+variables: {text: hello}
+models:
+  base: {from: ./base.gguf}
+  child: {from: {model: base}, system: "${text}"}
+"""
+
+
+@pytest.fixture
+def place(space: Space, monkeypatch: pytest.MonkeyPatch) -> Space:
+    """A recipe and its GGUF; the environment leads nowhere else."""
+    for name, value in space.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(space.root)
+    space.write("base.gguf", write_gguf())
+    space.recipe(RECIPE)
+    return space
+
+
+def test_build_tells_what_it_did(place: Space) -> None:
+    """Models with digests, actions that ran; the second time nothing runs."""
+    events: list[Event] = []
+
+    first = modelbuild.build("recipe.yaml", on_event=events.append)
+    second = modelbuild.build("recipe.yaml")
+
+    assert ["base:latest", "child:latest"] == [model.name for model in first.models]
+    assert [True, True] == [model.is_new for model in first.models]
+    assert "base:latest/publish" in first.ran
+    assert 2 == sum(isinstance(event, ModelFinished) for event in events)
+    assert ((), [False, False]) == (second.ran, [model.is_new for model in second.models])
+    assert [model.digest for model in first.models] == [model.digest for model in second.models]
+
+
+def test_build_takes_values_instead_of_a_file(place: Space) -> None:
+    """Paths start from the current directory; the result is the one a file gives."""
+    made = modelbuild.build({"model": "child", "from": "./base.gguf", "system": "hello"})
+    (place.root / "one.yaml").write_text("model: child\nfrom: ./base.gguf\nsystem: hello\n")
+
+    assert made.models[0].digest == modelbuild.build("one.yaml").models[0].digest
+
+
+def test_variables_and_wanted_models(place: Space) -> None:
+    """As `--var` and names on the command line."""
+    options = modelbuild.BuildOptions(variables={"text": "other"})
+    result = modelbuild.build("recipe.yaml", ["child"], options=options)
+
+    assert ["base:latest", "child:latest"] == [model.name for model in result.models]
+    assert "other" == modelbuild.show("child").system
+
+
+def test_preview_changes_nothing(place: Space) -> None:
+    """What would run, with reasons and bytes."""
+    rows = modelbuild.preview("recipe.yaml")
+
+    assert all(row.runs for row in rows)
+    assert not place.store.exists()
+
+
+def test_store_functions(place: Space, tmp_path: Path) -> None:
+    """list, show, copy, compare, verify, archive, remove."""
+    modelbuild.build("recipe.yaml")
+    modelbuild.copy("child", "other")
+    assert ["base:latest", "child:latest", "other:latest"] == [row.name for row in modelbuild.list_models()]
+    assert [] == modelbuild.compare("child", "other")
+    assert ["system"] == [item.where for item in modelbuild.compare("base", "child")]
+    assert modelbuild.verify().is_sound
+
+    exported = modelbuild.export_archive(["child"], "child.tar")
+    imported = modelbuild.import_archive("child.tar", store=tmp_path / "elsewhere")
+    assert exported == imported
+    assert modelbuild.verify(store=tmp_path / "elsewhere").is_sound
+
+    assert 0 == modelbuild.remove("child")
+    assert 0 < modelbuild.remove("base", "other")
+    assert [] == modelbuild.list_models()
+
+
+def test_create_carries_out_raw_requests(place: Space) -> None:
+    """With the API's status lines and errors."""
+    digest = Store(place.store).blobs.put(write_gguf())
+    lines: list[str] = []
+
+    made = modelbuild.create(
+        {"model": "m", "files": {"m.gguf": digest}, "system": "s"}, on_status=lambda status: lines.append(status.text)
+    )
+
+    assert ("m:latest", "success") == (made.name, lines[-1])
+    with pytest.raises(RequestError) as caught:
+        modelbuild.create({"model": "bad name", "from": "m"})
+    assert (400, "invalid model name") == (caught.value.status, caught.value.message)
+
+
+def test_watching_builds_first(place: Space) -> None:
+    """One round is one build."""
+    rounds: list[str] = []
+    modelbuild.watch_recipe("recipe.yaml", on_round=lambda item: rounds.append(item.failure), rounds=1)
+
+    assert [""] == rounds
+    assert 2 == len(modelbuild.list_models())
+
+
+def test_errors_are_of_one_kind(place: Space) -> None:
+    """Whatever goes wrong."""
+    for call in (
+        lambda: modelbuild.build("missing.yaml"),
+        lambda: modelbuild.build({"model": "m"}),
+        lambda: modelbuild.show("nope"),
+        lambda: modelbuild.remove("nope"),
+        lambda: modelbuild.copy("nope", "x"),
+        lambda: modelbuild.import_archive("nope.tar"),
+        lambda: modelbuild.export_archive(["nope"], "x.tar"),
+    ):
+        with pytest.raises(ModelbuildError):
+            call()
+
+
+def test_the_package_loads_nothing_before_it_is_used() -> None:
+    """Only the version is at hand at once; every listed name exists."""
+    code = "import sys, modelbuild; print(sorted(m for m in sys.modules if m.startswith('modelbuild')))"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert ["modelbuild"] == json.loads(loaded.replace("'", '"'))
+    assert all(hasattr(modelbuild, name) for name in modelbuild.__all__)
+    with pytest.raises(AttributeError, match="nonsense"):
+        modelbuild.nonsense  # noqa: B018
