@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -38,7 +39,9 @@ def command(context: click.Context, name: str, *, as_json: bool, part: str | Non
         click.echo(json.dumps(details.to_json(), indent=2))
     elif part is not None:
         text = _part(details, part, store)
-        click.echo(text if raw else _safe_lines(text), nl=not raw and not text.endswith("\n"))
+        # In a pipe a text ends where it ends; on a terminal the next prompt wants a line of its own.
+        ends_line = part == "parameters" or (sys.stdout.isatty() and not text.endswith("\n"))
+        click.echo(text if raw else _safe_lines(text), nl=ends_line)
     else:
         _show(details)
 

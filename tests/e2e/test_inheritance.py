@@ -56,9 +56,15 @@ def test_everything_comes_down(base: Space) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "kind"), [("template", "template"), ("system", "system"), ("license", "license"), ("messages", "messages"),
-                        ("parameters", "params")],
-)  # fmt: skip
+    ("field", "kind"),
+    [
+        ("template", "template"),
+        ("system", "system"),
+        ("license", "license"),
+        ("messages", "messages"),
+        ("parameters", "params"),
+    ],
+)
 def test_null_keeps_a_layer_away(base: Space, field: str, kind: str) -> None:
     """What cannot be cleared in Ollama can be here."""
     made = child(base, f"{field}: null\n")

@@ -216,11 +216,10 @@ def test_import_does_not_replace_another_model(built: Space) -> None:
 
 def test_show_gives_every_part(built: Space) -> None:
     """Texts as they are, parameters as JSON values, all of it as one object."""
-    assert "You are the child.\n" == built.run("show", "child", "--system").stdout
-    assert "{{ .System }} {{ .Prompt }}\n" == built.run("show", "child", "--template").stdout
-    assert "MIT\nApache-2.0\n" == built.run("show", "child", "--license").stdout
+    assert "You are the child." == built.run("show", "child", "--system").stdout
+    assert "{{ .System }} {{ .Prompt }}" == built.run("show", "child", "--template").stdout
+    assert "MIT\nApache-2.0" == built.run("show", "child", "--license").stdout
     assert 'stop: ["<|end|>", "b"]\ntemperature: 0.5\n' == built.run("show", "child", "--parameters").stdout
-    assert "You are the child." == built.run("show", "child", "--system", "--raw").stdout
     everything = json.loads(built.run("show", "child", "--json").stdout)
     assert ("child:latest", "gguf") == (everything["name"], everything["config"]["model_format"])
     assert ["model", "template", "license", "license", "system", "params"] == [
@@ -234,7 +233,7 @@ def test_show_escapes_what_would_steer_a_terminal(space: Space) -> None:
     space.recipe('model: evil\nfrom: ./base.gguf\nsystem: "a\\e]0;title\\a\\tb\\nc"\n')
     space.build()
 
-    assert "a\\u{1b}]0;title\\u{7}\tb\nc\n" == space.run("show", "evil", "--system").stdout
+    assert "a\\u{1b}]0;title\\u{7}\tb\nc" == space.run("show", "evil", "--system").stdout
     assert "a\x1b]0;title\x07\tb\nc" == space.run("show", "evil", "--system", "--raw").stdout
     assert "\x1b" not in space.run("show", "evil").stdout
     assert "\x1b" not in space.run("show", "evil", "--modelfile").stdout
