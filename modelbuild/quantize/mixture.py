@@ -235,7 +235,7 @@ def _first(count: int, early: GgmlType, later: GgmlType | None = None) -> _Value
 
 
 def _always(type_: GgmlType) -> _ValueRule:
-    return lambda _context, _index: (type_, "preset")
+    return lambda _context, _index: (type_, "every layer")
 
 
 def _value_more_bits(context: MixtureContext, index: int) -> Decision:
@@ -279,7 +279,7 @@ _DownRule = Callable[[MixtureContext, int, int], Decision]
 
 
 def _down_always(type_: GgmlType) -> _DownRule:
-    return lambda _context, _index, _count: (type_, "preset")
+    return lambda _context, _index, _count: (type_, "every layer")
 
 
 def _down_first_eighth(early: GgmlType, later: GgmlType | None = None) -> _DownRule:
@@ -299,7 +299,7 @@ def _down_q3_k_m(context: MixtureContext, index: int, count: int) -> Decision:
     if index < count // 16:
         return _T.Q5_K, f"first sixteenth ({index} of {count})"
     if not context.is_falcon:
-        return _T.Q4_K, "preset"
+        return _T.Q4_K, "every layer"
     return _more_bits(index, count, _T.Q4_K, _T.Q3_K)
 
 
@@ -310,7 +310,7 @@ def _down_iq3_m(context: MixtureContext, index: int, count: int) -> Decision:
 
 
 def _down_q3_k_l(context: MixtureContext, _index: int, _count: int) -> Decision:
-    return (_T.Q4_K, "falcon") if context.is_falcon else (_T.Q5_K, "preset")
+    return (_T.Q4_K, "falcon") if context.is_falcon else (_T.Q5_K, "every layer")
 
 
 def _down_q4_k_m(context: MixtureContext, index: int, count: int) -> Decision:

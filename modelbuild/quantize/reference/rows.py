@@ -89,12 +89,13 @@ class _Tile:
 
 def _row_means(rows: Float32) -> Float32:
     """The mean square of each row, summed in order, shape (rows,)."""
-    means = np.empty(len(rows), np.float32)
-    step = max(1, TILE_WEIGHTS // max(1, rows.shape[1]))
-    for start in range(0, len(rows), step):
-        part = np.asarray(rows[start : start + step], np.float32)
-        means[start : start + step] = np.add.accumulate(part * part, axis=1, dtype=np.float32)[:, -1]
-    return means / np.float32(rows.shape[1])
+    sums = np.zeros(len(rows), np.float32)
+    for tile in _tiles(rows.shape, 1):
+        part = np.asarray(rows[tile.rows, tile.columns], np.float32)
+        squares = part * part
+        squares[:, 0] += sums[tile.rows]
+        sums[tile.rows] = np.add.accumulate(squares, axis=1)[:, -1]
+    return sums / np.float32(rows.shape[1])
 
 
 def _tiles(shape: tuple[int, ...], size: int) -> Iterator[_Tile]:
