@@ -12,7 +12,8 @@ from modelbuild.errors import ModelbuildError
 from modelbuild.formats.gguf.types import block_bytes, block_size
 from modelbuild.quantize.mixes import TypeOptions, choose_types
 from modelbuild.quantize.presets import PRESETS, find_preset
-from tests.space import ROOT
+from tests.space import ROOT, Space
+from tests.tinydocs import CHECKPOINT
 from tests.unit.quantize.mix_records import read_mix_records
 
 PAGE = (ROOT / "docs" / "quantization.md").read_text("utf-8")
@@ -100,3 +101,15 @@ def test_python_examples_run() -> None:
     ]
 
     assert ["", *shown] == printed
+
+
+def test_recipes_build(space: Space) -> None:
+    """The recipes on the page are valid, and give the types that they name."""
+    recipes = [body for language, body in FENCE.findall(PAGE) if language == "yaml"]
+    for recipe in recipes:
+        space.recipe(recipe.replace("./checkpoint", str(CHECKPOINT)))
+        outcome = space.run("plan", "--tensors")
+        assert 0 == outcome.status, outcome.stderr
+    assert 2 == len(recipes)
+    assert "blk.1.attn_k.weight  BF16 → Q8_0  rule blk[.](0|1)[.]=Q8_0" in outcome.stdout
+    assert "blk.2.ffn_down.weight  BF16 → Q5_K  rule ffn_down=Q5_K" in outcome.stdout
