@@ -37,6 +37,7 @@ COMMANDS = {
     "export": ("modelbuild.cli.export", "Write models into an archive."),
     "import": ("modelbuild.cli.import_", "Take over the models of an archive."),
     "render": ("modelbuild.cli.render_prompt", "Show the exact prompt that a model would get."),
+    "doctor": ("modelbuild.cli.doctor", "Show what this installation can do."),
 }
 
 
