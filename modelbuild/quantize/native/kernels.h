@@ -39,7 +39,7 @@ enum {
 };
 
 /* Weights that a kernel packs in one call; a multiple of every block size and of every lane group. */
-#define BATCH 1024
+#define BATCH 2048
 
 /* BATCH weights and where their blocks go. */
 typedef struct {

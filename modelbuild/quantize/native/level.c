@@ -4,14 +4,19 @@
 
 #include "lanes/k_affine.h"
 #include "lanes/k_symmetric.h"
+#include "lanes/k_turns.h"
 #include "lanes/simple.h"
 
 static const packer packers[TYPE_COUNT] = {
     [TYPE_F16] = {1, 2, 1, 0, pack_f16, 0},
     [TYPE_BF16] = {1, 2, 1, 0, pack_bf16, 0},
     [TYPE_Q4_0] = {32, 18, 0, 1, pack_q4_0, 0},
+    [TYPE_Q4_1] = {32, 20, 0, 1, pack_q4_1, 0},
+    [TYPE_Q5_0] = {32, 22, 0, 1, pack_q5_0, 0},
+    [TYPE_Q5_1] = {32, 24, 0, 1, pack_q5_1, 0},
     [TYPE_Q8_0] = {32, 34, 1, 0, pack_q8_0, 0},
     [TYPE_Q2_K] = {256, 84, 0, 0, pack_q2_k, pack_q2_k_weighted},
+    [TYPE_Q3_K] = {256, 110, 0, 0, pack_q3_k, pack_q3_k_weighted},
     [TYPE_Q4_K] = {256, 144, 0, 0, pack_q4_k, pack_q4_k_weighted},
     [TYPE_Q5_K] = {256, 176, 0, 0, pack_q5_k, pack_q5_k_weighted},
     [TYPE_Q6_K] = {256, 210, 0, 0, pack_q6_k, pack_q6_k_weighted},

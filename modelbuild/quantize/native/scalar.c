@@ -129,7 +129,7 @@ float fit_positive_scalar(int count, int top, const float *x, const float *w, ui
     return sum_l2 > 0 ? sum_lx / sum_l2 : 0;
 }
 
-float fit_symmetric_scalar(int count, int half, const float *x, const float *w, int8_t *levels)
+float fit_symmetric_scalar(int count, int half, const float *x, const float *w, uint8_t *levels)
 {
     float amax = 0, extreme = 0;
     for (int i = 0; i < count; i++) {
@@ -163,7 +163,52 @@ float fit_symmetric_scalar(int count, int half, const float *x, const float *w, 
         }
     }
     for (int i = 0; i < count; i++) {
-        levels[i] = (int8_t)(half + clamp_int(round_bits(winner * x[i]), -half, half - 1));
+        levels[i] = (uint8_t)(half + clamp_int(round_bits(winner * x[i]), -half, half - 1));
     }
     return scale;
+}
+
+float fit_by_turns_scalar(int count, int half, const float *x, uint8_t *levels)
+{
+    float amax = 0, extreme = 0;
+    for (int i = 0; i < count; i++) {
+        if (fabsf(x[i]) > amax) {
+            amax = fabsf(x[i]);
+            extreme = x[i];
+        }
+    }
+    for (int i = 0; i < count; i++) levels[i] = 0;
+    if (amax < NEARLY_ZERO) return 0;
+
+    const float inverse = -(float)half / extreme;
+    int32_t signed_levels[32];
+    float sum_lx = 0, sum_l2 = 0;
+    for (int i = 0; i < count; i++) {
+        signed_levels[i] = clamp_int(round_bits(inverse * x[i]), -half, half - 1);
+        const float w = x[i] * x[i], l = (float)signed_levels[i];
+        sum_lx += (w * x[i]) * l;
+        sum_l2 += (w * l) * l;
+    }
+    for (int pass = 0; pass < 5; pass++) {
+        int changed = 0;
+        for (int i = 0; i < count; i++) {
+            const float w = x[i] * x[i], old = (float)signed_levels[i];
+            float lx = sum_lx - (w * x[i]) * old;
+            if (!(lx > 0)) continue;
+            float l2 = sum_l2 - (w * old) * old;
+            const int32_t level = clamp_int(round_bits((x[i] * l2) / lx), -half, half - 1);
+            if (level == signed_levels[i]) continue;
+            lx += (w * x[i]) * (float)level;
+            l2 += (w * (float)level) * (float)level;
+            if (l2 > 0 && (lx * lx) * sum_l2 > (sum_lx * sum_lx) * l2) {
+                signed_levels[i] = level;
+                sum_lx = lx;
+                sum_l2 = l2;
+                changed = 1;
+            }
+        }
+        if (!changed) break;
+    }
+    for (int i = 0; i < count; i++) levels[i] = (uint8_t)(signed_levels[i] + half);
+    return sum_l2 > 0 ? sum_lx / sum_l2 : 0;
 }

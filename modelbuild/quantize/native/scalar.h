@@ -46,6 +46,9 @@ affine_fit fit_affine_scalar(const affine_grid *grid, const float *x, const floa
 float fit_positive_scalar(int count, int top, const float *x, const float *w, uint8_t *levels);
 
 /* Levels 0..2*half-1 (stored with half added) of signed values; gives the scale. count <= 32. */
-float fit_symmetric_scalar(int count, int half, const float *x, const float *w, int8_t *levels);
+float fit_symmetric_scalar(int count, int half, const float *x, const float *w, uint8_t *levels);
+
+/* Levels 0..2*half-1 of signed values weighted by their squares, improved one at a time; gives the scale. */
+float fit_by_turns_scalar(int count, int half, const float *x, uint8_t *levels);
 
 #endif

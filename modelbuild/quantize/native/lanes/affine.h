@@ -1,6 +1,8 @@
 /* The affine search (value = scale * level + low) for LANES sub-blocks at once, and the types made of it. */
+#ifndef MODELBUILD_AFFINE_H
+#define MODELBUILD_AFFINE_H
 
-#include "lane.h"
+#include "weights.h"
 
 /* Beyond this a rounding by addition may differ from the integer form; such lanes are redone by the scalar search. */
 #define ROUNDING_LIMIT 4e6f
@@ -27,12 +29,7 @@ typedef struct {
 INLINE void weigh(affine_columns *c, int count, weighing rule, const float *importance, const float *sigma)
 {
     if (rule == WEIGH_BY_IMPORTANCE) {
-        vfloat s[VECTORS];
-        load_columns(importance, count, c->w);
-        load_lanes(sigma, s);
-        for (int i = 0; i < count; i++) {
-            EACH(v) c->w[i][v] *= root(s[v] + c->x[i][v] * c->x[i][v]);
-        }
+        weigh_by_importance(count, c->x, importance, sigma, c->w);
         return;
     }
     vfloat base[VECTORS] = {{0}};
@@ -49,7 +46,7 @@ typedef struct {
 } affine_lanes;
 
 /* fit_affine_scalar, lane by lane; lanes marked out_of_range hold nothing useful. */
-INLINE void fit_affine(const affine_grid *grid, const affine_columns *c, affine_lanes *fit)
+INLINE void fit_affine(const affine_grid *grid, affine_columns *c, affine_lanes *fit)
 {
     const int count = grid->count;
     const float top = (float)grid->top;
@@ -184,20 +181,23 @@ INLINE void fit_affine_batch(const affine_grid *grid, const batch *b, weighing r
     }
 }
 
-/* Levels 0..top of a sub-block under the scale and offset that a reader will see.
+/* Levels 0..top of 256 weights under the scales and offsets of their sub-blocks that a reader will see.
  * A scale that rounded to zero cannot tell: then the levels of the search stand. */
-INLINE void affine_levels(const float *x, int count, int top, float scale, float offset, float inverse, float low_then,
-                          uint8_t *levels)
+INLINE void affine_levels(const float *x, int count, int top, const float *scale, const float *offset,
+                          const affine_table *t, int first, uint8_t *levels)
 {
-    if (scale != 0) {
-        for (int i = 0; i < count; i++) {
-            levels[i] = (uint8_t)clamp_int(round_bits((x[i] + offset) / scale), 0, top);
+    int32_t wide[256];
+    for (int j = 0; j < 256 / count; j++) {
+        for (int i = j * count; i < (j + 1) * count; i++) {
+            wide[i] = clamp_int(round_bits((x[i] + offset[j]) / scale[j]), 0, top);
         }
-    } else if (inverse != 0) {
-        for (int i = 0; i < count; i++) {
-            levels[i] = (uint8_t)clamp_int(round_bits(inverse * (x[i] - low_then)), 0, top);
+        if (scale[j] != 0) continue;
+        const float inverse = t->inverse[first + j], low = t->low_then[first + j];
+        for (int i = j * count; i < (j + 1) * count; i++) {
+            wide[i] = inverse != 0 ? clamp_int(round_bits(inverse * (x[i] - low)), 0, top) : 0;
         }
-    } else {
-        memset(levels, 0, (size_t)count);
     }
+    for (int i = 0; i < 256; i++) levels[i] = (uint8_t)wide[i];
 }
+
+#endif

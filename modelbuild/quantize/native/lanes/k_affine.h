@@ -1,6 +1,7 @@
 /* Q4_K, Q5_K and Q2_K: super-blocks of 256 with affine sub-blocks whose scales and minima are quantized in turn. */
 
 #include "affine.h"
+#include "bits.h"
 
 static const affine_grid grid_q4_k = {32, 15, -1.0f, 0.1f, 20, 0};
 static const affine_grid grid_q5_k = {32, 31, -0.5f, 0.1f, 15, 0};
@@ -8,16 +9,6 @@ static const affine_grid grid_q2_k = {16, 3, -0.5f, 0.1f, 15, 1};
 static const affine_grid weighted_q4_k = {32, 15, -0.9f, 0.05f, 36, 0};
 static const affine_grid weighted_q5_k = {32, 31, -0.9f, 0.05f, 36, 0};
 static const affine_grid weighted_q2_k = {16, 3, -0.9f, 0.05f, 36, 0};
-
-/* Per 256 weights: (factor * sum of squares) / 256, for each of its sub-blocks. */
-INLINE void super_block_sigma(const batch *b, int count, float factor, float *sigma)
-{
-    for (int at = 0; at < BATCH; at += 256) {
-        float sum = 0;
-        for (int i = 0; i < 256; i++) sum += b->weights[at + i] * b->weights[at + i];
-        for (int i = 0; i < 256 / count; i++) sigma[at / count + i] = (factor * sum) / 256;
-    }
-}
 
 /* The quantized scales and minima of one super-block. */
 typedef struct {
@@ -87,10 +78,12 @@ INLINE void put_6_bit_pairs(uint8_t *out, affine_head *head)
 INLINE void super_block_levels(const float *x, const affine_table *t, int first, int count, int top, float d,
                                float dmin, const affine_head *head, uint8_t *levels)
 {
+    float scale[16], offset[16];
     for (int j = 0; j < 256 / count; j++) {
-        affine_levels(x + j * count, count, top, d * head->scales[j], dmin * head->minima[j], t->inverse[first + j],
-                      t->low_then[first + j], levels + j * count);
+        scale[j] = d * head->scales[j];
+        offset[j] = dmin * head->minima[j];
     }
+    affine_levels(x, count, top, scale, offset, t, first, levels);
 }
 
 /* Q4_K (top 15) and Q5_K (top 31). */
@@ -99,7 +92,7 @@ INLINE void pack_q45_k(const batch *b, const affine_grid *grid, int weighted)
     affine_table table;
     float sigma[BATCH / 16];
     const int top = grid->top, bytes = top == 15 ? 144 : 176;
-    if (weighted) super_block_sigma(b, 32, 2, sigma);
+    if (weighted) mean_squares(b, 256, 32, 2, sigma);
     fit_affine_batch(grid, b, weighted ? WEIGH_BY_IMPORTANCE : WEIGH_BY_RMS_MAGNITUDE, sigma, &table);
     for (int s = 0; s < BATCH / 256; s++) {
         uint8_t *out = b->out + s * bytes, levels[256];
@@ -131,22 +124,11 @@ static void pack_q5_k(const batch *b) { pack_q45_k(b, &grid_q5_k, 0); }
 static void pack_q4_k_weighted(const batch *b) { pack_q45_k(b, &weighted_q4_k, 1); }
 static void pack_q5_k_weighted(const batch *b) { pack_q45_k(b, &weighted_q5_k, 1); }
 
-/* 256 values of 2 bits: four planes of 32 in each half, a pair of bits each. */
-INLINE void put_2_bit_planes(uint8_t *out, const uint8_t *levels)
-{
-    for (int h = 0; h < 2; h++) {
-        for (int i = 0; i < 32; i++) {
-            const uint8_t *l = levels + 128 * h + i;
-            out[32 * h + i] = (uint8_t)((l[0] & 3) | (l[32] & 3) << 2 | (l[64] & 3) << 4 | (l[96] & 3) << 6);
-        }
-    }
-}
-
 INLINE void pack_q2_k_any(const batch *b, const affine_grid *grid, int weighted)
 {
     affine_table table;
     float sigma[BATCH / 16];
-    if (weighted) super_block_sigma(b, 16, 1, sigma);
+    if (weighted) mean_squares(b, 256, 16, 1, sigma);
     fit_affine_batch(grid, b, weighted ? WEIGH_BY_IMPORTANCE : WEIGH_BY_MAGNITUDE, sigma, &table);
     for (int s = 0; s < BATCH / 256; s++) {
         uint8_t *out = b->out + s * 84, levels[256];

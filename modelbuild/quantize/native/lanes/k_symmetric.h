@@ -2,19 +2,6 @@
 
 #include "symmetric.h"
 
-/* The first value of largest magnitude, with its sign. */
-INLINE float extreme_of(const float *values, int count)
-{
-    float largest = 0, value = 0;
-    for (int i = 0; i < count; i++) {
-        if (fabsf(values[i]) > largest) {
-            largest = fabsf(values[i]);
-            value = values[i];
-        }
-    }
-    return value;
-}
-
 INLINE void fit_q6_k(const batch *b, int weighted, symmetric_table *table)
 {
     for (int at = 0; at < BATCH / 16; at += LANES) {
@@ -56,13 +43,14 @@ INLINE void pack_q6_k_any(const batch *b, int weighted)
             continue;
         }
         const float inverse = -128.0f / extreme, d = put_rounded(out + 208, 1 / inverse);
+        float rounded_scales[16];
         for (int j = 0; j < 16; j++) {
             const int32_t wide = round_bits(inverse * scales[j]);
             const int8_t level = (int8_t)(wide > 127 ? 127 : wide);
             out[192 + j] = (uint8_t)level;
-            symmetric_levels(b->weights + s * 256 + j * 16, 16, 32, d * (float)level, table.inverse[s * 16 + j],
-                             levels + j * 16);
+            rounded_scales[j] = d * (float)level;
         }
+        symmetric_levels(b->weights + s * 256, 32, rounded_scales, table.inverse + s * 16, levels);
         put_q6_levels(out, levels);
     }
 }

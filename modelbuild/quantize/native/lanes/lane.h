@@ -90,13 +90,65 @@ INLINE int any(vint mask)
     return found != 0;
 }
 
-/* LANES sub-blocks of count weights, one after the other, become columns. */
+#if defined __SSE2__
+
+/* In each quarter of 128 bits: the lower or upper halves of a and b, interleaved by one or by two floats. */
+#if defined __AVX512F__
+#define PART(name, a, b) ((vfloat)_mm512_##name##_ps((__m512)(a), (__m512)(b)))
+#define PAIRS(name, a, b) ((vfloat)_mm512_##name##_pd((__m512d)(a), (__m512d)(b)))
+#elif defined __AVX2__
+#define PART(name, a, b) ((vfloat)_mm256_##name##_ps((__m256)(a), (__m256)(b)))
+#define PAIRS(name, a, b) ((vfloat)_mm256_##name##_pd((__m256d)(a), (__m256d)(b)))
+#else
+#define PART(name, a, b) ((vfloat)_mm_##name##_ps((__m128)(a), (__m128)(b)))
+#define PAIRS(name, a, b) ((vfloat)_mm_##name##_pd((__m128d)(a), (__m128d)(b)))
+#endif
+
+/* Four consecutive floats from every fourth of WIDTH rows, each in a quarter of its own. */
+INLINE vfloat load_quads(const float *row, int row_length)
+{
+#if defined __AVX512F__
+    const float *const third = row + 8 * row_length;
+    const __m256 low = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(row)), _mm_loadu_ps(row + 4 * row_length), 1);
+    const __m256 high = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(third)), _mm_loadu_ps(third + 4 * row_length), 1);
+    return (vfloat)_mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
+#elif defined __AVX2__
+    return (vfloat)_mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(row)), _mm_loadu_ps(row + 4 * row_length), 1);
+#else
+    (void)row_length;
+    return (vfloat)_mm_loadu_ps(row);
+#endif
+}
+
+/* LANES sub-blocks of count weights, one after the other, become columns; count is a multiple of four. */
+INLINE void load_columns(const float *from, int count, vfloat (*columns)[VECTORS])
+{
+    EACH(v)
+    {
+        for (int i = 0; i < count; i += 4) {
+            const float *const first = from + v * WIDTH * count + i;
+            const vfloat a = load_quads(first, count), b = load_quads(first + count, count);
+            const vfloat c = load_quads(first + 2 * count, count), d = load_quads(first + 3 * count, count);
+            const vfloat ab_low = PART(unpacklo, a, b), ab_high = PART(unpackhi, a, b);
+            const vfloat cd_low = PART(unpacklo, c, d), cd_high = PART(unpackhi, c, d);
+            columns[i][v] = PAIRS(unpacklo, ab_low, cd_low);
+            columns[i + 1][v] = PAIRS(unpackhi, ab_low, cd_low);
+            columns[i + 2][v] = PAIRS(unpacklo, ab_high, cd_high);
+            columns[i + 3][v] = PAIRS(unpackhi, ab_high, cd_high);
+        }
+    }
+}
+
+#else
+
 INLINE void load_columns(const float *from, int count, vfloat (*columns)[VECTORS])
 {
     for (int k = 0; k < LANES; k++) {
         for (int i = 0; i < count; i++) columns[i][k / WIDTH][k % WIDTH] = from[k * count + i];
     }
 }
+
+#endif
 
 INLINE void load_lanes(const float *from, vfloat *lanes) { memcpy(lanes, from, LANES * sizeof *from); }
 

@@ -1,20 +1,23 @@
-/* Types without a search: one pass over each block of 32, in natural order. The compiler vectorizes these loops. */
+/* Types without a search: halves, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1. Plain loops in natural order, which compilers vectorize;
+ * what is needed once a block is computed for all blocks of the batch together, so that this too becomes vectors. */
 
 #include "lane.h"
 
-/* Largest magnitude as bits: for finite values the order of the integers is the order of the floats. */
-INLINE uint32_t largest_magnitude(const float *x, int count)
+#define BLOCKS (BATCH / 32)
+
+static void pack_f16(const batch *b)
 {
-    int32_t largest = 0;
-    for (int i = 0; i < count; i++) {
-        const int32_t bits = (int32_t)(bits_of(x[i]) & 0x7fffffff);
-        largest = bits > largest ? bits : largest;
-    }
-    return (uint32_t)largest;
+    const float *const x = b->weights;
+    uint8_t *restrict const out = b->out;
+    for (int i = 0; i < BATCH; i++) put_u16(out + 2 * i, half_of(x[i]));
 }
 
-/* 1 / d, or 0 for 0: so that a block of zeros gets levels 0. */
-INLINE float inverse_of(float d) { return d != 0 ? 1 / d : 0; }
+static void pack_bf16(const batch *b)
+{
+    const float *const x = b->weights;
+    uint8_t *restrict const out = b->out;
+    for (int i = 0; i < BATCH; i++) put_u16(out + 2 * i, bfloat_of(x[i]));
+}
 
 /* Float to integer as an x86 processor does it, on every processor: too large gives the most negative integer. */
 INLINE int32_t truncated(float value)
@@ -34,61 +37,150 @@ INLINE int32_t rounded_away(float value)
     return truncated(value + float_of(half));
 }
 
-static void pack_f16(const batch *b)
+/* Scales of the blocks of a batch: as halves for the file, inverted (0 for 0, so that such a block gets levels 0). */
+typedef struct {
+    float inverse[BLOCKS];
+    uint16_t half[BLOCKS];
+} block_scales;
+
+INLINE void set_scales(block_scales *scales, const float *d)
 {
-    for (int i = 0; i < BATCH; i++) put_u16(b->out + 2 * i, half_of(b->weights[i]));
+    for (int n = 0; n < BLOCKS; n++) {
+        scales->inverse[n] = d[n] != 0 ? 1 / d[n] : 0;
+        scales->half[n] = half_of(d[n]);
+    }
 }
 
-static void pack_bf16(const batch *b)
+/* Largest magnitude: for finite values the order of the bits is the order of the floats. */
+INLINE float largest_magnitude(const float *x, int count)
 {
-    for (int i = 0; i < BATCH; i++) put_u16(b->out + 2 * i, bfloat_of(b->weights[i]));
+    int32_t largest = 0;
+    for (int i = 0; i < count; i++) {
+        const int32_t bits = (int32_t)(bits_of(x[i]) & 0x7fffffff);
+        largest = bits > largest ? bits : largest;
+    }
+    return float_of((uint32_t)largest);
 }
 
 static void pack_q8_0(const batch *b)
 {
-    for (int n = 0; n < BATCH / 32; n++) {
-        const float *x = b->weights + n * 32;
-        uint8_t *out = b->out + n * 34;
-        const float d = float_of(largest_magnitude(x, 32)) / 127, inverse = inverse_of(d);
-        put_half(out, d);
+    float d[BLOCKS];
+    block_scales scales;
+    for (int n = 0; n < BLOCKS; n++) d[n] = largest_magnitude(b->weights + n * 32, 32) / 127;
+    set_scales(&scales, d);
+    for (int n = 0; n < BLOCKS; n++) {
+        const float *const x = b->weights + n * 32, inverse = scales.inverse[n];
+        uint8_t *restrict const out = b->out + n * 34;
+        put_u16(out, scales.half[n]);
         for (int i = 0; i < 32; i++) out[2 + i] = (uint8_t)rounded_away(x[i] * inverse);
     }
+}
+
+/* Integers in the order of the floats, and back; -0 comes just before +0. */
+INLINE int32_t ordered(float value)
+{
+    const int32_t bits = (int32_t)bits_of(value);
+    return bits ^ (bits >> 31 & 0x7fffffff);
+}
+
+INLINE float unordered(int32_t key) { return float_of((uint32_t)(key ^ (key >> 31 & 0x7fffffff))); }
+
+typedef struct {
+    float low, high;
+} value_range;
+
+/* Smallest and largest of 32 values; of zeros, the first one counts, as with comparisons of floats. */
+INLINE value_range range_of(const float *x)
+{
+    int32_t low = INT32_MAX, high = INT32_MIN;
+    for (int i = 0; i < 32; i++) {
+        const int32_t key = ordered(x[i]);
+        low = key < low ? key : low;
+        high = key > high ? key : high;
+    }
+    return (value_range){unordered(low), unordered(high)};
+}
+
+static __attribute__((noinline)) float first_equal(const float *x, float value, float other)
+{
+    int i = 0;
+    while (x[i] != value && x[i] != other) i++;
+    return x[i];
 }
 
 /* The first value that has the largest magnitude, with its sign. */
 INLINE float first_extreme(const float *x)
 {
-    const float largest = float_of(largest_magnitude(x, 32));
-    int has_positive = 0, has_negative = 0;
-    for (int i = 0; i < 32; i++) {
-        has_positive |= x[i] == largest;
-        has_negative |= x[i] == -largest;
-    }
-    if (has_positive && has_negative && largest > 0) {
-        for (int i = 0; i < 32; i++) {
-            if (fabsf(x[i]) == largest) return x[i];
-        }
-    }
-    return has_positive ? largest : -largest;
+    const value_range range = range_of(x);
+    if (range.high == -range.low) return range.high == 0 ? 0 : first_equal(x, range.high, range.low);
+    return range.high > -range.low ? range.high : range.low;
 }
 
-/* Low nibble: element i; high nibble: element i + 16. */
-INLINE void put_nibbles(uint8_t *out, const uint8_t *levels)
+/* A nibble a level: element i low, element i + 16 high. */
+INLINE void put_nibbles(uint8_t *restrict out, const int32_t *levels)
 {
-    for (int i = 0; i < 16; i++) out[i] = (uint8_t)((levels[i] & 15) | levels[i + 16] << 4);
+    for (int i = 0; i < 16; i++) out[i] = (uint8_t)((levels[i] & 15) | (levels[i + 16] & 15) << 4);
 }
 
-static void pack_q4_0(const batch *b)
+/* Bit i: the fifth bit of level i. */
+INLINE void put_fifth_bits(uint8_t *restrict out, const int32_t *levels)
 {
-    for (int n = 0; n < BATCH / 32; n++) {
-        const float *x = b->weights + n * 32;
-        uint8_t *out = b->out + n * 18, levels[32];
-        const float d = first_extreme(x) / -8, inverse = inverse_of(d);
-        put_half(out, d);
+    uint32_t bits = 0;
+    for (int i = 0; i < 32; i++) bits |= (uint32_t)(levels[i] >> 4 & 1) << i;
+    put_u16(out, (uint16_t)bits);
+    put_u16(out + 2, (uint16_t)(bits >> 16));
+}
+
+/* Q4_0 (half 8) and Q5_0 (half 16): the extreme value gets level 0. */
+INLINE void pack_by_extreme(const batch *b, int half)
+{
+    float d[BLOCKS];
+    block_scales scales;
+    for (int n = 0; n < BLOCKS; n++) d[n] = first_extreme(b->weights + n * 32) / -(float)half;
+    set_scales(&scales, d);
+    for (int n = 0; n < BLOCKS; n++) {
+        const float *const x = b->weights + n * 32, inverse = scales.inverse[n], middle = (float)half + 0.5f;
+        uint8_t *const out = b->out + n * (half == 8 ? 18 : 22);
+        int32_t levels[32];
         for (int i = 0; i < 32; i++) {
-            const int8_t level = (int8_t)truncated(x[i] * inverse + 8.5f);
-            levels[i] = (uint8_t)(level > 15 ? 15 : level);
+            const int32_t level = truncated(x[i] * inverse + middle);
+            levels[i] = level < 2 * half ? level : 2 * half - 1;
         }
-        put_nibbles(out + 2, levels);
+        put_u16(out, scales.half[n]);
+        if (half == 16) put_fifth_bits(out + 2, levels);
+        put_nibbles(out + (half == 8 ? 2 : 6), levels);
     }
 }
+
+static void pack_q4_0(const batch *b) { pack_by_extreme(b, 8); }
+static void pack_q5_0(const batch *b) { pack_by_extreme(b, 16); }
+
+/* Q4_1 (top 15) and Q5_1 (top 31): from the smallest to the largest value. */
+INLINE void pack_by_range(const batch *b, int top)
+{
+    float d[BLOCKS], low[BLOCKS];
+    block_scales scales;
+    for (int n = 0; n < BLOCKS; n++) {
+        const float *const x = b->weights + n * 32;
+        const value_range range = range_of(x);
+        low[n] = range.low != 0 ? range.low : first_equal(x, 0, 0);
+        d[n] = (range.high - range.low) / (float)top;
+    }
+    set_scales(&scales, d);
+    for (int n = 0; n < BLOCKS; n++) {
+        const float *const x = b->weights + n * 32, inverse = scales.inverse[n], origin = low[n];
+        uint8_t *const out = b->out + n * (top == 15 ? 20 : 24);
+        int32_t levels[32];
+        for (int i = 0; i < 32; i++) {
+            const int32_t level = truncated((x[i] - origin) * inverse + 0.5f);
+            levels[i] = level < top ? level : top;
+        }
+        put_u16(out, scales.half[n]);
+        put_half(out + 2, origin);
+        if (top == 31) put_fifth_bits(out + 4, levels);
+        put_nibbles(out + (top == 15 ? 4 : 8), levels);
+    }
+}
+
+static void pack_q4_1(const batch *b) { pack_by_range(b, 15); }
+static void pack_q5_1(const batch *b) { pack_by_range(b, 31); }

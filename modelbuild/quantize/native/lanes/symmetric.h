@@ -1,4 +1,6 @@
 /* The symmetric search (value = scale * level, levels -half..half-1) for LANES sub-blocks at once. */
+#ifndef MODELBUILD_SYMMETRIC_H
+#define MODELBUILD_SYMMETRIC_H
 
 #include "lane.h"
 
@@ -77,18 +79,34 @@ INLINE void fit_symmetric(int count, int half, symmetric_columns *c, vfloat *sca
     }
 }
 
-/* Levels of a sub-block with half added, under the scale that a reader will see; else those of the search. */
-INLINE void symmetric_levels(const float *x, int count, int half, float scale, float inverse, uint8_t *levels)
+/* The first value of largest magnitude, with its sign. */
+INLINE float extreme_of(const float *values, int count)
 {
-    if (scale != 0) {
-        for (int i = 0; i < count; i++) {
-            levels[i] = (uint8_t)(half + clamp_int(round_bits(x[i] / scale), -half, half - 1));
+    float largest = 0, value = 0;
+    for (int i = 0; i < count; i++) {
+        if (fabsf(values[i]) > largest) {
+            largest = fabsf(values[i]);
+            value = values[i];
         }
-    } else if (inverse != 0) {
-        for (int i = 0; i < count; i++) {
-            levels[i] = (uint8_t)(half + clamp_int(round_bits(inverse * x[i]), -half, half - 1));
-        }
-    } else {
-        memset(levels, 0, (size_t)count);
     }
+    return value;
 }
+
+/* Levels of 256 weights with half added, under the scales of their sub-blocks of 16 that a reader will see. A scale
+ * that rounded to zero cannot tell: then the levels of the search stand. */
+INLINE void symmetric_levels(const float *x, int half, const float *scale, const float *inverse, uint8_t *levels)
+{
+    int32_t wide[256];
+    for (int j = 0; j < 16; j++) {
+        for (int i = j * 16; i < (j + 1) * 16; i++) {
+            wide[i] = half + clamp_int(round_bits(x[i] / scale[j]), -half, half - 1);
+        }
+        if (scale[j] != 0) continue;
+        for (int i = j * 16; i < (j + 1) * 16; i++) {
+            wide[i] = inverse[j] != 0 ? half + clamp_int(round_bits(inverse[j] * x[i]), -half, half - 1) : 0;
+        }
+    }
+    for (int i = 0; i < 256; i++) levels[i] = (uint8_t)wide[i];
+}
+
+#endif
