@@ -38,15 +38,21 @@ enum {
     TYPE_COUNT = 48
 };
 
-/* Weights that a kernel packs in one call; a multiple of every block size and of every lane group. */
-#define BATCH 2048
+/* Weights that a kernel packs at a time: a multiple of every block size and of every lane group. */
+#define BATCH 1024
+/* Batches that a kernel is given at most, where it gathers what needs more work. */
+#define MOST_BATCHES 32
+/* Memory for such a kernel, too much for the stack of a thread. */
+#define WORK_BYTES (BATCH * MOST_BATCHES * 8)
 
-/* BATCH weights and where their blocks go. */
+/* Weights and where their blocks go. */
 typedef struct {
+    int batches; /* always 1, but for kernels that take more */
     const float *weights;
     const float *importance;      /* one value a weight; NULL: none */
     const float *row_mean_square; /* one value a 32 weights: mean square of the whole row; only with importance */
     uint8_t *out;
+    void *work; /* WORK_BYTES, aligned for anything */
 } batch;
 
 typedef void (*pack_batch)(const batch *);
@@ -57,6 +63,7 @@ typedef struct {
     uint16_t block_bytes;
     uint8_t ignores_importance;
     uint8_t needs_row_mean_square; /* the weighted kernel does */
+    uint8_t most_batches;          /* that the kernels take at once; 0: 1 */
     pack_batch plain;
     pack_batch weighted;
 } packer;
@@ -71,12 +78,14 @@ typedef struct {
     uint8_t *out;
 } pack_job;
 
+#define PACK_FAILED SIZE_MAX
+
 typedef struct {
     const char *name;
     const packer *packers; /* TYPE_COUNT of them */
     /* Index of the first NaN or infinity, or count. */
     size_t (*find_nonfinite)(const float *weights, size_t count);
-    /* Packs a job; stops at a NaN or infinity and gives its index, else count. */
+    /* Packs a job; stops at a NaN or infinity and gives its index, else count; PACK_FAILED without memory. */
     size_t (*pack)(const pack_job *job);
     void (*f16_to_f32)(const uint16_t *from, float *to, size_t count);
     void (*bf16_to_f32)(const uint16_t *from, float *to, size_t count);

@@ -2,24 +2,26 @@
 
 #include "kernels.h"
 
+#include <stdlib.h>
+
 #include "lanes/k_affine.h"
 #include "lanes/k_symmetric.h"
 #include "lanes/k_turns.h"
 #include "lanes/simple.h"
 
 static const packer packers[TYPE_COUNT] = {
-    [TYPE_F16] = {1, 2, 1, 0, pack_f16, 0},
-    [TYPE_BF16] = {1, 2, 1, 0, pack_bf16, 0},
-    [TYPE_Q4_0] = {32, 18, 0, 1, pack_q4_0, 0},
-    [TYPE_Q4_1] = {32, 20, 0, 1, pack_q4_1, 0},
-    [TYPE_Q5_0] = {32, 22, 0, 1, pack_q5_0, 0},
-    [TYPE_Q5_1] = {32, 24, 0, 1, pack_q5_1, 0},
-    [TYPE_Q8_0] = {32, 34, 1, 0, pack_q8_0, 0},
-    [TYPE_Q2_K] = {256, 84, 0, 0, pack_q2_k, pack_q2_k_weighted},
-    [TYPE_Q3_K] = {256, 110, 0, 0, pack_q3_k, pack_q3_k_weighted},
-    [TYPE_Q4_K] = {256, 144, 0, 0, pack_q4_k, pack_q4_k_weighted},
-    [TYPE_Q5_K] = {256, 176, 0, 0, pack_q5_k, pack_q5_k_weighted},
-    [TYPE_Q6_K] = {256, 210, 0, 0, pack_q6_k, pack_q6_k_weighted},
+    [TYPE_F16] = {1, 2, .ignores_importance = 1, .plain = pack_f16},
+    [TYPE_BF16] = {1, 2, .ignores_importance = 1, .plain = pack_bf16},
+    [TYPE_Q8_0] = {32, 34, .ignores_importance = 1, .plain = pack_q8_0},
+    [TYPE_Q4_0] = {32, 18, .needs_row_mean_square = 1, .plain = pack_q4_0},
+    [TYPE_Q4_1] = {32, 20, .needs_row_mean_square = 1, .plain = pack_q4_1},
+    [TYPE_Q5_0] = {32, 22, .needs_row_mean_square = 1, .plain = pack_q5_0},
+    [TYPE_Q5_1] = {32, 24, .needs_row_mean_square = 1, .plain = pack_q5_1},
+    [TYPE_Q2_K] = {256, 84, .plain = pack_q2_k, .weighted = pack_q2_k_weighted},
+    [TYPE_Q3_K] = {256, 110, .plain = pack_q3_k, .weighted = pack_q3_k_weighted, .most_batches = MOST_BATCHES},
+    [TYPE_Q4_K] = {256, 144, .plain = pack_q4_k, .weighted = pack_q4_k_weighted},
+    [TYPE_Q5_K] = {256, 176, .plain = pack_q5_k, .weighted = pack_q5_k_weighted},
+    [TYPE_Q6_K] = {256, 210, .plain = pack_q6_k, .weighted = pack_q6_k_weighted},
 };
 
 static int is_finite(float value) { return (bits_of(value) & 0x7f800000) != 0x7f800000; }
@@ -41,12 +43,12 @@ static size_t find_nonfinite(const float *weights, size_t count)
     return count;
 }
 
-/* Importance of the weights from first on: the columns of a row, over and over. */
-static void fill_importance(const pack_job *job, size_t first, float *to)
+/* Importance of count weights from first on: the columns of a row, over and over. */
+static void fill_importance(const pack_job *job, size_t first, size_t count, float *to)
 {
     size_t column = first % job->columns;
-    for (size_t done = 0; done < BATCH;) {
-        const size_t left = job->columns - column, some = left < BATCH - done ? left : BATCH - done;
+    for (size_t done = 0; done < count;) {
+        const size_t left = job->columns - column, some = left < count - done ? left : count - done;
         memcpy(to + done, job->importance + column, some * sizeof *to);
         done += some;
         column = 0;
@@ -87,39 +89,60 @@ static float row_mean_square(row_cache *cache, size_t row)
     return cache->means[row - cache->first_row];
 }
 
-static size_t pack(const pack_job *job)
+/* What a kernel is given where the arguments do not have it as it needs it. */
+typedef struct {
+    double work[WORK_BYTES / sizeof(double)];
+    float weights[BATCH * MOST_BATCHES];
+    float importance[BATCH * MOST_BATCHES];
+    float row_mean_square[BATCH / 32];
+    uint8_t out[BATCH * MOST_BATCHES * 2]; /* no type needs more than two bytes a weight */
+} scratch_memory;
+
+/* Packs the weights from..from+count, which may end anywhere in a batch. */
+static void pack_some(const pack_job *job, size_t from, size_t count, row_cache *cache, scratch_memory *scratch)
 {
     const packer *p = job->packer;
     const int weighted = job->importance && !p->ignores_importance;
-    const pack_batch kernel = weighted ? p->weighted : p->plain;
-    float weights[BATCH], importance[BATCH], means[BATCH / 32] = {0};
-    uint8_t out[BATCH * 2]; /* no type needs more than two bytes a weight */
-    row_cache cache = {job, 0, 0, {0}};
-
-    for (size_t at = 0; at < job->count; at += BATCH) {
-        const size_t some = job->count - at < BATCH ? job->count - at : BATCH;
-        const size_t bytes = some / p->block_weights * p->block_bytes;
-        batch b = {job->weights + at, weighted ? importance : 0, means, job->out + at / p->block_weights * p->block_bytes};
-        const size_t bad = find_nonfinite(b.weights, some);
-        if (bad < some) return at + bad;
-        if (weighted) fill_importance(job, at, importance);
-        if (weighted && p->needs_row_mean_square) {
-            for (size_t i = 0; i < some; i += 32) means[i / 32] = row_mean_square(&cache, (at + i) / job->columns);
+    const size_t batches = (count + BATCH - 1) / BATCH, whole = batches * BATCH;
+    uint8_t *const place = job->out + from / p->block_weights * p->block_bytes;
+    batch b = {(int)batches,  job->weights + from, scratch->importance, scratch->row_mean_square,
+               place,         scratch->work};
+    if (weighted) fill_importance(job, from, whole, scratch->importance);
+    if (weighted && p->needs_row_mean_square) {
+        for (size_t i = 0; i < count; i += 32) {
+            scratch->row_mean_square[i / 32] = row_mean_square(cache, (from + i) / job->columns);
         }
-        if (some == BATCH) {
-            kernel(&b);
-            continue;
-        }
-        /* The last batch is filled up with zeros, and packed where it may be longer than what is asked for. */
-        memcpy(weights, b.weights, some * sizeof *weights);
-        memset(weights + some, 0, (BATCH - some) * sizeof *weights);
-        uint8_t *const place = b.out;
-        b.weights = weights;
-        b.out = out;
-        kernel(&b);
-        memcpy(place, out, bytes);
     }
-    return job->count;
+    if (count < whole) {
+        /* Filled up with zeros, and packed where it may be longer than what is asked for. */
+        memcpy(scratch->weights, b.weights, count * sizeof *b.weights);
+        memset(scratch->weights + count, 0, (whole - count) * sizeof *b.weights);
+        b.weights = scratch->weights;
+        b.out = scratch->out;
+    }
+    (weighted ? p->weighted : p->plain)(&b);
+    if (count < whole) memcpy(place, scratch->out, count / p->block_weights * p->block_bytes);
+}
+
+static size_t pack(const pack_job *job)
+{
+    const size_t step = BATCH * (size_t)(job->packer->most_batches ? job->packer->most_batches : 1);
+    row_cache cache = {job, 0, 0, {0}};
+    scratch_memory *const scratch = malloc(sizeof *scratch);
+    size_t end = scratch ? job->count : PACK_FAILED;
+    if (scratch) memset(scratch->row_mean_square, 0, sizeof scratch->row_mean_square);
+
+    for (size_t at = 0; scratch && at < job->count; at += step) {
+        const size_t some = job->count - at < step ? job->count - at : step;
+        const size_t bad = find_nonfinite(job->weights + at, some);
+        if (bad < some) {
+            end = at + bad;
+            break;
+        }
+        pack_some(job, at, some, &cache, scratch);
+    }
+    free(scratch);
+    return end;
 }
 
 static void f16_to_f32(const uint16_t *from, float *to, size_t count)

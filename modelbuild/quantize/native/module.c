@@ -142,7 +142,8 @@ static Py_ssize_t pack_buffers(const level *level, const packer *p, Py_ssize_t c
     Py_BEGIN_ALLOW_THREADS
     end = level->pack(&job);
     Py_END_ALLOW_THREADS
-    return (Py_ssize_t)end;
+    if (end == PACK_FAILED) PyErr_NoMemory();
+    return end == PACK_FAILED ? -1 : (Py_ssize_t)end;
 }
 
 PyDoc_STRVAR(pack_doc,

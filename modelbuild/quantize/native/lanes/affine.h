@@ -20,10 +20,12 @@ typedef enum {
     WEIGH_BY_IMPORTANCE     /* importance * sqrt(sigma + x*x) */
 } weighing;
 
-/* Sub-blocks as columns, with their weights. */
+/* Sub-blocks as columns, with their weights and the levels of the trial at hand. */
 typedef struct {
     vfloat x[32][VECTORS];
     vfloat w[32][VECTORS];
+    char gap[STORE_GAP];
+    vfloat level[32][VECTORS];
 } affine_columns;
 
 INLINE void weigh(affine_columns *c, int count, weighing rule, const float *importance, const float *sigma)
@@ -50,7 +52,7 @@ INLINE void fit_affine(const affine_grid *grid, affine_columns *c, affine_lanes 
 {
     const int count = grid->count;
     const float top = (float)grid->top;
-    vfloat least[VECTORS], most[VECTORS], sum_x[VECTORS], best[VECTORS], level[32][VECTORS];
+    vfloat least[VECTORS], most[VECTORS], sum_x[VECTORS], best[VECTORS];
     vint flat[VECTORS];
 
     EACH(v)
@@ -90,7 +92,7 @@ INLINE void fit_affine(const affine_grid *grid, affine_columns *c, affine_lanes 
             {
                 const vfloat x = c->x[i][v], l = level_between(inverse[v] * (x - fit->low[v]), 0, top);
                 const vfloat p = c->w[i][v] * l;
-                level[i][v] = l;
+                c->level[i][v] = l;
                 s1[v] += p;
                 s2[v] += p * l;
                 sx[v] += p * x;
@@ -114,7 +116,7 @@ INLINE void fit_affine(const affine_grid *grid, affine_columns *c, affine_lanes 
         for (int i = 0; i < count; i++) {
             EACH(v)
             {
-                const vfloat diff = ((scale[v] * level[i][v]) + low[v]) - c->x[i][v];
+                const vfloat diff = ((scale[v] * c->level[i][v]) + low[v]) - c->x[i][v];
                 error[v] += c->w[i][v] * (grid->absolute_error ? magnitude(diff) : diff * diff);
             }
         }
@@ -173,10 +175,9 @@ INLINE void fit_affine_batch(const affine_grid *grid, const batch *b, weighing r
         store_lanes(table->inverse + at, fit.inverse);
         store_lanes(table->low_then + at, fit.low_then);
         store_lanes(table->sum_w + at, fit.sum_w);
-        if (any(fit.out_of_range[0]) || any(fit.out_of_range[1])) {
-            for (int k = 0; k < LANES; k++) {
-                if (fit.out_of_range[k / WIDTH][k % WIDTH]) refit_affine(grid, &c, k, table, at + k);
-            }
+        for (uint32_t bits = lane_bits(fit.out_of_range); bits != 0; bits &= bits - 1) {
+            const int k = __builtin_ctz(bits);
+            refit_affine(grid, &c, k, table, at + k);
         }
     }
 }

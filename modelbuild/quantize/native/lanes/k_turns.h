@@ -15,151 +15,234 @@
 
 typedef struct {
     vfloat x[16][VECTORS];
-    vfloat w[16][VECTORS];     /* x * x */
-    vfloat wx[16][VECTORS];    /* (x * x) * x */
+    vfloat w[16][VECTORS];  /* x * x */
+    vfloat wx[16][VECTORS]; /* (x * x) * x */
+    char gap[STORE_GAP];
     vfloat level[16][VECTORS];
     vfloat sum_lx[VECTORS], sum_l2[VECTORS];
-    vfloat inverse[VECTORS];   /* of the first levels; 0: nearly zero weights */
+    vfloat largest[VECTORS]; /* magnitude */
+    vfloat inverse[VECTORS]; /* of the first levels; 0: nearly zero weights */
 } turn_columns;
 
-/* The levels by the extreme value, and their sums. */
-INLINE void start_turns(turn_columns *c)
+/* The weights, and what is needed of them. */
+INLINE void load_turns(const float *weights, const int *places, turn_columns *c)
 {
     vfloat extreme[VECTORS];
+    load_columns_at(weights, places, 16, c->x);
     find_extreme(16, c->x, extreme);
     EACH(v)
     {
-        const vint empty = magnitude(extreme[v]) < NEARLY_ZERO;
-        c->inverse[v] = choose(empty, all(0), -(float)TURN_HALF / extreme[v]);
-        c->sum_lx[v] = c->sum_l2[v] = all(0);
+        c->largest[v] = magnitude(extreme[v]);
+        c->inverse[v] = choose(c->largest[v] < NEARLY_ZERO, all(0), -(float)TURN_HALF / extreme[v]);
     }
     for (int i = 0; i < 16; i++) {
         EACH(v)
         {
-            const vfloat x = c->x[i][v], w = x * x, wx = w * x;
-            const vfloat l = level_between(c->inverse[v] * x, -TURN_HALF, TURN_HALF - 1);
-            c->w[i][v] = w;
-            c->wx[i][v] = wx;
+            c->w[i][v] = c->x[i][v] * c->x[i][v];
+            c->wx[i][v] = c->w[i][v] * c->x[i][v];
+        }
+    }
+}
+
+/* The levels by the extreme value, and their sums. */
+INLINE void start_turns(turn_columns *c)
+{
+    EACH(v) c->sum_lx[v] = c->sum_l2[v] = all(0);
+    for (int i = 0; i < 16; i++) {
+        EACH(v)
+        {
+            const vfloat l = level_between(c->inverse[v] * c->x[i][v], -TURN_HALF, TURN_HALF - 1);
             c->level[i][v] = l;
-            c->sum_lx[v] += wx * l;
-            c->sum_l2[v] += (w * l) * l;
+            c->sum_lx[v] += c->wx[i][v] * l;
+            c->sum_l2[v] += (c->w[i][v] * l) * l;
         }
     }
 }
 
 /* Lanes in which no level would change in a sweep. A lane may be called unsettled without need, never the reverse:
  * the new level, round(x * l2 / lx), is surely the old one when the quotient is less than 0.499 away from it or beyond
- * the outermost level. Values so small or so far apart that roundings could matter are unsettled. */
+ * the outermost level. That needs an lx far from the smallest floats, and a quotient within reach of round_bits:
+ * |x * l2| is at most largest * sum_l2, but for rounding. */
 INLINE void find_settled(const turn_columns *c, vint *settled)
 {
-    EACH(v) settled[v] = ~(vint){0};
+    vfloat least[VECTORS];
+    EACH(v)
+    {
+        settled[v] = ~(vint){0};
+        least[v] = all(FLT_MAX);
+    }
     for (int i = 0; i < 16; i++) {
         EACH(v)
         {
             const vfloat l = c->level[i][v];
             const vfloat lx = c->sum_lx[v] - c->wx[i][v] * l, l2 = c->sum_l2[v] - (c->w[i][v] * l) * l;
-            const vfloat target = c->x[i][v] * l2;
-            const vfloat inside = lesser(greater(target, lx * -(float)TURN_HALF), lx * (float)(TURN_HALF - 1));
-            const vint same = magnitude(inside - l * lx) < 0.499f * lx;
-            const vint safe = (magnitude(target) < 1e6f * lx) & (lx > 1e-30f);
-            settled[v] &= (same & safe) | ~(lx > 0);
+            const vfloat inside = lesser(greater(c->x[i][v] * l2, lx * -(float)TURN_HALF), lx * (float)(TURN_HALF - 1));
+            const vint no_turn = lx <= 0, same = magnitude(inside - l * lx) < 0.499f * lx;
+            settled[v] &= same | no_turn;
+            least[v] = lesser(choose(no_turn, all(FLT_MAX), lx), least[v]);
         }
+    }
+    EACH(v)
+    {
+        const vint safe = (least[v] > 1e-30f) & (c->largest[v] * c->sum_l2[v] < 1e6f * least[v]);
+        settled[v] = (settled[v] & safe) | (c->inverse[v] == 0);
     }
 }
 
 /* The level nearest to a quotient that may be anything: here the bits decide, as in round_bits. */
 INLINE vfloat turn_level(vfloat quotient)
 {
-    const vint level = ((vint)(quotient + ROUNDING_MAGIC) & 0x7fffff) - 0x400000;
-    return level_between(__builtin_convertvector(level, vfloat), -TURN_HALF, TURN_HALF - 1);
+    const vint bits = ((vint)(quotient + ROUNDING_MAGIC) & 0x7fffff) - 0x400000;
+    return lesser(greater(__builtin_convertvector(bits, vfloat), all(-TURN_HALF)), all(TURN_HALF - 1));
 }
 
+/* Groups that are swept together: each decision waits long for the one before, so there have to be enough of them. */
+#define SWEEP_GROUPS 2
+
 /* One pass over the levels of all lanes, each decision after the one before. */
-INLINE void sweep(turn_columns *c)
+INLINE void sweep(turn_columns *groups)
 {
     for (int i = 0; i < 16; i++) {
-        EACH(v)
-        {
-            const vfloat x = c->x[i][v], w = c->w[i][v], wx = c->wx[i][v], old = c->level[i][v];
-            const vfloat lx = c->sum_lx[v] - wx * old, l2 = c->sum_l2[v] - (w * old) * old;
+        for (int v = 0; v < SWEEP_GROUPS * VECTORS; v++) {
+            turn_columns *const c = &groups[v / VECTORS];
+            vfloat *const sum_lx = &c->sum_lx[v % VECTORS], *const sum_l2 = &c->sum_l2[v % VECTORS];
+            const vfloat x = c->x[i][v % VECTORS], w = c->w[i][v % VECTORS], wx = c->wx[i][v % VECTORS];
+            const vfloat old = c->level[i][v % VECTORS];
+            const vfloat lx = *sum_lx - wx * old, l2 = *sum_l2 - (w * old) * old;
             const vfloat l = turn_level((x * l2) / lx);
             const vfloat new_lx = lx + wx * l, new_l2 = l2 + (w * l) * l;
-            const vint better = (new_lx * new_lx) * c->sum_l2[v] > (c->sum_lx[v] * c->sum_lx[v]) * new_l2;
+            const vint better = (new_lx * new_lx) * *sum_l2 > (*sum_lx * *sum_lx) * new_l2;
             const vint changes = (lx > 0) & (l != old) & (new_l2 > 0) & better;
-            c->level[i][v] = choose(changes, l, old);
-            c->sum_lx[v] = choose(changes, new_lx, c->sum_lx[v]);
-            c->sum_l2[v] = choose(changes, new_l2, c->sum_l2[v]);
+            c->level[i][v % VECTORS] = choose(changes, l, old);
+            *sum_lx = choose(changes, new_lx, *sum_lx);
+            *sum_l2 = choose(changes, new_l2, *sum_l2);
         }
     }
 }
 
+/* Of all sub-blocks of all batches. */
+#define MOST_SUB_BLOCKS (SUB_BLOCKS * MOST_BATCHES)
+
 typedef struct {
-    float scale[SUB_BLOCKS];
-    float inverse[SUB_BLOCKS];   /* as of turn_columns */
-    uint8_t was_swept[SUB_BLOCKS]; /* the levels are not those that inverse gives */
+    float scale[MOST_SUB_BLOCKS];
+    float inverse[MOST_SUB_BLOCKS];     /* as of turn_columns */
+    uint8_t was_swept[MOST_SUB_BLOCKS]; /* the levels are not those that inverse gives */
 } turn_table;
+
+_Static_assert(sizeof(float[MOST_SUB_BLOCKS][18]) <= WORK_BYTES, "the state of all sub-blocks has to fit");
+
+/* What is carried from one sweep to the next for a sub-block that is not settled. */
+typedef struct {
+    float level[MOST_SUB_BLOCKS][16];
+    float sum_lx[MOST_SUB_BLOCKS], sum_l2[MOST_SUB_BLOCKS];
+} turn_state;
 
 INLINE void turn_scales(const turn_columns *c, vfloat *scale)
 {
     EACH(v) scale[v] = choose(c->sum_l2[v] > 0, c->sum_lx[v] / c->sum_l2[v], all(0));
 }
 
-/* Sweeps up to LANES gathered sub-blocks until all are settled, five times at most. */
-INLINE void sweep_some(const float *weights, const int *places, int count, turn_table *table)
+INLINE void load_state(const turn_state *state, const int *places, turn_columns *c)
 {
-    turn_columns c;
-    vfloat scale[VECTORS];
-    float scales[LANES];
+    load_columns_at(state->level[0], places, 16, c->level);
     for (int k = 0; k < LANES; k++) {
-        const float *const from = weights + places[k < count ? k : 0] * 16;
-        for (int i = 0; i < 16; i++) c.x[i][k / WIDTH][k % WIDTH] = from[i];
+        c->sum_lx[k / WIDTH][k % WIDTH] = state->sum_lx[places[k]];
+        c->sum_l2[k / WIDTH][k % WIDTH] = state->sum_l2[places[k]];
     }
-    start_turns(&c);
-    for (int pass = 0; pass < 5; pass++) {
-        vint settled[VECTORS];
-        sweep(&c);
-        find_settled(&c, settled);
-        if (!any(~settled[0]) && !any(~settled[1])) break;
-    }
-    turn_scales(&c, scale);
+}
+
+INLINE void save_lane(const turn_columns *c, int k, turn_state *state, int place)
+{
+    for (int i = 0; i < 16; i++) state->level[place][i] = c->level[i][k / WIDTH][k % WIDTH];
+    state->sum_lx[place] = c->sum_lx[k / WIDTH][k % WIDTH];
+    state->sum_l2[place] = c->sum_l2[k / WIDTH][k % WIDTH];
+}
+
+/* Puts the result of the first count lanes where it belongs; gives how many of them go on, and saves these. */
+INLINE int leave_settled(const turn_columns *c, const int *lanes, int count, turn_state *state, turn_table *table,
+                         int *places)
+{
+    vfloat scale[VECTORS];
+    vint settled[VECTORS];
+    float scales[LANES];
+    int left = 0;
+    find_settled(c, settled);
+    turn_scales(c, scale);
     store_lanes(scales, scale);
-    for (int k = 0; k < count; k++) table->scale[places[k]] = scales[k];
+    for (int k = 0; k < count; k++) table->scale[lanes[k]] = scales[k];
+    for (uint32_t bits = ~lane_bits(settled); bits != 0; bits &= bits - 1) {
+        const int k = __builtin_ctz(bits);
+        if (k >= count) break;
+        save_lane(c, k, state, lanes[k]);
+        places[left++] = lanes[k];
+    }
+    return left;
+}
+
+/* Sweeps gathered sub-blocks once; gives how many are still not settled, and moves these to the front of places. */
+static __attribute__((noinline)) int sweep_all(const float *weights, int *places, int count, int is_first,
+                                               turn_state *state, turn_table *table)
+{
+    int left = 0;
+    for (int at = 0; at < count; at += SWEEP_GROUPS * LANES) {
+        int lanes[SWEEP_GROUPS * LANES];
+        turn_columns c[SWEEP_GROUPS];
+        for (int k = 0; k < SWEEP_GROUPS * LANES; k++) lanes[k] = places[at + k < count ? at + k : at];
+        for (int g = 0; g < SWEEP_GROUPS; g++) {
+            load_turns(weights, lanes + g * LANES, &c[g]);
+            if (is_first) {
+                start_turns(&c[g]);
+            } else {
+                load_state(state, lanes + g * LANES, &c[g]);
+            }
+        }
+        sweep(c);
+        for (int g = 0; g < SWEEP_GROUPS && at + g * LANES < count; g++) {
+            const int some = count - at - g * LANES < LANES ? count - at - g * LANES : LANES;
+            left += leave_settled(&c[g], lanes + g * LANES, some, state, table, places + left);
+        }
+    }
+    return left;
 }
 
 INLINE void fit_turns(const batch *b, turn_table *table)
 {
-    int places[SUB_BLOCKS], count = 0;
-    for (int at = 0; at < SUB_BLOCKS; at += LANES) {
+    turn_state *const state = b->work;
+    int places[MOST_SUB_BLOCKS], count = 0;
+    memset(table->was_swept, 0, sizeof table->was_swept);
+    for (int at = 0; at < SUB_BLOCKS * b->batches; at += LANES) {
         turn_columns c;
         vfloat scale[VECTORS];
         vint settled[VECTORS];
-        load_columns(b->weights + at * 16, 16, c.x);
+        load_turns(b->weights + at * 16, 0, &c);
         start_turns(&c);
         find_settled(&c, settled);
         turn_scales(&c, scale);
         store_lanes(table->scale + at, scale);
         store_lanes(table->inverse + at, c.inverse);
-        for (int k = 0; k < LANES; k++) {
-            places[count] = at + k;
-            table->was_swept[at + k] = settled[k / WIDTH][k % WIDTH] == 0;
-            count += table->was_swept[at + k];
+        EACH(v) settled[v] = ~settled[v];
+        for (uint32_t bits = lane_bits(settled); bits != 0; bits &= bits - 1) {
+            const int place = at + __builtin_ctz(bits);
+            table->was_swept[place] = 1;
+            places[count++] = place;
         }
     }
-    for (int at = 0; at < count; at += LANES) {
-        sweep_some(b->weights, places + at, count - at < LANES ? count - at : LANES, table);
+    for (int pass = 0; pass < 5 && count > 0; pass++) {
+        count = sweep_all(b->weights, places, count, pass == 0, state, table);
     }
 }
 
-/* With importance: the symmetric search. */
-INLINE void fit_weighted_q3(const batch *b, symmetric_table *table, float *sum_w)
+/* With importance: the symmetric search, first for the sub-blocks, then for the scales of each super-block. */
+INLINE void fit_weighted_q3(const batch *b, int part, symmetric_table *table, float *sum_w)
 {
+    const batch one = {1, b->weights + part * BATCH, b->importance + part * BATCH, 0, 0, 0};
     float sigma[SUB_BLOCKS];
-    mean_squares(b, 256, 16, 2, sigma);
+    mean_squares(&one, 256, 16, 2, sigma);
     for (int at = 0; at < SUB_BLOCKS; at += LANES) {
         symmetric_columns c;
         vfloat scale[VECTORS], inverse[VECTORS], sum[VECTORS] = {{0}};
-        load_columns(b->weights + at * 16, 16, c.x);
-        weigh_by_importance(16, c.x, b->importance + at * 16, sigma + at, c.w);
+        load_columns(one.weights + at * 16, 16, c.x);
+        weigh_by_importance(16, c.x, one.importance + at * 16, sigma + at, c.w);
         for (int i = 0; i < 16; i++) EACH(v) sum[v] += c.w[i][v];
         fit_symmetric(16, TURN_HALF, &c, scale, inverse);
         store_lanes(table->scale + at, scale);
@@ -168,14 +251,39 @@ INLINE void fit_weighted_q3(const batch *b, symmetric_table *table, float *sum_w
     }
 }
 
-/* Sixteen 6-bit scales in twelve bytes: low nibbles first, then the top bits of every fourth. */
+/* Scales 0..63 of LANES super-blocks, with 32 added; d: the steps. */
+INLINE void fit_q3_scales(const float *scales, const float *sum_w, float *d, uint8_t (*levels)[16])
+{
+    symmetric_columns c;
+    vfloat scale[VECTORS], inverse[VECTORS];
+    float inverses[LANES];
+    load_columns(scales, 16, c.x);
+    load_columns(sum_w, 16, c.w);
+    fit_symmetric(16, 32, &c, scale, inverse);
+    store_lanes(d, scale);
+    store_lanes(inverses, inverse);
+    for (int k = 0; k < LANES; k++) {
+        /* Products may have overflowed; only the plain search rounds a NaN as it should. */
+        if (!(largest_magnitude(scales + k * 16, 16) <= FLT_MAX)) {
+            d[k] = fit_symmetric_scalar(16, 32, scales + k * 16, sum_w + k * 16, levels[k]);
+            continue;
+        }
+        for (int j = 0; j < 16; j++) {
+            const int32_t level = clamp_int(round_bits(inverses[k] * scales[k * 16 + j]) + 32, 0, 63);
+            levels[k][j] = (uint8_t)(inverses[k] != 0 ? level : 0);
+        }
+    }
+}
+
+/* Sixteen 6-bit scales in twelve bytes: low nibbles first, then the top bits of every fourth. Four bytes at a time. */
 INLINE void put_q3_scales(uint8_t *out, const uint8_t *scales)
 {
-    for (int j = 0; j < 8; j++) out[j] = (uint8_t)((scales[j] & 15) | (scales[j + 8] & 15) << 4);
-    for (int j = 0; j < 4; j++) {
-        out[8 + j] = (uint8_t)(scales[j] >> 4 | (scales[j + 4] >> 4) << 2 | (scales[j + 8] >> 4) << 4 |
-                               (scales[j + 12] >> 4) << 6);
-    }
+    uint32_t s[4], packed[3];
+    memcpy(s, scales, sizeof s);
+    packed[0] = (s[0] & 0x0f0f0f0f) | (s[2] & 0x0f0f0f0f) << 4;
+    packed[1] = (s[1] & 0x0f0f0f0f) | (s[3] & 0x0f0f0f0f) << 4;
+    packed[2] = (s[0] >> 4 & 0x03030303) | (s[1] >> 2 & 0x0c0c0c0c) | (s[2] & 0x30303030) | (s[3] << 2 & 0xc0c0c0c0);
+    memcpy(out, packed, sizeof packed);
 }
 
 /* Scales 0..63 with 32 added; gives the step. */
@@ -187,9 +295,9 @@ INLINE float quantize_q3_scales(const float *scales, uint8_t *levels)
         return 0;
     }
     const float inverse = -32.0f / extreme;
-    for (int j = 0; j < 16; j++) {
-        levels[j] = (uint8_t)(clamp_int((int8_t)round_bits(inverse * scales[j]), -32, 31) + 32);
-    }
+    int32_t wide[16];
+    for (int j = 0; j < 16; j++) wide[j] = clamp_int((int8_t)round_bits(inverse * scales[j]), -32, 31) + 32;
+    for (int j = 0; j < 16; j++) levels[j] = (uint8_t)wide[j];
     return 1 / inverse;
 }
 
@@ -218,21 +326,31 @@ static void pack_q3_k(const batch *b)
 {
     turn_table t;
     fit_turns(b, &t);
-    for (int s = 0; s < BATCH / 256; s++) {
+    for (int s = 0; s < BATCH / 256 * b->batches; s++) {
         uint8_t scales[16];
         const float d = quantize_q3_scales(t.scale + s * 16, scales);
         put_q3_k(b->out + s * 110, b->weights + s * 256, d, scales, t.inverse + s * 16, t.was_swept + s * 16);
     }
 }
 
+/* Batches whose super-blocks, four a batch, fill the lanes. */
+#define Q3_PARTS (LANES / 4)
+
 static void pack_q3_k_weighted(const batch *b)
 {
-    symmetric_table t;
-    float sum_w[SUB_BLOCKS];
-    fit_weighted_q3(b, &t, sum_w);
-    for (int s = 0; s < BATCH / 256; s++) {
-        uint8_t scales[16];
-        const float d = fit_symmetric_scalar(16, 32, t.scale + s * 16, sum_w + s * 16, scales);
-        put_q3_k(b->out + s * 110, b->weights + s * 256, d, scales, t.inverse + s * 16, 0);
+    for (int first = 0; first < b->batches; first += Q3_PARTS) {
+        const int parts = b->batches - first < Q3_PARTS ? b->batches - first : Q3_PARTS;
+        symmetric_table t[Q3_PARTS];
+        float scales[Q3_PARTS * SUB_BLOCKS] = {0}, sum_w[Q3_PARTS * SUB_BLOCKS] = {0}, d[LANES];
+        uint8_t levels[LANES][16];
+        for (int p = 0; p < parts; p++) {
+            fit_weighted_q3(b, first + p, &t[p], sum_w + p * SUB_BLOCKS);
+            memcpy(scales + p * SUB_BLOCKS, t[p].scale, sizeof t[p].scale);
+        }
+        fit_q3_scales(scales, sum_w, d, levels);
+        for (int s = 0; s < parts * 4; s++) {
+            const int at = first * 4 + s;
+            put_q3_k(b->out + at * 110, b->weights + at * 256, d[s], levels[s], t[s / 4].inverse + s % 4 * 16, 0);
+        }
     }
 }

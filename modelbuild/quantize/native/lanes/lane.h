@@ -32,6 +32,12 @@
 #define LANES (WIDTH * VECTORS)
 #define EACH(v) for (int v = 0; v < VECTORS; v++)
 
+/* Bytes between the columns that a loop reads and those that it writes. Processors compare the low twelve bits of
+ * addresses to find out whether a load depends on a store before it: with columns that lie a multiple of 4096 bytes
+ * apart, every load waits for the store of the same row, and the loop takes three times as long. With this distance a
+ * store resembles only what was read two rows before or will be read much later. */
+#define STORE_GAP (4096 - 256)
+
 /* Searches are written once for all shapes; the compiler has to specialize them for each. */
 #define INLINE static inline __attribute__((always_inline))
 
@@ -83,11 +89,20 @@ INLINE vfloat level_between(vfloat a, float low, float high)
     return rounded(lesser(greater(a, all(low)), all(high)));
 }
 
-INLINE int any(vint mask)
+/* A bit for each lane whose mask is set, of a group. */
+INLINE uint32_t lane_bits(const vint *mask)
 {
-    int32_t found = 0;
-    for (int k = 0; k < WIDTH; k++) found |= mask[k];
-    return found != 0;
+    uint32_t bits = 0;
+#if defined __AVX512F__
+    EACH(v) bits |= (uint32_t)_mm512_movepi32_mask((__m512i)mask[v]) << (v * WIDTH);
+#elif defined __AVX2__
+    EACH(v) bits |= (uint32_t)_mm256_movemask_ps((__m256)mask[v]) << (v * WIDTH);
+#elif defined __SSE2__
+    EACH(v) bits |= (uint32_t)_mm_movemask_ps((__m128)mask[v]) << (v * WIDTH);
+#else
+    for (int k = 0; k < LANES; k++) bits |= (uint32_t)(mask[k / WIDTH][k % WIDTH] & 1) << k;
+#endif
+    return bits;
 }
 
 #if defined __SSE2__
@@ -104,31 +119,36 @@ INLINE int any(vint mask)
 #define PAIRS(name, a, b) ((vfloat)_mm_##name##_pd((__m128d)(a), (__m128d)(b)))
 #endif
 
-/* Four consecutive floats from every fourth of WIDTH rows, each in a quarter of its own. */
-INLINE vfloat load_quads(const float *row, int row_length)
+/* Four consecutive floats of as many rows as fit, each in a quarter of its own. */
+INLINE vfloat load_quads(const float *a, const float *b, const float *c, const float *d)
 {
 #if defined __AVX512F__
-    const float *const third = row + 8 * row_length;
-    const __m256 low = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(row)), _mm_loadu_ps(row + 4 * row_length), 1);
-    const __m256 high = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(third)), _mm_loadu_ps(third + 4 * row_length), 1);
+    const __m256 low = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(a)), _mm_loadu_ps(b), 1);
+    const __m256 high = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(c)), _mm_loadu_ps(d), 1);
     return (vfloat)_mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
 #elif defined __AVX2__
-    return (vfloat)_mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(row)), _mm_loadu_ps(row + 4 * row_length), 1);
+    (void)c, (void)d;
+    return (vfloat)_mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(a)), _mm_loadu_ps(b), 1);
 #else
-    (void)row_length;
-    return (vfloat)_mm_loadu_ps(row);
+    (void)b, (void)c, (void)d;
+    return (vfloat)_mm_loadu_ps(a);
 #endif
 }
 
-/* LANES sub-blocks of count weights, one after the other, become columns; count is a multiple of four. */
-INLINE void load_columns(const float *from, int count, vfloat (*columns)[VECTORS])
+/* Sub-blocks of count weights become columns, lane k that which begins at from + count * places[k]; NULL: the k-th.
+ * count is a multiple of four. */
+INLINE void load_columns_at(const float *from, const int *places, int count, vfloat (*columns)[VECTORS])
 {
     EACH(v)
     {
+        const float *row[16];
+        for (int k = 0; k < WIDTH; k++) row[k] = from + count * (places ? places[v * WIDTH + k] : v * WIDTH + k);
+        for (int k = WIDTH; k < 16; k++) row[k] = from;
         for (int i = 0; i < count; i += 4) {
-            const float *const first = from + v * WIDTH * count + i;
-            const vfloat a = load_quads(first, count), b = load_quads(first + count, count);
-            const vfloat c = load_quads(first + 2 * count, count), d = load_quads(first + 3 * count, count);
+            const vfloat a = load_quads(row[0] + i, row[4] + i, row[8] + i, row[12] + i);
+            const vfloat b = load_quads(row[1] + i, row[5] + i, row[9] + i, row[13] + i);
+            const vfloat c = load_quads(row[2] + i, row[6] + i, row[10] + i, row[14] + i);
+            const vfloat d = load_quads(row[3] + i, row[7] + i, row[11] + i, row[15] + i);
             const vfloat ab_low = PART(unpacklo, a, b), ab_high = PART(unpackhi, a, b);
             const vfloat cd_low = PART(unpacklo, c, d), cd_high = PART(unpackhi, c, d);
             columns[i][v] = PAIRS(unpacklo, ab_low, cd_low);
@@ -141,14 +161,21 @@ INLINE void load_columns(const float *from, int count, vfloat (*columns)[VECTORS
 
 #else
 
-INLINE void load_columns(const float *from, int count, vfloat (*columns)[VECTORS])
+INLINE void load_columns_at(const float *from, const int *places, int count, vfloat (*columns)[VECTORS])
 {
     for (int k = 0; k < LANES; k++) {
-        for (int i = 0; i < count; i++) columns[i][k / WIDTH][k % WIDTH] = from[k * count + i];
+        const float *const row = from + count * (places ? places[k] : k);
+        for (int i = 0; i < count; i++) columns[i][k / WIDTH][k % WIDTH] = row[i];
     }
 }
 
 #endif
+
+/* LANES sub-blocks of count weights, one after the other, become columns. */
+INLINE void load_columns(const float *from, int count, vfloat (*columns)[VECTORS])
+{
+    load_columns_at(from, 0, count, columns);
+}
 
 INLINE void load_lanes(const float *from, vfloat *lanes) { memcpy(lanes, from, LANES * sizeof *from); }
 

@@ -1,7 +1,7 @@
 /* Types without a search: halves, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1. Plain loops in natural order, which compilers vectorize;
  * what is needed once a block is computed for all blocks of the batch together, so that this too becomes vectors. */
 
-#include "lane.h"
+#include "order.h"
 
 #define BLOCKS (BATCH / 32)
 
@@ -51,17 +51,6 @@ INLINE void set_scales(block_scales *scales, const float *d)
     }
 }
 
-/* Largest magnitude: for finite values the order of the bits is the order of the floats. */
-INLINE float largest_magnitude(const float *x, int count)
-{
-    int32_t largest = 0;
-    for (int i = 0; i < count; i++) {
-        const int32_t bits = (int32_t)(bits_of(x[i]) & 0x7fffffff);
-        largest = bits > largest ? bits : largest;
-    }
-    return float_of((uint32_t)largest);
-}
-
 static void pack_q8_0(const batch *b)
 {
     float d[BLOCKS];
@@ -74,46 +63,6 @@ static void pack_q8_0(const batch *b)
         put_u16(out, scales.half[n]);
         for (int i = 0; i < 32; i++) out[2 + i] = (uint8_t)rounded_away(x[i] * inverse);
     }
-}
-
-/* Integers in the order of the floats, and back; -0 comes just before +0. */
-INLINE int32_t ordered(float value)
-{
-    const int32_t bits = (int32_t)bits_of(value);
-    return bits ^ (bits >> 31 & 0x7fffffff);
-}
-
-INLINE float unordered(int32_t key) { return float_of((uint32_t)(key ^ (key >> 31 & 0x7fffffff))); }
-
-typedef struct {
-    float low, high;
-} value_range;
-
-/* Smallest and largest of 32 values; of zeros, the first one counts, as with comparisons of floats. */
-INLINE value_range range_of(const float *x)
-{
-    int32_t low = INT32_MAX, high = INT32_MIN;
-    for (int i = 0; i < 32; i++) {
-        const int32_t key = ordered(x[i]);
-        low = key < low ? key : low;
-        high = key > high ? key : high;
-    }
-    return (value_range){unordered(low), unordered(high)};
-}
-
-static __attribute__((noinline)) float first_equal(const float *x, float value, float other)
-{
-    int i = 0;
-    while (x[i] != value && x[i] != other) i++;
-    return x[i];
-}
-
-/* The first value that has the largest magnitude, with its sign. */
-INLINE float first_extreme(const float *x)
-{
-    const value_range range = range_of(x);
-    if (range.high == -range.low) return range.high == 0 ? 0 : first_equal(x, range.high, range.low);
-    return range.high > -range.low ? range.high : range.low;
 }
 
 /* A nibble a level: element i low, element i + 16 high. */
@@ -136,7 +85,7 @@ INLINE void pack_by_extreme(const batch *b, int half)
 {
     float d[BLOCKS];
     block_scales scales;
-    for (int n = 0; n < BLOCKS; n++) d[n] = first_extreme(b->weights + n * 32) / -(float)half;
+    for (int n = 0; n < BLOCKS; n++) d[n] = extreme_of(b->weights + n * 32, 32) / -(float)half;
     set_scales(&scales, d);
     for (int n = 0; n < BLOCKS; n++) {
         const float *const x = b->weights + n * 32, inverse = scales.inverse[n], middle = (float)half + 0.5f;
@@ -162,7 +111,7 @@ INLINE void pack_by_range(const batch *b, int top)
     block_scales scales;
     for (int n = 0; n < BLOCKS; n++) {
         const float *const x = b->weights + n * 32;
-        const value_range range = range_of(x);
+        const value_range range = range_of(x, 32);
         low[n] = range.low != 0 ? range.low : first_equal(x, 0, 0);
         d[n] = (range.high - range.low) / (float)top;
     }

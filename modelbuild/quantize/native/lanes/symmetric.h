@@ -2,7 +2,7 @@
 #ifndef MODELBUILD_SYMMETRIC_H
 #define MODELBUILD_SYMMETRIC_H
 
-#include "lane.h"
+#include "order.h"
 
 typedef struct {
     float scale[BATCH / 16];
@@ -79,19 +79,6 @@ INLINE void fit_symmetric(int count, int half, symmetric_columns *c, vfloat *sca
     }
 }
 
-/* The first value of largest magnitude, with its sign. */
-INLINE float extreme_of(const float *values, int count)
-{
-    float largest = 0, value = 0;
-    for (int i = 0; i < count; i++) {
-        if (fabsf(values[i]) > largest) {
-            largest = fabsf(values[i]);
-            value = values[i];
-        }
-    }
-    return value;
-}
-
 /* Levels of 256 weights with half added, under the scales of their sub-blocks of 16 that a reader will see. A scale
  * that rounded to zero cannot tell: then the levels of the search stand. */
 INLINE void symmetric_levels(const float *x, int half, const float *scale, const float *inverse, uint8_t *levels)
@@ -99,11 +86,11 @@ INLINE void symmetric_levels(const float *x, int half, const float *scale, const
     int32_t wide[256];
     for (int j = 0; j < 16; j++) {
         for (int i = j * 16; i < (j + 1) * 16; i++) {
-            wide[i] = half + clamp_int(round_bits(x[i] / scale[j]), -half, half - 1);
+            wide[i] = clamp_int(round_bits(x[i] / scale[j]) + half, 0, 2 * half - 1);
         }
         if (scale[j] != 0) continue;
         for (int i = j * 16; i < (j + 1) * 16; i++) {
-            wide[i] = inverse[j] != 0 ? half + clamp_int(round_bits(inverse[j] * x[i]), -half, half - 1) : 0;
+            wide[i] = inverse[j] != 0 ? clamp_int(round_bits(inverse[j] * x[i]) + half, 0, 2 * half - 1) : 0;
         }
     }
     for (int i = 0; i < 256; i++) levels[i] = (uint8_t)wide[i];

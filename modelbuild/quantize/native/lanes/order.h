@@ -1,0 +1,72 @@
+/* Smallest, largest and outermost of a few values in natural order, as integers so that compilers vectorize it. */
+#ifndef MODELBUILD_ORDER_H
+#define MODELBUILD_ORDER_H
+
+#include "lane.h"
+
+/* Largest magnitude: the order of the bits is the order of the floats; NaN counts as larger than all. */
+INLINE float largest_magnitude(const float *x, int count)
+{
+    int32_t largest = 0;
+    for (int i = 0; i < count; i++) {
+        const int32_t bits = (int32_t)(bits_of(x[i]) & 0x7fffffff);
+        largest = bits > largest ? bits : largest;
+    }
+    return float_of((uint32_t)largest);
+}
+
+/* Integers in the order of the floats, and back; -0 comes just before +0. */
+INLINE int32_t ordered(float value)
+{
+    const int32_t bits = (int32_t)bits_of(value);
+    return bits ^ (bits >> 31 & 0x7fffffff);
+}
+
+INLINE float unordered(int32_t key) { return float_of((uint32_t)(key ^ (key >> 31 & 0x7fffffff))); }
+
+typedef struct {
+    float low, high;
+} value_range;
+
+/* Smallest and largest value; of two zeros the negative one is smaller. */
+INLINE value_range range_of(const float *x, int count)
+{
+    int32_t low = INT32_MAX, high = INT32_MIN;
+    for (int i = 0; i < count; i++) {
+        const int32_t key = ordered(x[i]);
+        low = key < low ? key : low;
+        high = key > high ? key : high;
+    }
+    return (value_range){unordered(low), unordered(high)};
+}
+
+static __attribute__((noinline)) float first_equal(const float *x, float value, float other)
+{
+    int i = 0;
+    while (x[i] != value && x[i] != other) i++;
+    return x[i];
+}
+
+/* The plain form: a NaN is never larger. */
+static __attribute__((noinline)) float extreme_by_comparison(const float *x, int count)
+{
+    float largest = 0, value = 0;
+    for (int i = 0; i < count; i++) {
+        if (fabsf(x[i]) > largest) {
+            largest = fabsf(x[i]);
+            value = x[i];
+        }
+    }
+    return value;
+}
+
+/* The first value of largest magnitude, with its sign; +0 for zeros. */
+INLINE float extreme_of(const float *x, int count)
+{
+    const value_range range = range_of(x, count);
+    /* Equal magnitudes of both signs, and NaN, which is at one end of the order. */
+    if (!(range.high > -range.low) && !(range.high < -range.low)) return extreme_by_comparison(x, count);
+    return range.high > -range.low ? range.high : range.low;
+}
+
+#endif
