@@ -47,8 +47,7 @@ def write_assemblies(jobs: Sequence[Job], *, workers: int | None = None) -> list
 def _driving_order(jobs: Sequence[Job]) -> list[str]:
     """The tensor order that most jobs share: those write and hash in one go, the others are hashed afterwards."""
     orders = [tuple(tensor.name for tensor in job.assembly.tensors) for job in jobs]
-    counts = {order: orders.count(order) for order in orders}
-    return list(max(counts, key=lambda order: counts[order]))
+    return list(max((orders.count(order), order) for order in orders)[1])
 
 
 def _packed_blocks(

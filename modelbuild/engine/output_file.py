@@ -96,7 +96,7 @@ class OutputFile:
         if is_fresh:
             self._job.staged.write_at(offset, data)
             self._packed_bytes += len(data)
-            if isinstance(self._job.staged, PartialFile):
+            if check and isinstance(self._job.staged, PartialFile):
                 self._job.staged.note_written(self._first_block[index] + block.index, check)
         if self._in_order:
             self._hash(bytes(offset - self._hashed_bytes))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,13 @@ from modelbuild.plan.importance import TensorImportance
 from modelbuild.quantize import pack, unpack
 from modelbuild.store.partial import CHECK_BYTES
 
-_FLOAT_TYPES = (GgmlType.F32, GgmlType.F16, GgmlType.BF16)
+_FLOAT_TYPES: Mapping[GgmlType, Literal["F32", "F16", "BF16"]] = {
+    GgmlType.F32: "F32", GgmlType.F16: "F16", GgmlType.BF16: "BF16",
+}  # fmt: skip
 #: Sources that are packed already, by the name of their type; read only when requantizing was asked for.
 _PACKED_TYPES = {type_.name: type_ for type_ in GgmlType if is_quantized(type_)}
 
-#: Bytes of a block, their check sum, and whether they still have to be written.
+#: Bytes of a block, their check sum (empty where nobody needs one), and whether they still have to be written.
 Packed = tuple[memoryview, bytes, bool]
 
 
@@ -79,7 +81,8 @@ def _fresh(part: Part, rows: _Rows) -> Packed:
     data = _pack(part, rows).reshape(-1).view(np.uint8).data
     if len(data) != part.size_bytes:
         raise AssertionError(f"{part.tensor.name}: {len(data)} bytes packed, {part.size_bytes} planned")
-    return data, check_sum(data), True
+    # Floats are made again about as fast as they could be checked, so they are neither kept nor continued.
+    return data, check_sum(data) if is_quantized(part.tensor.type) else b"", True
 
 
 def _pack(part: Part, rows: _Rows) -> npt.NDArray[np.generic]:
@@ -87,8 +90,9 @@ def _pack(part: Part, rows: _Rows) -> npt.NDArray[np.generic]:
     if tensor.source.dtype == tensor.type.name:
         return np.ascontiguousarray(rows.stored(tensor, part.source))
     values = rows.values(tensor, part.source)
-    if tensor.type in _FLOAT_TYPES:
-        return np.ascontiguousarray(encode(values, tensor.type.name))
+    float_type = _FLOAT_TYPES.get(tensor.type)
+    if float_type is not None:
+        return np.ascontiguousarray(encode(values, float_type))
     try:
         return _pack_blocks(values, tensor.type, part.importance, rows.start)
     except InputError as error:

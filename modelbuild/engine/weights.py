@@ -14,7 +14,7 @@ from modelbuild.engine.output_file import Job, Progress, Written
 from modelbuild.engine.reuse import TensorRecords
 from modelbuild.events import ActionProgress, Emit
 from modelbuild.plan.action import ActionInput, DigestInput, FileInput
-from modelbuild.plan.assembly import Assembly, prepare_assembly
+from modelbuild.plan.assembly import Assembly, Conversions, prepare_assembly
 from modelbuild.plan.decide import Decision, Result
 from modelbuild.plan.graph import Action, AssembleWork
 from modelbuild.store.state import State
@@ -30,6 +30,7 @@ class WeightsBuilder:
         self._facts = facts
         self._emit = emit
         self._assemblies: dict[str, Assembly] = {}
+        self._conversions: Conversions = {}
 
     def prepare(self, action: Action, results: Mapping[str, Result]) -> Assembly | None:
         """The file an action will write, from headers alone; None while its source is yet to be made."""
@@ -38,7 +39,7 @@ class WeightsBuilder:
             sources = self.source_paths(action, results)
             if sources is None:
                 return None
-            self._assemblies[action.id] = prepare_assembly(work, sources)
+            self._assemblies[action.id] = prepare_assembly(work, sources, self._conversions)
         return self._assemblies[action.id]
 
     def source_paths(self, action: Action, results: Mapping[str, Result]) -> list[Path] | None:

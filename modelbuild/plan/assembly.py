@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from modelbuild.convert import Checkpoint, ConversionOptions, plan_conversion
+from modelbuild.convert import Checkpoint, Conversion, ConversionOptions, plan_conversion
 from modelbuild.convert.planned import PlannedTensor, Rounded, Stored
 from modelbuild.errors import InputError, Problems, UnsupportedError
 from modelbuild.formats.gguf.limits import ALIGNMENT_KEY, DEFAULT_ALIGNMENT
@@ -54,23 +54,31 @@ class Assembly:
         return sum(span.size_bytes for tensor in self.tensors for span in tensor.source.spans())
 
 
-def prepare_assembly(work: AssembleWork, sources: Sequence[Path]) -> Assembly:
+#: Conversions that were planned before, by what they depend on; files of several types share one.
+Conversions = dict[tuple[object, ...], Conversion]
+
+
+def prepare_assembly(work: AssembleWork, sources: Sequence[Path], conversions: Conversions | None = None) -> Assembly:
     """The assembly for an action; `sources`: the GGUF files it starts from when it has no checkpoint (several: shards).
 
+    conversions: of the same run, so that a matrix of types plans its checkpoint once.
     Only headers and small files are read. Raises InputError or UnsupportedError for anything that could fail later.
     """
     if work.checkpoint is not None:
-        return _from_checkpoint(work, work.checkpoint)
+        return _from_checkpoint(work, work.checkpoint, {} if conversions is None else conversions)
     if not sources:
         raise AssertionError("an assembly needs a checkpoint or a GGUF")
     return _from_gguf([open_gguf(source) for source in sources], work)
 
 
-def _from_checkpoint(work: AssembleWork, files: Mapping[str, Path]) -> Assembly:
+def _from_checkpoint(work: AssembleWork, files: Mapping[str, Path], conversions: Conversions) -> Assembly:
     direct = work.preset in ("", *_FLOAT_PRESETS)
     float_type = (work.preset or "auto") if direct else "source"
     options = ConversionOptions(float_type=float_type, pre_tokenizer=work.pre_tokenizer or None)
-    planned = plan_conversion(Checkpoint(files, work.origin), options)
+    key = (work.origin, tuple(sorted(files.items())), options)
+    planned = conversions.get(key)
+    if planned is None:
+        planned = conversions[key] = plan_conversion(Checkpoint(files, work.origin), options)
     if direct:
         rules = tuple("source precision" if not work.preset else f"preset {work.preset}" for _ in planned.tensors)
         kv = edit_metadata(planned.kv, work.wishes.metadata)

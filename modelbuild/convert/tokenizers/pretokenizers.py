@@ -40,11 +40,13 @@ def find_pre_tokenizer(files: TokenizerFiles, model: Model) -> str:
     preferred = model.family.pre_tokenizers
     if files.model_type not in ("BPE", "WordPiece"):
         return preferred[0] if preferred else "default"
-    name = name_by_check_hash(files)
     if files.model_type == "WordPiece":  # the runtime looks at the name for BPE alone
-        return name or (preferred[0] if preferred else "default")
+        return name_by_check_hash(files) or (preferred[0] if preferred else "default")
     digest = split_digest(files)
     candidates = _candidates(files, digest)
+    if len(candidates) == 1:  # whatever the ids say, and working them out takes a while
+        return candidates[0]
+    name = name_by_check_hash(files)
     if name is not None and (not candidates or name in candidates):
         return name
     if not candidates:
