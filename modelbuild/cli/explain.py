@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +11,9 @@ from modelbuild.cli.build import DEFAULT_RECIPE
 from modelbuild.cli.recipe_options import current_recipe_options, recipe_options
 from modelbuild.cli.settings import current_settings, settings_options
 from modelbuild.store.state import State
+
+if TYPE_CHECKING:
+    from modelbuild.plan.decide import Decision
 
 
 @click.command(name="explain")
@@ -23,6 +27,7 @@ from modelbuild.store.state import State
 def command(context: click.Context, models: tuple[str, ...], recipe: Path, action: str) -> None:
     """Say for every action of MODELS (default: all) why it would run, or what it was made from."""
     from modelbuild.engine.run import decide_all
+    from modelbuild.engine.template_evidence import template_evidence
     from modelbuild.plan.planner import make_plan
     from modelbuild.recipe.resolve import load_recipe
     from modelbuild.store.store import Store
@@ -32,17 +37,24 @@ def command(context: click.Context, models: tuple[str, ...], recipe: Path, actio
     try:
         resolved = load_recipe(recipe, current_recipe_options(context))
         decisions = decide_all(make_plan(resolved, store, models), store, state)
+        actions = {decision.action.id: decision.action for decision in decisions}
+        results = {item.action.id: item.result for item in decisions if item.result is not None}
+        for decision in decisions:
+            if action in decision.action.id:
+                _show(decision)
+                for line in template_evidence(decision.action, actions, results, store, state):
+                    click.echo(f"  template {line}")
     finally:
         state.close()
-    for decision in decisions:
-        if action not in decision.action.id:
-            continue
-        click.echo(f"{decision.action.id}: {'runs' if decision.runs else 'up to date'}  ({decision.action.title})")
-        for reason in decision.reasons:
-            click.echo(f"  because {reason}")
-        if decision.manifest is not None:
-            click.echo(f"  key     {decision.manifest.key}")
-            for role, digest in decision.manifest.inputs.items():
-                click.echo(f"  input   {role}: {digest}")
-        if decision.result is not None:
-            click.echo(f"  result  {decision.result.digest}")
+
+
+def _show(decision: Decision) -> None:
+    click.echo(f"{decision.action.id}: {'runs' if decision.runs else 'up to date'}  ({decision.action.title})")
+    for reason in decision.reasons:
+        click.echo(f"  because {reason}")
+    if decision.manifest is not None:
+        click.echo(f"  key     {decision.manifest.key}")
+        for role, digest in decision.manifest.inputs.items():
+            click.echo(f"  input   {role}: {digest}")
+    if decision.result is not None:
+        click.echo(f"  result  {decision.result.digest}")
