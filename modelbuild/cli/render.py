@@ -75,7 +75,7 @@ class PlainRenderer:
     """One line per action that runs and per model; models go to standard output, the rest to standard error."""
 
     def __init__(self) -> None:
-        self._next_progress_s = 0.0
+        self._next_progress_s = time.monotonic() + _PROGRESS_INTERVAL_S
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
