@@ -61,6 +61,8 @@ def _part(details: ModelDetails, part: str, store: Store) -> str:
 
 def _show(details: ModelDetails) -> None:
     config = details.config
+    if len(details.manifest.of_kind("template")) > 1:
+        click.echo("warning: the model has several template layers; the last one counts", err=True)
     rows = [
         ("model", details.name),
         ("digest", details.digest),

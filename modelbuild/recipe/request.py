@@ -24,6 +24,9 @@ from modelbuild.recipe.resolved import FileEntry, FromName, FromPath, ResolvedMo
 
 #: A longer name of a file could only be a mistake or an attack; it is stored in the manifest.
 FILE_NAME_LIMIT_BYTES = 1024
+#: Of a template, system prompt or licence.
+TEXT_LIMIT_CHARS = 4 << 20
+MESSAGE_LIMIT = 10_000
 _PATH_STARTS = ("./", "../", "/", "~")
 _CANONICAL_HEX = re.compile(r"sha256[:-][0-9a-f]{64}", re.ASCII)
 _ACCEPTED_DIGEST = re.compile(r"sha256[:-][0-9a-fA-F]{64}", re.ASCII)
@@ -174,6 +177,7 @@ def check_create_request(request: CreateRequest, *, allow_path: AllowPath | None
         raise RequestError(400, "unknown type")
     if request.quantize != request.quantize.strip() and not is_remote_request(request):
         raise unsupported_type(request.quantize)
+    _check_limits(request)
     _check_info(request.info or {})
     _check_template(request.template)
     _licenses(request.license)
@@ -282,6 +286,17 @@ def _remote_host(request: CreateRequest) -> str:
         return normalize_remote_host(request.remote_host)
     except InputError as error:
         raise RequestError(400, "bad remote") from error
+
+
+def _check_limits(request: CreateRequest) -> None:
+    """Texts and messages beyond these are mistakes or attacks; Ollama has no limits."""
+    texts = {"template": request.template, "system": request.system}
+    texts |= {f"license[{index}]": text for index, text in enumerate(_licenses(request.license))}
+    for field, text in texts.items():
+        if len(text) > TEXT_LIMIT_CHARS:
+            raise RequestError(400, f"{field} has {len(text):,} characters, at most {TEXT_LIMIT_CHARS:,} are allowed")
+    if len(request.messages) > MESSAGE_LIMIT:
+        raise RequestError(400, f"{len(request.messages):,} messages, at most {MESSAGE_LIMIT:,} are allowed")
 
 
 def _check_info(info: Mapping[str, object]) -> None:

@@ -275,3 +275,16 @@ def test_list_shows_ids_that_ollama_shows(built: Space) -> None:
     assert ["NAME", "ID", "SIZE", "TYPE"] == lines[0].split()
     assert [[row["name"], row["listed"][:12]] for row in rows] == [line.split()[:2] for line in lines[1:]]
     assert {"F16"} == {row["file_type"] for row in rows}
+
+
+def test_edited_link_is_imported_anew(built: Space) -> None:
+    """A hard-linked source that changed makes another blob; the wrong one is gone after the next build."""
+    built.run("build", "recipe.yaml", "--link", "hard", "--force")
+    data = bytearray((built.root / "base.gguf").read_bytes())
+    data[-1] ^= 1
+    (built.root / "base.gguf").write_bytes(data)
+
+    built.build()
+
+    assert "all sound" in built.run("verify").stdout
+    assert data == blob_of(built, "base", "model").read_bytes()

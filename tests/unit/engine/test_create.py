@@ -235,6 +235,19 @@ def test_quantizing_a_base_changes_its_weights_alone(place: Place) -> None:
     assert [("model", "m:latest"), ("system", "m:latest")] == place.layers("again")
 
 
+def test_weights_that_were_fp8_become_q8_0(place: Place) -> None:
+    """Marked by Ollama's converter: without a type they are packed, and a child of a 16-bit one is as well."""
+    keys = [*llama_keys(), string("llama.source_quantization", "hf_fp8")]
+    digest = place.upload(write_gguf(keys))
+
+    place.create(files={"m.gguf": digest})
+    assert "Q8_0" == place.config()["file_type"]
+    place.create(model="half", files={"m.gguf": digest}, quantize="f16")
+    assert "F16" == place.config("half")["file_type"]
+    place.create(model="child", from_="half")
+    assert "Q8_0" == place.config("child")["file_type"]
+
+
 def test_drafts_are_kept_or_quantized(place: Place) -> None:
     """A draft layer and the config's note about it; both inherited."""
     place.create(model="base", files={"m.gguf": place.upload(write_gguf())})

@@ -224,6 +224,16 @@ def test_remote_models_take_no_files() -> None:
     assert ("https://ollama.com:443", (), "") == (model.remote_host, model.adapters, model.quantize)
 
 
+def test_texts_and_messages_are_limited() -> None:
+    """What is larger is a mistake; the answer says which field."""
+    large = "x" * ((4 << 20) + 1)
+    many = [{"role": "user", "content": "x"}] * 10_001
+
+    assert (400, "system has 4,194,305 characters, at most 4,194,304 are allowed") == refusal(body(system=large))
+    assert refusal(body(license=["a", large]))[1].startswith("license[1] has")
+    assert (400, "10,001 messages, at most 10,000 are allowed") == refusal(body(messages=many))
+
+
 def test_paths_need_permission() -> None:
     """Only what the operator allows becomes a path."""
     request = parse_create_request(body(from_="./x.gguf"))
