@@ -66,13 +66,14 @@ affine_fit fit_affine_scalar(const affine_grid *grid, const float *x, const floa
     return fit;
 }
 
+/* top < 0: levels are not cut but kept in a byte, which changes the few that are negative. */
 static float positive_error(int count, int top, const float *x, const float *w, float inverse)
 {
     const float scale = 1 / inverse;
     float error = 0;
     for (int i = 0; i < count; i++) {
         int32_t level = round_bits(inverse * x[i]);
-        level = level > top ? top : level;
+        level = top < 0 ? (uint8_t)level : level > top ? top : level;
         const float diff = x[i] - scale * (float)level;
         error += (w[i] * diff) * diff;
     }
@@ -87,7 +88,7 @@ float fit_positive_scalar(int count, int top, const float *x, const float *w, ui
     if (max < NEARLY_ZERO) return 0;
 
     float inverse = (float)top / max;
-    float best = positive_error(count, INT32_MAX, x, w, inverse); /* the first guess is not cut at the top */
+    float best = positive_error(count, -1, x, w, inverse);
     for (int step = -4; step <= 4; step++) {
         if (step == 0) continue;
         const float trial = (0.1f * (float)step + (float)top) / max;
