@@ -123,6 +123,8 @@ def _rename(model: Model, stored: Sequence[StoredTensor]) -> Mapping[str, Stored
     renamed: dict[str, StoredTensor] = {}
     for tensor in stored:
         name = rule_name(model, tensor.name)
+        if name in model.family.same:
+            name = "" if model.family.same[-1] in renamed else model.family.same[-1]
         if not name:
             continue
         if name in renamed:

@@ -36,7 +36,7 @@ class TensorRule:
         `count` says how many there are when they are no experts.
     target: GGUF name or names, likewise without suffix.
     shape: sizes the weight must have, e.g. "q hidden": names of `Model.sizes`, numbers, sums and products; "?" is any.
-        A bias has the first of them.
+        A bias has the first of them, or `bias_shape`.
     when: limits a block rule to some blocks.
     unless: a stored name whose presence makes the rule's tensors unnecessary.
     first: the outputs go before all others.
@@ -54,6 +54,7 @@ class TensorRule:
     unless: str = ""
     first: bool = False
     count: Callable[[Model], int] | None = None
+    bias_shape: str = ""
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -80,6 +81,8 @@ class Family:
     extras: tensors and keys that are not stored. check: refuses what the table cannot express.
     sizes: named numbers for shapes, beside those every model has.
     force_type: a type for an output tensor that overrules the precision policy, or None.
+    same: renamed tensors that are one tensor, of which some checkpoints store several; the first that is stored counts,
+        under the last name.
     pre_tokenizers: names to prefer when the split of the tokenizer fits several.
     """
 
@@ -97,6 +100,7 @@ class Family:
     force_type: Callable[[str, Model], GgmlType | None] | None = None
     pre_tokenizers: tuple[str, ...] = ()
     block_count: Callable[[Model], int] | None = None
+    same: tuple[str, ...] = ()
 
 
 # -- rules -------------------------------------------------------------------------------------------------------------
@@ -126,9 +130,10 @@ def norm(
     bias: Presence = "absent",
     weight: Presence = "required",
     when: Callable[[Model, int], bool] | None = None,
+    unless: str = "",
 ) -> TensorRule:
     """A normalisation; a transform concerns its weight only."""
-    return TensorRule(source, target, shape, transform, weight, bias, transform_bias=False, when=when)
+    return TensorRule(source, target, shape, transform, weight, bias, transform_bias=False, when=when, unless=unless)
 
 
 def exact(

@@ -140,7 +140,7 @@ def _check_shape(model: Model, name: str, match: Match, source: Source, trouble:
         return
     wanted = match.rule.shape.split()
     if match.suffix == ".bias":
-        wanted = wanted[-2:-1] if len(wanted) > 1 else wanted
+        wanted = match.rule.bias_shape.split() or (wanted[-2:-1] if len(wanted) > 1 else wanted)
     sizes = [_size(model, term) for term in wanted]
     fits = len(sizes) == len(source.shape) and all(
         size is None or size == found for size, found in zip(sizes, source.shape, strict=True)

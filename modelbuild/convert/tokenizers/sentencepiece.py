@@ -47,14 +47,19 @@ def read_sentencepiece_vocabulary(files: TokenizerFiles, model: Model, *, json_t
     pieces = read_sentencepiece_model(files, TOKENIZER_MODEL).pieces
     path = files.checkpoint.files[TOKENIZER_MODEL]
     vocabulary = Vocabulary.of_placeholders(path, token_count(model, len(pieces)), _UNUSED_SCORE)
-    for number, piece in enumerate(pieces):
-        vocabulary.set(number, piece.text, _type_of(piece), piece.score)
+    set_pieces(vocabulary, pieces)
     _add_tokens(files, vocabulary)
     if json_tokens:
         for token in files.added_tokens:
             if token.id < len(vocabulary.texts):
                 set_added(vocabulary, token.id, token.content, special=token.special, score=_ADDED_SCORE)
     return vocabulary
+
+
+def set_pieces(vocabulary: Vocabulary, pieces: Iterable[Piece]) -> None:
+    """Fill in the pieces of a SentencePiece file from the first token on."""
+    for number, piece in enumerate(pieces):
+        vocabulary.set(number, piece.text, _type_of(piece), piece.score)
 
 
 def read_sentencepiece_model(files: TokenizerFiles, name: str) -> SentencePieceModel:

@@ -91,7 +91,7 @@ CASES = {
     "minus exp": (
         (4, 3),
         lambda s: t.Computed(t.Computed(s, factor=0.1), negative_exponential=True),
-        lambda w: -np.exp(w * np.float32(0.1)),
+        lambda w: (-np.exp((w * np.float32(0.1)).astype(np.float64))).astype(np.float32),
     ),
     "pad": ((4, 3), lambda s: t.PaddedRows(s, 7), lambda w: np.concatenate([w, np.zeros((3, 3), np.float32)])),
     "round": (
