@@ -1,4 +1,4 @@
-"""`modelbuild export`: models into one archive."""
+"""`modelbuild export`: models into one archive, or a model of a recipe as a Modelfile."""
 
 from __future__ import annotations
 
@@ -7,17 +7,34 @@ from pathlib import Path
 
 import click
 
+from modelbuild.cli.modelfile import show_export
+from modelbuild.cli.recipe_options import current_recipe_options, recipe_options
 from modelbuild.cli.settings import current_settings, settings_options
+from modelbuild.errors import UsageError
 
 
 @click.command(name="export")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), required=True, metavar="FILE",
+@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="The archive to write (.tar), or - for standard output.")  # fmt: skip
+@click.option("--to", "target", type=click.Choice(["archive", "modelfile"]), default="archive", show_default=True,
+              help="What to write; for a Modelfile, NAMEs are a recipe and one of its models.")  # fmt: skip
+@recipe_options
 @settings_options
 @click.pass_context
-def command(context: click.Context, names: tuple[str, ...], output: Path) -> None:
-    """Write the models NAME into an archive; `modelbuild import` gives the same digests elsewhere."""
+def command(context: click.Context, names: tuple[str, ...], output: Path | None, target: str) -> None:
+    """Write the models NAME into an archive; `modelbuild import` gives the same digests elsewhere.
+
+    With --to modelfile, print a model of a recipe as a Modelfile: modelbuild export --to modelfile RECIPE [MODEL].
+    What Modelfiles cannot say, such as the quantization, stands in a comment line that `import` and `build` read.
+    """
+    if target == "modelfile":
+        if len(names) > 2:
+            raise UsageError("USAGE", "a recipe and at most one model are expected", hint="export RECIPE MODEL")
+        show_export(Path(names[0]), *names[1:2] or ("",), output, current_recipe_options(context))
+        return
+    if output is None:
+        raise UsageError("USAGE", "where to write the archive is missing", hint="add --output FILE")
     from modelbuild.engine.archive import export_models
     from modelbuild.engine.stored import find_name
     from modelbuild.formats.new_file import new_file

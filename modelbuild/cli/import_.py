@@ -1,4 +1,4 @@
-"""`modelbuild import`: the models of an archive into the store."""
+"""`modelbuild import`: the models of an archive into the store, or a Modelfile as a recipe."""
 
 from __future__ import annotations
 
@@ -7,16 +7,26 @@ from pathlib import Path
 
 import click
 
+from modelbuild.cli.modelfile import is_modelfile_path, show_import
 from modelbuild.cli.settings import current_settings, is_pruning, settings_options
 
 
 @click.command(name="import")
-@click.argument("archive", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("archive", metavar="SOURCE", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--to", "target", type=click.Choice(["recipe", "request"]),
+              help="Make a recipe (YAML) or a create request (JSON) of a Modelfile [recipe].")  # fmt: skip
+@click.option("--name", default="", help="Name of the model that the Modelfile describes.")
 @click.option("--force", is_flag=True, help="Replace models of the same name that differ.")
 @settings_options
 @click.pass_context
-def command(context: click.Context, archive: Path, *, force: bool) -> None:
-    """Take over the models of ARCHIVE (a .tar or .tar.gz of `modelbuild export`, or - for standard input)."""
+def command(context: click.Context, archive: Path, target: str | None, name: str, *, force: bool) -> None:
+    """Take over the models of an archive (a .tar or .tar.gz of `modelbuild export`, or - for standard input).
+
+    When SOURCE is a Modelfile, print the recipe or the create request that it means instead.
+    """
+    if target or is_modelfile_path(archive):
+        show_import(archive, target or "recipe", name)
+        return
     from modelbuild.engine.archive import import_models
     from modelbuild.formats.files import open_input
     from modelbuild.store.store import Store

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from modelbuild.errors import InputError, Position, ProblemCollector, RecipeError, printable
 from modelbuild.formats.files import open_input
+from modelbuild.formats.modelfile import SIZE_LIMIT_BYTES as MODELFILE_LIMIT_BYTES
 from modelbuild.recipe.inheritance import SCHEMA, RawModel, merge_fields, model_fields
 from modelbuild.recipe.json_nodes import looks_like_json
 from modelbuild.recipe.located import locate, located, with_near_names
-from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode, to_plain
+from modelbuild.recipe.modelfile_nodes import is_modelfile
+from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode, to_plain, with_loud_nulls
 from modelbuild.recipe.resolved import RecipeWarning
 from modelbuild.recipe.roots import AllowedRoots
-from modelbuild.recipe.schema import Findings, check_node
+from modelbuild.recipe.schema import Findings, check_node, properties_of
 from modelbuild.recipe.text import JSON_LIMIT_BYTES, TEXT_LIMIT_BYTES, parse_recipe_text, too_large
 from modelbuild.recipe.variables import Variable, merge_variables, read_variables
 
@@ -46,11 +49,12 @@ def parse_recipe(data: bytes, path: Path) -> Node:
 
 
 def read_limited(path: Path) -> bytes:
-    """The bytes of a recipe; RecipeError LIMIT before a byte is read of a file that is too large to be one."""
+    """The bytes of a recipe; RecipeError LIMIT before it is read when the file is too large to be one."""
     with open_input(path) as source:
         if source.size_bytes > TEXT_LIMIT_BYTES:
-            is_json = looks_like_json(source.read_at(0, 1024))
-            if not is_json or source.size_bytes > JSON_LIMIT_BYTES:
+            head = source.read_at(0, 4096)
+            limit = JSON_LIMIT_BYTES if looks_like_json(head) else MODELFILE_LIMIT_BYTES
+            if source.size_bytes > limit or not (looks_like_json(head) or is_modelfile(path, head)):
                 raise too_large(str(path), source.size_bytes)
         return source.read_at(0, source.size_bytes)
 
@@ -75,7 +79,8 @@ class DocumentReader:
         return self._document(root, path, [])
 
     def _read(self, path: Path, data: bytes, chain: list[Path]) -> Document:
-        return self._document(self._parse(data, path), path, chain)
+        root = self._parse(data, path)
+        return self._document(_with_meaning_of_null(root) if looks_like_json(data) else root, path, chain)
 
     def _document(self, root: Node, path: Path, chain: list[Path]) -> Document:
         self.files.append(path)
@@ -178,6 +183,21 @@ class DocumentReader:
             raise RecipeError("LIMIT", f"includes nested deeper than {INCLUDE_DEPTH_LIMIT} files", position)
         if len(self.files) > INCLUDE_LIMIT:
             raise RecipeError("LIMIT", f"more than {INCLUDE_LIMIT} included files", position)
+
+
+def _with_meaning_of_null(root: Node) -> Node:
+    """A JSON document whose nulls drop what is inherited, as in YAML, unless it is a create request.
+
+    In Ollama's API null says nothing; whoever writes a field that only recipes have does not write a request.
+    """
+    if not isinstance(root, MappingNode) or root.entries.keys() <= _request_fields():
+        return root
+    return with_loud_nulls(root)
+
+
+@cache
+def _request_fields() -> frozenset[str]:
+    return frozenset(properties_of("create-request.schema.json", ""))
 
 
 def _merged(base: MappingNode | None, own: MappingNode | None) -> MappingNode | None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from modelbuild.errors import InputError, Position, RecipeError
 from modelbuild.formats.modelfile import COMMANDS, Command, ModelfileError, parse_modelfile
 from modelbuild.recipe.modelfile_files import find_files, list_model_files
 from modelbuild.recipe.modelfile_values import read_texts
-from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode, with_loud_nulls
 from modelbuild.recipe.text import parse_recipe_text
 
 #: A comment of our own that carries, as JSON, what Modelfiles cannot say.
@@ -48,12 +48,20 @@ def modelfile_to_nodes(data: bytes, path: Path) -> MappingNode:
     except InputError as error:
         raise RecipeError(error.code, error.message, Position(str(path), 1, 1), hint=error.hint) from error
     extra = read_extra(data, path)
-    entries = {**made, **(extra.entries if extra else {})}
-    for rival, other in (("files", "from"), ("from", "files")):
-        if extra and rival in extra.entries:
-            entries.pop(other, None)
+    entries = _with_extra(made, extra.entries if extra else {})
     entries.setdefault("model", ScalarNode(default_name(path), Position(str(path), 1, 1)))
     return MappingNode(entries, {key: value.position for key, value in entries.items()}, Position(str(path), 1, 1))
+
+
+def _with_extra(made: dict[str, Node], extra: Mapping[str, Node]) -> dict[str, Node]:
+    """The fields of the commands with those of the comment line over them, parameters key by key."""
+    entries = {**made, **extra}
+    own, more = made.get("parameters"), extra.get("parameters")
+    if isinstance(own, MappingNode) and isinstance(more, MappingNode):
+        entries["parameters"] = MappingNode({**own.entries, **more.entries}, {**own.keys, **more.keys}, own.position)
+    if "files" in extra:
+        entries.pop("from", None)
+    return entries
 
 
 def default_name(path: Path) -> str:
@@ -72,7 +80,7 @@ def read_extra(data: bytes, path: Path) -> MappingNode | None:
     """The fields that a `# modelbuild: {...}` line of a Modelfile carries."""
     for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
         if line.startswith(EXTRA_PREFIX):
-            node = parse_recipe_text(line[len(EXTRA_PREFIX) :].encode(), str(path))
+            node = with_loud_nulls(parse_recipe_text(line[len(EXTRA_PREFIX) :].encode(), str(path)))
             moved = _moved(node, number - 1, len(EXTRA_PREFIX))
             return moved if isinstance(moved, MappingNode) else None
     return None
@@ -126,7 +134,8 @@ class _Maker:
         elif files.base_paths:
             fields["files"] = self._paths(files.base_paths)
         if files.adapter is not None:
-            fields["adapters"] = self._paths([files.adapter])
+            path, command = files.adapter
+            fields["adapters"] = self._scalar(self._relative(path), command)
         if files.draft_paths:
             fields["draft_files"] = self._paths(files.draft_paths)
         return fields

@@ -106,9 +106,14 @@ def _typed(command: Command, path: Path) -> object:
     raise _error(f"unknown parameter '{name}'", command, path, hint)
 
 
+def is_version(text: str) -> bool:
+    """Is this a semantic version (`0.14` and `1` pass), with or without a leading `v`?"""
+    return _SEMVER.fullmatch(text if text.startswith("v") else "v" + text) is not None
+
+
 def _check_version(command: Command, path: Path) -> Command:
     text = command.argument if command.argument.startswith("v") else "v" + command.argument
-    if _SEMVER.fullmatch(text) is None:
+    if not is_version(text):
         raise _error("requires must be a valid semver (e.g. 0.14.0)", command, path)
     return Command(command.name, text[1:], line=command.line, column=command.column)
 

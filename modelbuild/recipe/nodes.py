@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modelbuild.errors import Position
 from modelbuild.recipe.scalars import Scalar
@@ -129,3 +129,13 @@ def places_in(node: Node) -> Iterator[Position]:
         yield from node.keys.values()
     for child in children(node):
         yield from places_in(child)
+
+
+def with_loud_nulls(node: Node) -> Node:
+    """The tree with every null as YAML says it: in a recipe it drops something, in a create request it says nothing."""
+    if isinstance(node, ScalarNode):
+        return replace(node, text="null") if node.value is None else node
+    if isinstance(node, SequenceNode):
+        return SequenceNode(tuple(map(with_loud_nulls, node.items)), node.position)
+    entries = {key: with_loud_nulls(value) for key, value in node.entries.items()}
+    return MappingNode(entries, node.keys, node.position)

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +85,20 @@ _KEYWORDS = frozenset(
 )
 
 
+def _directory() -> Traversable:
+    packaged = resources.files("modelbuild").joinpath("schemas")
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "schemas"
+
+
+def schema_names() -> list[str]:
+    """The file names of all published schemas, sorted."""
+    return sorted(item.name for item in _directory().iterdir() if item.name.endswith(".schema.json"))
+
+
 @cache
 def load_schema(name: str) -> Mapping[str, Any]:
     """A schema by its file name, from the installed package or the source tree."""
-    packaged = resources.files("modelbuild").joinpath("schemas", name)
-    source = Path(__file__).parents[2] / "schemas" / name
-    text = packaged.read_text("utf-8") if packaged.is_file() else source.read_text("utf-8")
-    schema = json.loads(text)
+    schema = json.loads(_directory().joinpath(name).read_text("utf-8"))
     if not isinstance(schema, dict):
         raise TypeError(f"{name} is not a JSON object")
     return schema

@@ -1,0 +1,40 @@
+"""`modelbuild fmt`: recipes in one layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from modelbuild.cli.build import DEFAULT_RECIPE
+
+EXIT_WOULD_CHANGE = 1
+
+
+@click.command(name="fmt")
+@click.argument("recipes", type=click.Path(path_type=Path), nargs=-1)
+@click.option("--check", is_flag=True, help="Change nothing; exit with 1 when a recipe is laid out otherwise.")
+@click.option("--diff", is_flag=True, help="Show what changes, or would change.")
+def command(recipes: tuple[Path, ...], *, check: bool, diff: bool) -> int:
+    """Lay out RECIPES (default: recipe.yaml) in one way, keeping comments and what they mean."""
+    import difflib
+
+    from modelbuild.recipe.documents import read_limited
+    from modelbuild.recipe.layout import format_recipe
+
+    changed = 0
+    for path in recipes or (Path(DEFAULT_RECIPE),):
+        data = read_limited(path)
+        formatted = format_recipe(data, str(path))
+        if formatted.encode() == data:
+            continue
+        changed += 1
+        if diff:
+            before = data.decode("utf-8-sig", "replace").splitlines(keepends=True)
+            after = formatted.splitlines(keepends=True)
+            click.echo("".join(difflib.unified_diff(before, after, str(path), str(path))), nl=False)
+        else:
+            click.echo(f"{path}: {'is laid out otherwise' if check else 'formatted'}")
+        if not check:
+            path.write_text(formatted, encoding="utf-8", newline="\n")
+    return EXIT_WOULD_CHANGE if check and changed else 0

@@ -1,0 +1,57 @@
+"""`modelbuild init`: a first recipe, from what is there or from a few questions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from modelbuild.cli.build import DEFAULT_RECIPE
+from modelbuild.errors import UsageError
+
+
+@click.command(name="init")
+@click.argument("source", default="")
+@click.option("--output", "-o", type=click.Path(path_type=Path), default=DEFAULT_RECIPE, show_default=True,
+              metavar="FILE", help="Where to write the recipe; - prints it.")  # fmt: skip
+@click.option("--name", default="", metavar="NAME", help="Name of the model.")
+@click.option("--force", is_flag=True, help="Replace a recipe that is there.")
+def command(source: str, output: Path, name: str, *, force: bool) -> None:
+    """Write a recipe for SOURCE: a Modelfile, a GGUF file, a checkpoint directory, or the name of a stored model.
+
+    Without SOURCE, asks for it.
+    """
+    from modelbuild.recipe.starter import starter_fields, starter_text
+
+    is_printed = str(output) == "-"
+    if not is_printed and output.exists() and not force:
+        raise UsageError("USAGE", f"{output} exists", hint="use --force to replace it, or --output FILE")
+    directory = Path() if is_printed else output.parent
+    if source:
+        fields = {**starter_fields(source, directory), **({"model": name} if name else {})}
+    else:
+        fields = dict(_ask(directory, name))
+    text = starter_text(fields)
+    if is_printed:
+        click.echo(text, nl=False)
+        return
+    output.write_text(text, encoding="utf-8")
+    click.echo(f"wrote {output}: {fields['model']} from {fields.get('from', 'files')}")
+
+
+def _ask(directory: Path, name: str) -> Mapping[str, object]:
+    """The fields that a person gives; the defaults fit what was answered before."""
+    from modelbuild.recipe.starter import starter_fields
+
+    if not sys.stdin.isatty():
+        raise UsageError("USAGE", "what the model is made from is missing", hint="modelbuild init SOURCE")
+    source = click.prompt("Made from (a path, or the name of a stored model)")
+    fields = dict(starter_fields(source, directory))
+    fields["model"] = name or click.prompt("Name of the model", default=str(fields["model"]))
+    if "quantize" in fields:
+        fields["quantize"] = click.prompt("Quantize to", default=str(fields["quantize"]))
+    if "system" not in fields and (system := click.prompt("System prompt", default="", show_default=False)):
+        fields["system"] = system
+    return fields

@@ -1,0 +1,73 @@
+"""A Modelfile as the create request that Ollama's command line would send for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelbuild.digest import Digest
+from modelbuild.formats.modelfile import parse_modelfile
+from modelbuild.recipe.modelfile_files import find_files, name_files
+from modelbuild.recipe.modelfile_values import ModelfileTexts, read_texts
+
+#: Gives the digest of a file's content.
+DigestOf = Callable[[Path], Digest]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelfileRequest:
+    """The body of a create request, its keys in the order that Ollama sends, and what to warn about."""
+
+    body: Mapping[str, object]
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """The body as JSON text."""
+        return json.dumps(self.body, ensure_ascii=False, indent=2)
+
+
+def modelfile_to_request(data: bytes, path: Path, digest_of: DigestOf, model: str = "") -> ModelfileRequest:
+    """The request for a Modelfile, with the digests of the files that it names.
+
+    Raises ModelfileError with Ollama's text for everything that its command line refuses.
+    """
+    commands = parse_modelfile(data, path)
+    texts, files = read_texts(commands, path), find_files(commands, path)
+
+    def digests(paths: object) -> dict[str, str]:
+        named = name_files(paths, path) if paths else {}  # type: ignore[arg-type]
+        return {name: digest_of(named[name]) for name in sorted(named)}
+
+    fields: dict[str, object] = {
+        "model": model,
+        "from": files.from_.argument if files.from_ is not None else "",
+        "files": digests(files.base_paths),
+        "adapters": digests([files.adapter] if files.adapter is not None else []),
+        "draft_files": digests(files.draft_paths),
+        **_text_fields(texts),
+    }
+    body = {name: value for name, value in fields.items() if value not in ("", {}, [])}
+    return ModelfileRequest(body, tuple(message for message, _ in texts.warnings))
+
+
+def _text_fields(texts: ModelfileTexts) -> dict[str, object]:
+    single = {
+        name: command.argument if command is not None else ""
+        for name, command in (
+            ("template", texts.template),
+            ("system", texts.system),
+            ("renderer", texts.renderer),
+            ("parser", texts.parser),
+            ("requires", texts.requires),
+        )
+    }
+    return {
+        "template": single.pop("template"),
+        "license": [command.argument for command in texts.licenses],
+        "system": single.pop("system"),
+        "parameters": {name: value for name, (value, _) in sorted(texts.parameters.items())},
+        "messages": [{"role": command.key, "content": command.argument} for command in texts.messages],
+        **single,
+    }

@@ -1,0 +1,79 @@
+"""A first recipe for what somebody has: a Modelfile, a GGUF file, a checkpoint directory, or a stored model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from modelbuild.errors import InputError
+from modelbuild.formats.files import open_input
+from modelbuild.model_name import parse_name
+from modelbuild.recipe.located import with_near_names
+from modelbuild.recipe.modelfile_nodes import default_name, is_modelfile, modelfile_to_nodes
+from modelbuild.recipe.nodes import to_plain
+from modelbuild.recipe.yaml_text import to_yaml
+
+SCHEMA_LINE = "# yaml-language-server: $schema=recipe.schema.json"
+_DEFAULT_QUANTIZATION = "Q4_K_M"
+_NAME_CHARACTER = re.compile(r"[^a-z0-9_.-]+")
+_SNIFFED_BYTES = 4096
+
+
+def starter_fields(source: str, directory: Path) -> Mapping[str, object]:
+    """The fields of a recipe for a source: an existing path as seen from the current directory, else a model's name.
+
+    directory: where the recipe will stand; paths in it are relative to that.
+    Raises RecipeError for a bad Modelfile, InputError PATH or MODELNAME for what is neither a path nor a name.
+    """
+    path = Path(source).expanduser()
+    if not path.exists():
+        if source.startswith(("./", "../", "/", "~")):
+            raise with_near_names(InputError("PATH", "no such file or directory", path=path), path)
+        parse_name(source)
+        return {"model": f"{_name_of(source.partition(':')[0].rpartition('/')[2])}-custom", "from": source}
+    if path.is_file():
+        with open_input(path) as file:
+            head = file.read_at(0, min(_SNIFFED_BYTES, file.size_bytes))
+            if is_modelfile(path, head):
+                return _from_modelfile(path, file.read_at(0, file.size_bytes))
+        return {"model": _name_of(path.stem), "from": _relative(path, directory)}
+    return {
+        "model": _name_of(path.absolute().name),
+        "from": _relative(path, directory),
+        "quantize": _DEFAULT_QUANTIZATION,
+    }
+
+
+def _from_modelfile(path: Path, data: bytes) -> Mapping[str, object]:
+    fields = to_plain(modelfile_to_nodes(data, path))
+    if not isinstance(fields, dict):
+        raise AssertionError("a Modelfile is one model")
+    return {"model": fields.pop("model", default_name(path)), **fields}
+
+
+def starter_text(fields: Mapping[str, object]) -> str:
+    """The text of a recipe with these fields, with a word on what could come next."""
+    lines = [
+        SCHEMA_LINE,
+        "# 'modelbuild schema > recipe.schema.json' writes the schema that this line names.",
+        "# 'modelbuild build' makes the model, 'modelbuild plan' shows what it would do.",
+        to_yaml(fields).rstrip("\n"),
+    ]
+    examples = {
+        "system": "# system: You write short, correct Python.",
+        "parameters": "# parameters: {temperature: 0.2, num_ctx: 8192}",
+        "template": "# template: {file: chat.tmpl}",
+    }
+    lines += [example for field, example in examples.items() if field not in fields]
+    return "\n".join(lines) + "\n"
+
+
+def _relative(path: Path, directory: Path) -> str:
+    place, base = path.absolute(), directory.absolute()
+    return "./" + place.relative_to(base).as_posix() if place.is_relative_to(base) else str(place)
+
+
+def _name_of(text: str) -> str:
+    """A model name that resembles a file's name: lower case, other characters as dashes."""
+    return _NAME_CHARACTER.sub("-", text.lower()).strip(".-") or "model"
