@@ -31,7 +31,8 @@ def command(context: click.Context, names: tuple[str, ...], output: Path | None,
     if target == "modelfile":
         if len(names) > 2:
             raise UsageError("USAGE", "a recipe and at most one model are expected", hint="export RECIPE MODEL")
-        show_export(Path(names[0]), *names[1:2] or ("",), output, current_recipe_options(context))
+        model = names[1] if len(names) > 1 else ""
+        show_export(Path(names[0]), model, output, current_recipe_options(context))
         return
     if output is None:
         raise UsageError("USAGE", "where to write the archive is missing", hint="add --output FILE")
@@ -45,7 +46,7 @@ def command(context: click.Context, names: tuple[str, ...], output: Path | None,
     if str(output) == "-":
         models = export_models(store, wanted, sys.stdout.buffer)
     else:
-        with new_file(output) as target:
-            models = export_models(store, wanted, target)
-    for model in models:
-        click.echo(f"exported {model.name}  {model.digest[7:19]}", err=True)
+        with new_file(output) as archive:
+            models = export_models(store, wanted, archive)
+    for stored in models:
+        click.echo(f"exported {stored.name}  {stored.digest[7:19]}", err=True)

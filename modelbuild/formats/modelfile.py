@@ -43,6 +43,7 @@ _PARAMETER_NAME = re.compile(r"[A-Za-z0-9_]*", re.ASCII)
 _ROLE = re.compile(r"[A-Za-z]*", re.ASCII)
 _VALUE_BLANKS = re.compile(r"[ \t]*")
 _LINE = re.compile(r"[^\r\n]*")
+_CLOSING = {quote: re.compile(quote + r"[ \t]*(?=[\r\n]|\Z)") for quote in ('"', '"""')}
 _NEWLINE = re.compile(r"[\r\n]")
 
 
@@ -179,16 +180,22 @@ class _Parser:
 
     def _closing(self, quote: str) -> int | None:
         """Where the first line ends that closes the quotes which open here; None when none does."""
-        length = 0  # of the value so far, up to what two pairs of quotes need
-        for match in _LINE.finditer(self._text, self._at):
-            line = match[0]
-            if self._is_clean and quote[0] not in line and length >= len(quote):
-                continue
-            kept = _printable_only(line)
-            kept = kept if length else kept.lstrip()
-            length += len(kept.rstrip()) + 1
-            if kept.rstrip().endswith(quote) and length - 1 >= 2 * len(quote):
+        if not self._is_clean:
+            return self._closing_in_lines(quote)
+        for match in _CLOSING[quote].finditer(self._text, self._at):
+            if match.start() >= self._at + len(quote):
                 return match.end()
+        return None
+
+    def _closing_in_lines(self, quote: str) -> int | None:
+        """The same, line by line, where characters that do not count may stand behind the quotes."""
+        length = 0  # of the value so far
+        for match in _LINE.finditer(self._text, self._at):
+            kept = _printable_only(match[0]).rstrip()
+            length += len(kept if length else kept.lstrip())
+            if kept.endswith(quote) and length >= 2 * len(quote):
+                return match.end()
+            length += 1
         return None
 
     def _skip(self, pattern: re.Pattern[str]) -> str:

@@ -138,6 +138,7 @@ class Inheritance:
             return self._done[key]
         model = self._models[key]
         if len(chain) >= CHAIN_LIMIT:
+            self._bad.update(chain)
             raise RecipeError("LIMIT", f"a chain of more than {CHAIN_LIMIT} models", model.position)
         fields = MappingNode({}, {}, model.position)
         for parent, position in _parents(model.node):

@@ -110,9 +110,10 @@ def _plan(lines: list[str]) -> _Plan:
             top.has_bare_list = False
         if is_dash and not top.is_list:
             top.has_bare_list = True
-        if last_dash is not None and last_dash[0] == start.line and start.column > last_dash[1] + _STEP and not is_dash:
+        if last_dash is not None and last_dash[0] == start.line and start.column > last_dash[1] + _STEP:
             plan.gaps.append((start.line, last_dash[1] + 1, start.column))
-        last_dash = (start.line, start.column) if is_dash else None
+        is_mark = is_dash or (not depth and _is_explicit(token, lines))
+        last_dash = (start.line, start.column) if is_mark else None
         if not depth:
             _place(plan, lines, token, top)
         first = start.line
@@ -125,6 +126,17 @@ def _plan(lines: list[str]) -> _Plan:
         for line in range(first + 1, _last_line(token) + 1):
             plan.moved[line] = top.new - top.old
     return plan
+
+
+def _is_explicit(token: yaml.Token, lines: list[str]) -> bool:
+    """Is this a `?`, or a `:` at the beginning of its line? What follows on the line is indented as after a dash."""
+    start = token.start_mark
+    if not isinstance(token, yaml.KeyToken | yaml.ValueToken) or lines[start.line][: start.column].strip():
+        return False
+    return lines[start.line][start.column] in "?:" and lines[start.line][start.column + 1 : start.column + 2] in (
+        " ",
+        "",
+    )
 
 
 def _place(plan: _Plan, lines: list[str], token: yaml.Token, top: _Level) -> None:
@@ -169,7 +181,7 @@ def _protected(lines: list[str]) -> dict[int, bool]:
 def _shifted(lines: list[str]) -> list[str]:
     """The lines at their new columns."""
     plan, lines = _plan(lines), list(lines)
-    for line, start, stop in plan.gaps:
+    for line, start, stop in reversed(plan.gaps):
         lines[line] = lines[line][:start] + " " + lines[line][stop:]
     return [_shift(number, line, lines, plan) for number, line in enumerate(lines)]
 
@@ -200,9 +212,9 @@ def _tidy(lines: list[str], inside: dict[int, bool]) -> Iterator[str]:
     kept: list[str] = []
     for number, line in enumerate(lines):
         if number in inside:
-            kept.append(line if inside[number] else line.rstrip())
+            kept.append(line if inside[number] else _without_end(line))
             continue
-        tidy = line.rstrip()
+        tidy = _without_end(line)
         body = tidy.lstrip(" ")
         if body.startswith("#"):
             tidy = tidy[: len(tidy) - len(body)] + _COMMENT.sub(lambda match: f"{match[0]} ", body, count=1)
@@ -211,3 +223,9 @@ def _tidy(lines: list[str], inside: dict[int, bool]) -> Iterator[str]:
     while kept and not kept[-1]:
         kept.pop()
     yield from kept
+
+
+def _without_end(line: str) -> str:
+    """The line without blanks at its end, unless a backslash in front of them makes them count."""
+    tidy = line.rstrip(" \t")
+    return line if tidy.endswith("\\") else tidy

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from modelbuild.errors import InputError, Position, ProblemCollector, RecipeError, printable
+from modelbuild.errors import InputError, ModelbuildError, Position, ProblemCollector, RecipeError, printable
 from modelbuild.formats.files import open_input
 from modelbuild.model_name import ModelName, parse_name
 from modelbuild.recipe.file_sets import FileSets
@@ -63,8 +63,10 @@ class ModelReader:
         before = len(problems.errors)
         fields: dict[str, object] = {}
         for name, read in self._readers(model_id, node, position).items():
-            with problems.collect():
+            try:
                 fields[name] = read()
+            except ModelbuildError as error:
+                problems.add(error)
         if len(problems.errors) > before:
             return None
         places = {name: value.position for name, value in node.entries.items()}
@@ -259,7 +261,7 @@ def _parameters(value: Node | None) -> Mapping[str, object] | None:
     plain: dict[str, object] = {name: to_plain(item) for name, item in value.entries.items() if not is_clearing(item)}
     if isinstance(plain.get("stop"), str):
         plain["stop"] = [plain["stop"]]
-    return plain
+    return plain or None
 
 
 def _cleared(node: MappingNode) -> Iterator[str]:
@@ -274,7 +276,9 @@ def _cleared(node: MappingNode) -> Iterator[str]:
 
 def _mapping(value: Node | None) -> Mapping[str, object] | None:
     plain = None if value is None else to_plain(value)
-    return {key: item for key, item in plain.items() if item is not None} if isinstance(plain, dict) else None
+    if not isinstance(plain, dict):
+        return None
+    return {key: item for key, item in plain.items() if item is not None} or None
 
 
 def _tensor_types(value: Node | None) -> Iterator[TensorTypeRule]:

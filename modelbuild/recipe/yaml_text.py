@@ -80,7 +80,8 @@ def _scalar(text: str) -> str:
 
 
 def _key(text: str) -> str:
-    return text if _PLAIN_KEY.fullmatch(text) and read_plain(text) == text else _quoted(text)
+    is_plain = _PLAIN_KEY.fullmatch(text) is not None and read_plain(text) == text and not is_not_finite(text)
+    return text if is_plain else _quoted(text)
 
 
 def _quoted(text: str) -> str:

@@ -166,7 +166,7 @@ models:
 """).models
 
     assert ("", "", ("MIT",)) == (model.system, model.quantize, model.licenses)
-    assert ({"top_k": 2}, {}) == (model.parameters, model.info)
+    assert ({"top_k": 2}, None) == (model.parameters, model.info)
     assert {"system", "template", "parameters.seed"} == model.cleared
 
 
