@@ -1,11 +1,20 @@
-"""DeepSeek V2 and V3: keys and values from a low-rank latent, many small experts."""
+"""DeepSeek V1, V2 and V3: keys and values from a low-rank latent, many small experts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from modelbuild.convert.common_keys import COMMON_KEYS, VOCAB_SIZE
-from modelbuild.convert.families.standard import BLOCK, LAYER, block_norms, embeddings
+from modelbuild.convert.common_keys import COMMON_KEYS, EXPERT_FEED_FORWARD, VOCAB_SIZE
+from modelbuild.convert.families.llama import same_heads
+from modelbuild.convert.families.standard import (
+    BLOCK,
+    LAYER,
+    attention,
+    block_norms,
+    embeddings,
+    permute_k,
+    permute_q,
+)
 from modelbuild.convert.family import Count, Family, TensorRule, Value, exact, matrix, norm
 from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
@@ -110,12 +119,19 @@ DEEPSEEK_EXPERTS: tuple[TensorRule, ...] = (
     matrix(f"{_MLP}shared_experts.up_proj", f"{BLOCK}ffn_up_shexp", "shared_ff hidden", when=is_sparse),
     matrix(f"{_MLP}shared_experts.down_proj", f"{BLOCK}ffn_down_shexp", "hidden shared_ff", when=is_sparse),
 )
+DEEPSEEK_EXPERT_SIZES: dict[str, Callable[[Model], int | None]] = {
+    "expert_ff": lambda model: model.config.optional_integer("moe_intermediate_size", "feed_forward_length"),
+    "shared_ff": lambda model: (
+        model.config.integer("moe_intermediate_size", "feed_forward_length")
+        * model.config.integer("n_shared_experts", "expert_count", 1)
+    ),
+}
 DEEPSEEK_TENSORS = (
     *embeddings(),
     *block_norms(),
     matrix(f"{_ATTENTION}q_proj", f"{BLOCK}attn_q", "heads*key hidden", weight="optional"),
     matrix(f"{_ATTENTION}q_a_proj", f"{BLOCK}attn_q_a", "q_rank hidden", unless=f"{_ATTENTION}q_proj.weight"),
-    norm(f"{_ATTENTION}q_a_layernorm", f"{BLOCK}attn_q_a_norm", "q_rank", weight="optional"),
+    norm(f"{_ATTENTION}q_a_layernorm", f"{BLOCK}attn_q_a_norm", "q_rank", unless=f"{_ATTENTION}q_proj.weight"),
     matrix(f"{_ATTENTION}q_b_proj", f"{BLOCK}attn_q_b", "heads*key q_rank", unless=f"{_ATTENTION}q_proj.weight"),
     matrix(f"{_ATTENTION}kv_a_proj_with_mqa", f"{BLOCK}attn_kv_a_mqa", "rank+rope hidden"),
     norm(f"{_ATTENTION}kv_a_layernorm", f"{BLOCK}attn_kv_a_norm", "rank"),
@@ -129,42 +145,60 @@ DEEPSEEK_TENSORS = (
     *DEEPSEEK_EXPERTS,
 )
 
-FAMILY = Family(
-    classes=("DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM"),
-    architecture="deepseek2",
-    defaults={
-        "rms_norm_eps": 1e-6,
-        "rope_theta": 10000.0,
-        "first_k_dense_replace": 0,
-        "head_dim": lambda config: config.get("qk_rope_head_dim"),  # overwritten below, but it settles the order
-    },
-    keys=(
-        *COMMON_KEYS,
-        Value("attention.head_count_kv", 1),
-        Value("leading_dense_block_count", first_experts),
-        VOCAB_SIZE,
-        attention_keys,
-        Count("expert_feed_forward_length", "moe_intermediate_size", "feed_forward_length"),
-        Count("expert_count", "n_routed_experts", "expert_count"),
-        Count("expert_shared_count", "n_shared_experts", "expert_count"),
-        expert_keys,
-        Value("rope.dimension_count", rope_size),
-        Value("rope.scaling.yarn_log_multiplier", yarn_multiplier),
-    ),
-    tensors=DEEPSEEK_TENSORS,
-    sizes={
-        "key": lambda model: key_size(model) + rope_size(model),
-        "nope": key_size,
-        "rope": rope_size,
-        "value": value_size,
-        "rank": latent_size,
-        "q_rank": query_latent_size,
-        "expert_ff": lambda model: model.config.optional_integer("moe_intermediate_size", "feed_forward_length"),
-        "shared_ff": lambda model: (
-            model.config.integer("moe_intermediate_size", "feed_forward_length")
-            * model.config.integer("n_shared_experts", "expert_count", 1)
+FAMILIES = (
+    Family(
+        classes=("DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM"),
+        architecture="deepseek2",
+        defaults={
+            "rms_norm_eps": 1e-6,
+            "rope_theta": 10000.0,
+            "first_k_dense_replace": 0,
+            "head_dim": lambda config: config.get("qk_rope_head_dim"),  # overwritten below, but it settles the order
+        },
+        keys=(
+            *COMMON_KEYS,
+            Value("attention.head_count_kv", 1),
+            Value("leading_dense_block_count", first_experts),
+            VOCAB_SIZE,
+            attention_keys,
+            EXPERT_FEED_FORWARD,
+            Count("expert_count", "n_routed_experts", "expert_count"),
+            Count("expert_shared_count", "n_shared_experts", "expert_count"),
+            expert_keys,
+            Value("rope.dimension_count", rope_size),
+            Value("rope.scaling.yarn_log_multiplier", yarn_multiplier),
         ),
-    },
-    tokenizer=sentencepiece_or_bpe,
-    pre_tokenizers=("deepseek-llm", "deepseek-v3"),
+        tensors=DEEPSEEK_TENSORS,
+        sizes={
+            "key": lambda model: key_size(model) + rope_size(model),
+            "nope": key_size,
+            "rope": rope_size,
+            "value": value_size,
+            "rank": latent_size,
+            "q_rank": query_latent_size,
+            **DEEPSEEK_EXPERT_SIZES,
+        },
+        tokenizer=sentencepiece_or_bpe,
+        pre_tokenizers=("deepseek-llm", "deepseek-v3"),
+    ),
+    Family(
+        classes=("DeepseekForCausalLM",),
+        architecture="deepseek",
+        defaults={"num_key_value_heads": same_heads, "rms_norm_eps": 1e-6, "rope_theta": 10000.0},
+        keys=(
+            *COMMON_KEYS,
+            Value("rope.dimension_count", lambda model: model.head_dim),
+            Value("rope.scaling.type", "none"),
+            Value("leading_dense_block_count", first_experts),
+            VOCAB_SIZE,
+            EXPERT_FEED_FORWARD,
+            Value("expert_weights_scale", 1.0),
+            Count("expert_count", "n_routed_experts", "expert_count"),
+            Count("expert_shared_count", "n_shared_experts", "expert_count"),
+        ),
+        tensors=(*embeddings(), *block_norms(), *attention(q=permute_q, k=permute_k), *DEEPSEEK_EXPERTS),
+        sizes=DEEPSEEK_EXPERT_SIZES,
+        tokenizer=sentencepiece_or_bpe,
+        pre_tokenizers=("deepseek-llm",),
+    ),
 )

@@ -57,13 +57,13 @@ LLAMA_ATTENTION: tuple[TensorRule, ...] = (
     *attention(q=permute_q, k=permute_k, bias="optional"),
 )
 LLAMA_TENSORS = (*LLAMA_ATTENTION, *gated_mlp(bias="optional"))
-MIXTRAL_TENSORS = (
-    *LLAMA_ATTENTION,
+MIXTRAL_EXPERTS = (
     matrix(f"{LAYER}block_sparse_moe.gate", f"{BLOCK}ffn_gate_inp", "experts hidden"),
     matrix(f"{LAYER}block_sparse_moe.experts.{{e}}.w1", f"{BLOCK}ffn_gate_exps", "ff hidden"),
     matrix(f"{LAYER}block_sparse_moe.experts.{{e}}.w2", f"{BLOCK}ffn_down_exps", "hidden ff"),
     matrix(f"{LAYER}block_sparse_moe.experts.{{e}}.w3", f"{BLOCK}ffn_up_exps", "ff hidden"),
 )
+MIXTRAL_TENSORS = (*LLAMA_ATTENTION, *MIXTRAL_EXPERTS)
 
 
 def _family(classes: tuple[str, ...], defaults: dict[str, Default], **other: object) -> Family:
@@ -81,7 +81,7 @@ def _family(classes: tuple[str, ...], defaults: dict[str, Default], **other: obj
 
 FAMILIES = (
     _family(
-        ("LlamaForCausalLM", "LLaMAForCausalLM", "LlamaModel", "IQuestCoderForCausalLM", "InternLM3ForCausalLM"),
+        ("LlamaForCausalLM", "LLaMAForCausalLM", "LlamaModel", "IQuestCoderForCausalLM"),
         LLAMA_DEFAULTS,
     ),
     _family(("MistralForCausalLM",), MISTRAL_DEFAULTS),
@@ -95,6 +95,16 @@ FAMILIES = (
             "num_experts_per_tok": 2,
         },
         tensors=MIXTRAL_TENSORS,
+    ),
+    _family(
+        ("ArceeForCausalLM",),
+        LLAMA_DEFAULTS,
+        architecture="arcee",
+        tensors=(
+            *LLAMA_ATTENTION,
+            matrix(f"{LAYER}mlp.up_proj", f"{BLOCK}ffn_up", "ff hidden"),
+            matrix(f"{LAYER}mlp.down_proj", f"{BLOCK}ffn_down", "hidden ff"),
+        ),
     ),
     _family(
         ("SmolLM3ForCausalLM",),

@@ -1,4 +1,4 @@
-"""Phi-3, Phi-3.5 and Phi-4: fused projections, and rotary factors for long contexts."""
+"""Phi-3, Phi-3.5 (dense and with experts) and Phi-4: fused projections, and rotary factors for long contexts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from modelbuild.convert import config as names
 from modelbuild.convert.common_keys import EMBEDDING, FEED_FORWARD, RMS_EPSILON, block_count, file_type
 from modelbuild.convert.config import Default
-from modelbuild.convert.families.standard import BLOCK, LAYER, block_norms, embeddings
-from modelbuild.convert.family import Count, Extra, Family, KeyRule, Value, matrix
+from modelbuild.convert.families.llama import MIXTRAL_EXPERTS
+from modelbuild.convert.families.standard import BLOCK, LAYER, attention, block_norms, embeddings
+from modelbuild.convert.family import Count, Extra, Family, KeyRule, Value, matrix, norm
 from modelbuild.convert.model import Model
 from modelbuild.convert.rope import long_factors, partial_factor
 from modelbuild.convert.tokenizers.bpe import byte_level_bpe
@@ -86,19 +87,47 @@ PHI3_KEYS: tuple[KeyRule, ...] = (
     Value("attention.sliding_window", _window),
 )
 
-FAMILY = Family(
-    classes=("Phi3ForCausalLM",),
-    architecture="phi3",
-    defaults=PHI3_DEFAULTS,
-    keys=PHI3_KEYS,
-    tensors=(
-        *embeddings(),
-        *block_norms(),
-        matrix(f"{LAYER}self_attn.qkv_proj", f"{BLOCK}attn_qkv", "q+2*kv hidden"),
-        matrix(f"{LAYER}self_attn.o_proj", f"{BLOCK}attn_output", "hidden q"),
-        matrix(f"{LAYER}mlp.gate_up_proj", f"{BLOCK}ffn_up", "2*ff hidden"),
-        matrix(f"{LAYER}mlp.down_proj", f"{BLOCK}ffn_down", "hidden ff"),
+FAMILIES = (
+    Family(
+        classes=("Phi3ForCausalLM",),
+        architecture="phi3",
+        defaults=PHI3_DEFAULTS,
+        keys=PHI3_KEYS,
+        tensors=(
+            *embeddings(),
+            *block_norms(),
+            matrix(f"{LAYER}self_attn.qkv_proj", f"{BLOCK}attn_qkv", "q+2*kv hidden"),
+            matrix(f"{LAYER}self_attn.o_proj", f"{BLOCK}attn_output", "hidden q"),
+            matrix(f"{LAYER}mlp.gate_up_proj", f"{BLOCK}ffn_up", "2*ff hidden"),
+            matrix(f"{LAYER}mlp.down_proj", f"{BLOCK}ffn_down", "hidden ff"),
+        ),
+        extras=long_rope_factors,
+        tokenizer=phi_tokenizer,
     ),
-    extras=long_rope_factors,
-    tokenizer=phi_tokenizer,
+    Family(
+        classes=("PhiMoEForCausalLM",),
+        architecture="phimoe",
+        defaults={
+            **PHI3_DEFAULTS,
+            "num_key_value_heads": 8,
+            "rope_theta": 1e6,
+            "num_local_experts": 16,
+            "num_experts_per_tok": 2,
+        },
+        keys=(
+            *PHI3_KEYS,
+            Count("expert_used_count", "num_experts_per_tok", "expert_count"),
+            Count("expert_count", "num_local_experts", "expert_count"),
+        ),
+        tensors=(
+            matrix("model.embed_tokens", "token_embd", "? hidden"),
+            norm("model.norm", "output_norm", bias="required"),
+            matrix("lm_head", "output", "vocab hidden", bias="optional"),
+            *block_norms(bias="required"),
+            *attention(bias="optional"),
+            *MIXTRAL_EXPERTS,
+        ),
+        extras=long_rope_factors,
+        tokenizer=phi_tokenizer,
+    ),
 )

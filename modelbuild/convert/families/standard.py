@@ -67,12 +67,17 @@ def rename_to_standard(name: str, model: Model) -> str:
 
 
 def embeddings(
-    *, output: Presence = "untied", norm_transform: Transform | None = None, norm_bias: Presence = "absent"
+    *,
+    output: Presence = "untied",
+    last_norm: bool = True,
+    norm_transform: Transform | None = None,
+    norm_bias: Presence = "absent",
 ) -> tuple[TensorRule, ...]:
     """Token embedding, last norm, output."""
+    last = (norm("model.norm", "output_norm", transform=norm_transform, bias=norm_bias),) if last_norm else ()
     return (
         matrix("model.embed_tokens", "token_embd", "? hidden"),
-        norm("model.norm", "output_norm", transform=norm_transform, bias=norm_bias),
+        *last,
         matrix("lm_head", "output", "vocab hidden", weight=output),
     )
 

@@ -86,10 +86,15 @@ def _add_tokens(files: TokenizerFiles, vocabulary: Vocabulary) -> None:
             set_added(vocabulary, int(key), content, special=special, score=_ADDED_SCORE)
 
 
-def _keys(files: TokenizerFiles, model: Model, vocabulary: Vocabulary) -> Iterable[KeyValue]:
+def vocabulary_keys(vocabulary: Vocabulary) -> Iterable[KeyValue]:
+    """Kind, texts, scores and types, without special tokens."""
     yield string("tokenizer.ggml.model", "llama")
     yield string("tokenizer.ggml.pre", "default")
     yield from vocabulary.keys()
+
+
+def _keys(files: TokenizerFiles, model: Model, vocabulary: Vocabulary) -> Iterable[KeyValue]:
+    yield from vocabulary_keys(vocabulary)
     yield from special_keys(files, model, len(vocabulary.texts))
 
 

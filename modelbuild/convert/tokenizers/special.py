@@ -36,10 +36,15 @@ class SpecialTokens:
         """Ids, then flags."""
         for kind, number in self.ids.items():
             if kind in _ID_NAMES:
-                yield u32(f"tokenizer.ggml.{_ID_NAMES[kind]}_token_id", number)
+                yield u32(special_id_key(kind), number)
         for kind, value in self.flags.items():
             if kind in _FLAG_KINDS:
                 yield boolean(f"tokenizer.ggml.add_{kind}_token", value)
+
+
+def special_id_key(kind: str) -> str:
+    """The key that holds the id of a kind of token."""
+    return f"tokenizer.ggml.{_ID_NAMES[kind]}_token_id"
 
 
 def read_special_tokens(
