@@ -12,7 +12,7 @@ from modelbuild.convert.checkpoint import CONFIG
 from modelbuild.convert.families import find_family
 from modelbuild.convert.family import TensorRule
 from modelbuild.convert.hub_config import read_hub_config
-from modelbuild.convert.mapping import _is_needed, _places, _size
+from modelbuild.convert.mapping import _is_needed, _places, expected_sizes
 from modelbuild.convert.model import Model
 from modelbuild.convert.tokenizers.check_hash import _BYTE_CHARS
 from modelbuild.formats.gguf.writer import lay_out
@@ -43,6 +43,17 @@ _DEEP = {
     "routed_scaling_factor": 1.5,
 }
 _LONG = {"type": "longrope", "long_factor": [1.0, 1.5, 2.0, 2.5], "short_factor": [1.0, 1.0, 1.5, 1.5]}
+
+_LINEAR = {
+    "head_dim": 16,
+    "num_hidden_layers": 4,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16,
+    "layer_types": [*["linear_attention"] * 3, "full_attention"],
+}
+_SECTIONS = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5, "mrope_section": [1, 2, 1]}
 
 #: What a class needs beyond `_BASE`; a value of None removes a key.
 CONFIGS: Mapping[str, Mapping[str, object]] = {
@@ -99,6 +110,39 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
         "block_ff_dim": 96,
     },
     "Lfm2MoeForCausalLM": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1, **_MOE},
+    "Qwen3NextForCausalLM": {**_MOE, **_LINEAR, "shared_expert_intermediate_size": 48},
+    "Qwen3_5ForCausalLM": {**_LINEAR, "rope_parameters": _SECTIONS, "mtp_num_hidden_layers": 1},
+    "Qwen3_5MoeForCausalLM": {**_MOE, **_LINEAR, "shared_expert_intermediate_size": 48, "rope_parameters": _SECTIONS},
+    "Qwen2VLForConditionalGeneration": {"rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]}},
+    "Qwen3VLForConditionalGeneration": {
+        "head_dim": 16,
+        "rope_scaling": {"rope_type": "default", "mrope_section": [2, 3, 3]},
+    },
+    "Qwen3VLMoeForConditionalGeneration": {
+        **_MOE,
+        "head_dim": 16,
+        "rope_scaling": {"rope_type": "default", "mrope_section": [2, 3, 3]},
+    },
+    "Gemma3nForCausalLM": {
+        "head_dim": 16,
+        "hidden_size_per_layer_input": 256,
+        "laurel_rank": 64,
+        "num_hidden_layers": 5,
+        "num_kv_shared_layers": 1,
+        "layer_types": [*["sliding_attention"] * 4, "full_attention"],
+        "sliding_window": 16,
+    },
+    "Gemma4ForCausalLM": {
+        "head_dim": 16,
+        "global_head_dim": 16,
+        "num_kv_shared_layers": 0,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "sliding_window": 16,
+        "rope_parameters": {
+            "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1e6},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+        },
+    },
     "GptOssForCausalLM": {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 16},
 }
 #: Classes whose tokenizer can only be SentencePiece.
@@ -113,6 +157,14 @@ _WANTED_OPTIONAL = {
     "Glm4MoeForCausalLM": ("e_score_correction.bias",),
     "Qwen2ForCausalLM": (".bias",),
     "PhiMoEForCausalLM": (".bias",),
+    "Gemma3nForCausalLM": (
+        "per_layer_model_projection.weight",
+        "per_layer_projection_norm.weight",
+        "per_layer_input_gate.weight",
+        "per_layer_projection.weight",
+        "post_per_layer_input_norm.weight",
+    ),
+    "Gemma4ForCausalLM": ("k_proj.weight", "v_proj.weight", "k_norm.weight"),
 }
 
 
@@ -186,12 +238,10 @@ def _tensors(directory: Path, hf_class: str) -> Iterator[tuple[str, tuple[str, t
             for block, expert in _places(model, rule):
                 is_wanted = presence != "absent" and name.endswith(wanted)
                 if (is_wanted or _is_needed(model, rule, presence, block)) and (rule.suffixed or suffix == ".weight"):
-                    yield name.format(b=block, e=expert), ("F32", _shape(model, rule, suffix))
+                    yield name.format(b=block, e=expert), ("F32", _shape(model, rule, block, suffix))
 
 
-def _shape(model: Model, rule: TensorRule, suffix: str) -> tuple[int, ...]:
-    terms = rule.shape.replace("vocab", "?").split()
-    if suffix == ".bias":
-        terms = terms[-2:-1] if len(terms) > 1 else terms
-    sizes = (VOCABULARY if term == "?" else _size(model, term) for term in terms)
-    return tuple(size if size is not None else 1 for size in sizes)
+def _shape(model: Model, rule: TensorRule, block: int, suffix: str) -> tuple[int, ...]:
+    """Sizes that are left open are those of the vocabulary."""
+    sizes = expected_sizes(model, rule, block, suffix)
+    return tuple(VOCABULARY if size is None else size for size in sizes)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Presence = Literal["required", "optional", "absent", "untied"]
 #: From a stored tensor to what is written: one source, or as many as the rule has targets. The number is the block.
 Transform = Callable[[Source, "Model", int], Source | tuple[Source, ...]]
+Shape = str | Callable[["Model", int], str]
 KeyRule = Callable[["Model"], Iterable[KeyValue]]
 #: The stored name as the rules spell it; an empty text drops the tensor.
 Rename = Callable[[str, "Model"], str]
@@ -36,7 +37,7 @@ class TensorRule:
         `count` says how many there are when they are no experts.
     target: GGUF name or names, likewise without suffix.
     shape: sizes the weight must have, e.g. "q hidden": names of `Model.sizes`, numbers, sums and products; "?" is any.
-        A bias has the first of them, or `bias_shape`.
+        A bias has the first of them, or `bias_shape`. A function gives the text for a block.
     when: limits a block rule to some blocks.
     unless: a stored name whose presence makes the rule's tensors unnecessary.
     first: the outputs go before all others.
@@ -44,7 +45,7 @@ class TensorRule:
 
     source: str
     target: str | tuple[str, ...]
-    shape: str = ""
+    shape: Shape = ""
     transform: Transform | None = None
     weight: Presence = "required"
     bias: Presence = "absent"
@@ -109,7 +110,7 @@ class Family:
 def matrix(
     source: str,
     target: str | tuple[str, ...],
-    shape: str,
+    shape: Shape,
     transform: Transform | None = None,
     *,
     bias: Presence = "absent",
@@ -124,7 +125,7 @@ def matrix(
 def norm(
     source: str,
     target: str,
-    shape: str = "hidden",
+    shape: Shape = "hidden",
     transform: Transform | None = None,
     *,
     bias: Presence = "absent",
@@ -139,7 +140,7 @@ def norm(
 def exact(
     source: str,
     target: str | tuple[str, ...],
-    shape: str = "",
+    shape: Shape = "",
     transform: Transform | None = None,
     *,
     presence: Presence = "required",

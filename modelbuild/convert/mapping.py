@@ -138,10 +138,7 @@ def _is_unwanted(match: Match, model: Model) -> bool:
 def _check_shape(model: Model, name: str, match: Match, source: Source, trouble: _Trouble) -> None:
     if not match.rule.shape:
         return
-    wanted = match.rule.shape.split()
-    if match.suffix == ".bias":
-        wanted = match.rule.bias_shape.split() or (wanted[-2:-1] if len(wanted) > 1 else wanted)
-    sizes = [_size(model, term) for term in wanted]
+    sizes = expected_sizes(model, match.rule, match.block, match.suffix)
     fits = len(sizes) == len(source.shape) and all(
         size is None or size == found for size, found in zip(sizes, source.shape, strict=True)
     )
@@ -149,6 +146,14 @@ def _check_shape(model: Model, name: str, match: Match, source: Source, trouble:
         expected = " × ".join("any" if size is None else str(size) for size in sizes)
         found = " × ".join(map(str, source.shape))
         trouble.shapes.append(f"{printable(name)}: {found}, expected {expected}")
+
+
+def expected_sizes(model: Model, rule: TensorRule, block: int, suffix: str) -> list[int | None]:
+    """The shape that a rule wants for a block; None stands for any size. A bias has one number per row."""
+    terms = (rule.shape if isinstance(rule.shape, str) else rule.shape(model, block)).split()
+    if suffix == ".bias":
+        terms = rule.bias_shape.split() or (terms[-2:-1] if len(terms) > 1 else terms)
+    return [_size(model, term) for term in terms]
 
 
 def _size(model: Model, expression: str) -> int | None:

@@ -136,6 +136,7 @@ _SIZES: Mapping[str, Callable[[Model], int | None]] = {
     "hidden": lambda model: model.hidden,
     "ff": lambda model: model.config.optional_integer(names.FEED_FORWARD_LENGTH, "feed_forward_length"),
     "context": lambda model: model.config.optional_integer(names.CONTEXT_LENGTH, "context_length"),
+    "layers": lambda model: model.layers,
     "heads": lambda model: model.heads,
     "kv_heads": lambda model: model.kv_heads,
     "head": lambda model: model.head_dim,

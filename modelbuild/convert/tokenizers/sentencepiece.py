@@ -114,6 +114,11 @@ def sentencepiece_json(model: Model) -> Iterable[KeyValue]:
     which differs from the original for some texts.
     """
     files = TokenizerFiles(model.checkpoint)
+    return _keys(files, model, read_json_vocabulary(files, model))
+
+
+def read_json_vocabulary(files: TokenizerFiles, model: Model) -> Vocabulary:
+    """Tokens of tokenizer.json in SentencePiece form, padded to the rows of the embedding."""
     base = check_ids(list(files.vocabulary), files.path)
     added = {token.id: token for token in files.added_tokens}
     special = {token.content for token in files.added_tokens if token.special}
@@ -125,7 +130,7 @@ def sentencepiece_json(model: Model) -> Iterable[KeyValue]:
         if number not in base:
             type_ = TokenType.CONTROL if token.special else TokenType.USER_DEFINED
             vocabulary.set(number, token.content, type_, _ADDED_SCORE)
-    return _keys(files, model, vocabulary)
+    return vocabulary
 
 
 def _json_type(text: str, special: bool) -> TokenType:

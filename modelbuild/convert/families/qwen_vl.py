@@ -1,0 +1,92 @@
+"""The text parts of Qwen2-VL, Qwen2.5-VL and Qwen3-VL: rotary embedding on several axes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from modelbuild.convert.common_keys import COMMON_KEYS, EXPERT_FEED_FORWARD
+from modelbuild.convert.families.qwen import QWEN2_ATTENTION, QWEN3_ATTENTION, QWEN_DEFAULTS, expert_sizes
+from modelbuild.convert.families.standard import (
+    BLOCK,
+    LAYER,
+    block_norms,
+    embeddings,
+    gated_mlp,
+    halve_expert_rows,
+)
+from modelbuild.convert.family import Family, exact, matrix
+from modelbuild.convert.model import Model
+from modelbuild.convert.planned import Source
+from modelbuild.convert.pooling import pooling_keys
+from modelbuild.convert.tokenizers.bpe import byte_level_bpe
+from modelbuild.convert.tokenizers.llama import sentencepiece_or_bpe
+from modelbuild.convert.transforms import Transposed
+from modelbuild.formats.gguf.writer import KeyValue, u32
+
+_EXPERTS = f"{LAYER}mlp.experts."
+
+
+def _rename(name: str, model: Model) -> str:  # noqa: ARG001
+    return name.replace("thinker.", "")
+
+
+def _deepstack(model: Model) -> Iterable[KeyValue]:
+    """How many blocks get features of the picture from inside the vision part."""
+    vision = model.root.section("vision_config")
+    indexes = vision.integers("deepstack_visual_indexes") if vision else None
+    yield u32(model.key("n_deepstack_layers"), len(indexes or []))
+
+
+def _transpose(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+    return Transposed(source)
+
+
+def _transpose_and_halve(source: Source, model: Model, block: int) -> tuple[Source, Source]:
+    return halve_expert_rows(Transposed(source), model, block)
+
+
+FAMILIES = (
+    Family(
+        classes=("Qwen2VLForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration"),
+        architecture="qwen2vl",
+        defaults=QWEN_DEFAULTS,
+        keys=COMMON_KEYS,
+        tensors=(*embeddings(), *block_norms(), *QWEN2_ATTENTION, *gated_mlp()),
+        rename=_rename,
+        tokenizer=sentencepiece_or_bpe,
+        pre_tokenizers=("qwen2",),
+    ),
+    Family(
+        classes=("Qwen3VLForConditionalGeneration",),
+        architecture="qwen3vl",
+        defaults={**QWEN_DEFAULTS, "head_dim": 128},
+        keys=(*COMMON_KEYS, pooling_keys, _deepstack),
+        tensors=(*embeddings(), *block_norms(), *QWEN3_ATTENTION, *gated_mlp()),
+        rename=_rename,
+        tokenizer=sentencepiece_or_bpe,
+        pre_tokenizers=("qwen2",),
+    ),
+    Family(
+        classes=("Qwen3VLMoeForConditionalGeneration",),
+        architecture="qwen3vlmoe",
+        defaults={**QWEN_DEFAULTS, "head_dim": 128, "num_experts": 128, "num_experts_per_tok": 8},
+        keys=(*COMMON_KEYS, EXPERT_FEED_FORWARD, _deepstack),
+        tensors=(
+            *embeddings(),
+            *block_norms(),
+            *QWEN3_ATTENTION,
+            matrix(f"{LAYER}mlp.gate", f"{BLOCK}ffn_gate_inp", "experts hidden"),
+            exact(
+                f"{_EXPERTS}gate_up_proj",
+                (f"{BLOCK}ffn_gate_exps.weight", f"{BLOCK}ffn_up_exps.weight"),
+                "experts hidden 2*expert_ff",
+                _transpose_and_halve,
+            ),
+            exact(f"{_EXPERTS}down_proj", f"{BLOCK}ffn_down_exps.weight", "experts expert_ff hidden", _transpose),
+        ),
+        sizes={"expert_ff": expert_sizes},
+        rename=_rename,
+        tokenizer=byte_level_bpe,
+        pre_tokenizers=("qwen2",),
+    ),
+)
