@@ -201,6 +201,16 @@ def test_boolean_byte_other_than_one_is_true(tmp_path: Path) -> None:
     assert open_gguf(path).kv.boolean("a") is True
 
 
+def test_incomplete_copy_is_called_so(tmp_path: Path) -> None:
+    """Whoever has half a file is told to get it again."""
+    for case in ("h15", "k10", "o07"):
+        path = tmp_path / f"{case}.gguf"
+        path.write_bytes(CASES[case][0])
+        with pytest.raises(InputError) as caught:
+            open_gguf(path)
+        assert "get the file again" in caught.value.hint
+
+
 def test_zip_is_named(tmp_path: Path) -> None:
     """A ZIP archive under a GGUF name is called what it is."""
     path = tmp_path / "m.gguf"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from modelbuild.errors import InputError
-from modelbuild.formats.gguf import writer
+from modelbuild.formats.gguf import values, writer
 from modelbuild.formats.gguf.reader import open_gguf
 from modelbuild.formats.gguf.types import GgmlType, ValueType
 from modelbuild.formats.gguf.writer import KeyValue, lay_out
@@ -138,6 +139,7 @@ def test_layout_pads_every_tensor(tmp_path: Path) -> None:
 REFUSED = {
     "key-twice": ("DUPLICATE", "a", [writer.u8("a", 1), writer.u8("a", 2)], []),
     "key-empty": ("KEY", None, [writer.u8("", 1)], []),
+    "key-long": ("KEY", None, [writer.u8("k" * 65_536, 1)], []),
     "key-surrogate": ("KEY", "\udc80", [writer.u8("\udc80", 1)], []),
     "tensor-twice": ("DUPLICATE", "t", [], [("t", (1,), GgmlType.F32)] * 2),
     "partial-block": ("SHAPE", "t", [], [("t", (48,), GgmlType.Q4_0)]),
@@ -170,6 +172,49 @@ def test_value_that_does_not_fit_is_refused(type_: str, value: float) -> None:
         getattr(writer, type_)("a.key", value)
 
     assert ("META", "a.key") == (caught.value.code, caught.value.key)
+
+
+def test_layout_refuses_what_is_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limits that the reader holds, the writer holds too."""
+    for limit, value, code in [
+        ("KEY_COUNT_LIMIT", 1, "COUNT"),
+        ("TENSOR_COUNT_LIMIT", 1, "COUNT"),
+        ("HEADER_LIMIT_BYTES", 99, "HEADER"),
+    ]:
+        with monkeypatch.context() as patch:
+            patch.setattr(writer, limit, value)
+            with pytest.raises(InputError) as caught:
+                lay_out([writer.u8("a", 1), writer.u8("b", 2)], TENSORS)
+            assert code == caught.value.code, limit
+
+
+@pytest.mark.parametrize("numbers", [[1, 2**31], [-(2**31) - 1], [1.5]])
+def test_array_element_that_does_not_fit_is_refused(numbers: list[int]) -> None:
+    """An element outside its type is an error that names the key."""
+    with pytest.raises(InputError) as caught:
+        writer.i32_array("a.key", numbers)
+
+    assert ("META", "a.key") == (caught.value.code, caught.value.key)
+
+
+@pytest.mark.parametrize("make", [lambda text: writer.string("k", text), lambda text: writer.strings("k", ["a", text])])
+@pytest.mark.parametrize("text", ["\ud800", "x" * ((16 << 20) + 1)])
+def test_text_that_cannot_be_written_is_refused(make: Callable[[str], KeyValue], text: str) -> None:
+    """Lone surrogates and texts beyond the limit are errors that name the key."""
+    with pytest.raises(InputError) as caught:
+        make(text)
+
+    assert ("STRING", "k") == (caught.value.code, caught.value.key)
+
+
+def test_array_beyond_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrays that no reader would take are not made."""
+    monkeypatch.setattr(values, "ARRAY_LIMIT", 2)
+
+    for make in (lambda: writer.i32_array("k", [1] * 3), lambda: writer.strings("k", ["a"] * 3)):
+        with pytest.raises(InputError) as caught:
+            make()
+        assert ("ARRAY", "k") == (caught.value.code, caught.value.key)
 
 
 def test_strings_of_a_file_keep_their_bytes(tmp_path: Path) -> None:
