@@ -127,6 +127,7 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
         "head_dim": 16,
         "hidden_size_per_layer_input": 256,
         "laurel_rank": 64,
+        "intermediate_size": [96] * 5,
         "num_hidden_layers": 5,
         "num_kv_shared_layers": 1,
         "layer_types": [*["sliding_attention"] * 4, "full_attention"],

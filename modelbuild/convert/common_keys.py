@@ -34,6 +34,18 @@ def head_counts(model: Model) -> Iterable[KeyValue]:
             yield u32(model.key(name), value)
 
 
+def feed_forward(model: Model) -> Iterable[KeyValue]:
+    """Width of the feed-forward part: one number, or a list with one for each block."""
+    key, value = model.config.find(names.FEED_FORWARD_LENGTH)
+    if isinstance(value, list):
+        widths = model.config.integers(key, "feed_forward_length") or []
+        if len(widths) != model.layers:
+            raise model.config.error(key, f"{len(widths)} entries for {model.layers} layers")
+        yield i32_array(model.key("feed_forward_length"), widths)
+    elif value is not None:
+        yield u32(model.key("feed_forward_length"), model.config.integer(key, "feed_forward_length"))
+
+
 def causal(model: Model) -> Iterable[KeyValue]:
     """Written only when attention looks both ways."""
     if not model.config.boolean("is_causal", True):
@@ -65,7 +77,7 @@ def file_type(model: Model) -> Iterable[KeyValue]:
 
 CONTEXT = Count("context_length", names.CONTEXT_LENGTH, "context_length")
 EMBEDDING = Count("embedding_length", names.EMBEDDING_LENGTH, "embedding_length")
-FEED_FORWARD = Count("feed_forward_length", names.FEED_FORWARD_LENGTH, "feed_forward_length")
+FEED_FORWARD = feed_forward
 RMS_EPSILON = Number("attention.layer_norm_rms_epsilon", names.RMS_EPSILON)
 NORM_EPSILON = Number("attention.layer_norm_epsilon", names.NORM_EPSILON)
 VOCAB_SIZE = Count("vocab_size", "vocab_size", "vocab_size")

@@ -107,6 +107,15 @@ class Model:
         """Experts of a layer; 0 for a dense model."""
         return self.config.integer(names.EXPERT_COUNT, "expert_count", 0)
 
+    @cached_property
+    def feed_forward(self) -> int | None:
+        """Width of the feed-forward part; None when there is none, or one for each block."""
+        key, value = self.config.find(names.FEED_FORWARD_LENGTH)
+        if isinstance(value, list):
+            widths = set(self.config.integers(key, "feed_forward_length") or [])
+            return widths.pop() if len(widths) == 1 else None
+        return self.config.optional_integer(key, "feed_forward_length")
+
     def size(self, name: str) -> int | None:
         """A named number for shapes, None when the model has none of that name."""
         own = self.family.sizes.get(name)
@@ -134,7 +143,7 @@ class Model:
 
 _SIZES: Mapping[str, Callable[[Model], int | None]] = {
     "hidden": lambda model: model.hidden,
-    "ff": lambda model: model.config.optional_integer(names.FEED_FORWARD_LENGTH, "feed_forward_length"),
+    "ff": lambda model: model.feed_forward,
     "context": lambda model: model.config.optional_integer(names.CONTEXT_LENGTH, "context_length"),
     "layers": lambda model: model.layers,
     "heads": lambda model: model.heads,

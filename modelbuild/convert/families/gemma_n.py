@@ -240,7 +240,6 @@ FAMILIES = (
             "vocab": _vocab,
             "per_layer": _per_layer_size,
             "laurel": lambda model: model.config.optional_integer("laurel_rank", "embedding_length"),
-            "ff": lambda model: None,  # noqa: ARG005  # one number, or one for each block
         },
         drop=("lm_head.weight",),
         rename=_scale_names,
