@@ -73,7 +73,7 @@ def prepare_assembly(work: AssembleWork, sources: Sequence[Path], conversions: C
 
 def _from_checkpoint(work: AssembleWork, files: Mapping[str, Path], conversions: Conversions) -> Assembly:
     direct = work.preset in ("", *_FLOAT_PRESETS)
-    float_type = (work.preset or "auto") if direct else "source"
+    float_type = (work.preset or "auto") if direct else (work.intermediate.upper() or "source")
     options = ConversionOptions(float_type=float_type, pre_tokenizer=work.pre_tokenizer or None)
     key = (work.origin, tuple(sorted(files.items())), options)
     planned = conversions.get(key)
