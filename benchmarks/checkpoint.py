@@ -157,8 +157,9 @@ def main() -> None:
         small = build("checkpoint → Q4_K_M", ["Q4_K_M"])
         print(f"{'':<44}{oracle_s / small[0]:.1f} × less CPU than rewrite + llama.cpp packing ({oracle_s:.1f} s)")
         size = max(path.stat().st_size for path in (place / "models" / "blobs").iterdir())
-        data = bytearray(source.read_bytes()[-4096:])
         with source.open("r+b") as file:
+            file.seek(-4096, os.SEEK_END)
+            data = file.read()
             file.seek(-4096, os.SEEK_END)
             file.write(bytes(byte ^ 0x80 if index % 2 else byte for index, byte in enumerate(data)))
         again = build("one tensor changed", ["Q4_K_M"])

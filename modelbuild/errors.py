@@ -188,7 +188,8 @@ class Problems(ModelbuildError):
     blame = Blame.RECIPE
 
     def __init__(self, errors: Iterable[ModelbuildError]) -> None:
-        self.errors = tuple(sorted(errors, key=_sort_key))
+        distinct = {str(error): error for error in errors}  # several models may trip over one file
+        self.errors = tuple(sorted(distinct.values(), key=_sort_key))
         self.exit_status = max(error.exit_status for error in self.errors)
         super().__init__("problems", "\n".join(str(error) for error in self.errors))
 
