@@ -150,7 +150,8 @@ def main() -> None:
         print(f"{'cp + openssl dgst -sha256':<44}{reference_s:>8.2f} CPU s{copy[1] + digest[1]:>8.2f} s")
         plain = build("checkpoint → BF16", ["BF16"])
         print(
-            f"{'':<44}speed {reference_s / plain[0]:.2f} × cp + openssl (CPU), {(copy[1] + digest[1]) / plain[1]:.2f} × (wall)"
+            f"{'':<44}speed {reference_s / plain[0]:.2f} × cp + openssl (CPU), "
+            f"{(copy[1] + digest[1]) / plain[1]:.2f} × (wall)"
         )
         forget()
         oracle_s = plain[0] + oracle_q4_k_cpu_s(weights)

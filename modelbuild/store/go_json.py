@@ -25,7 +25,7 @@ class ExactInteger(int):
 def encode_go_json(value: object, *, sort_keys: bool = False) -> bytes:
     """Compact UTF-8 JSON without a final newline.
 
-    Every int (but ExactInteger) and float is converted to a double first, as Go does for `any`; ValueError for NaN, infinity and
+    Every int (but ExactInteger) and float becomes a double first, as Go does for `any`; ValueError for NaN, infinity and
     types that JSON does not have. Lone surrogates become U+FFFD.
     """
     parts: list[str] = []
@@ -65,7 +65,7 @@ def _write(value: object, parts: list[str], sort_keys: bool) -> None:
         raise ValueError(f"{type(value).__name__} has no JSON form")
 
 
-def _as_double(number: int | float) -> float:
+def _as_double(number: float) -> float:
     try:
         return float(number)
     except OverflowError as error:

@@ -17,7 +17,8 @@ def test_recorded_modelfiles_give_the_recorded_requests(shared: Path, tmp_path: 
     command = f"{sys.executable} -m modelbuild import {{modelfile}} --to request"
 
     done = subprocess.run(
-        [sys.executable, "replay.py", "--base-url", "http://127.0.0.1:1", "--store", str(tmp_path), "--error-text", "-q",
+        [sys.executable, "replay.py", "--base-url", "http://127.0.0.1:1", "--store", str(tmp_path), "--error-text",
+         "-q",
          "--translate-cmd", command, *scenarios],
         cwd=golden, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -49,7 +49,8 @@ def test_every_preset_equals_the_reference(space: Space, name: str) -> None:
     }
     space.recipe(
         "models:\n" + "".join(
-            f"  m-{preset}: {{from: '{_checkpoint(name)}', quantize: {preset}, intermediate: f16}}\n" for preset in references
+            f"  m-{preset}: {{from: '{_checkpoint(name)}', quantize: {preset}, intermediate: f16}}\n"
+            for preset in references
         )
     )  # fmt: skip
     space.build()

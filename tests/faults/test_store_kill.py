@@ -15,7 +15,7 @@ from modelbuild.store.store import Store
 
 ROOT = Path(__file__).parents[2]
 
-#: Replaces model "m" in a store; the process kills itself before the call number sys.argv[2] of those that change files.
+#: Replaces model "m" in a store; the process kills itself before call number sys.argv[2] of those that change files.
 WORK = """
 import os, signal, sys
 from pathlib import Path
