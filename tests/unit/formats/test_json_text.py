@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import time
 import tracemalloc
+from pathlib import Path
 
 import pytest
 
 from modelbuild.errors import InputError
-from modelbuild.formats.json_text import parse_json
+from modelbuild.formats.json_text import parse_json, read_json_object
 
 
 def code_of(data: bytes, max_depth: int = 64) -> str:
@@ -83,3 +84,21 @@ def test_error_names_line_and_offset() -> None:
         parse_json('{"é": 1,\n"b" 2}'.encode(), path="x.json")
 
     assert 14 == caught.value.offset
+
+
+def test_empty_document_is_called_empty() -> None:
+    """A file of blanks is said to be empty, not to have an error in line 1."""
+    with pytest.raises(InputError, match="empty"):
+        parse_json(b" \n", path="x.json")
+
+
+@pytest.mark.parametrize(("text", "code"), [("[1]", "CONFIG"), ('"a"', "CONFIG"), ('{"a": 12345}', "LIMIT")])
+def test_files_that_hold_no_object_or_too_much(tmp_path: Path, text: str, code: str) -> None:
+    """Configuration is an object, and no longer than its limit."""
+    path = tmp_path / "config.json"
+    path.write_text(text)
+
+    with pytest.raises(InputError) as caught:
+        read_json_object(path, limit_bytes=10)
+
+    assert (code, path) == (caught.value.code, caught.value.path)
