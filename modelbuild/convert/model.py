@@ -12,6 +12,7 @@ from modelbuild.convert.config import Config
 from modelbuild.convert.family import Family
 from modelbuild.convert.hub_config import HubConfig
 from modelbuild.convert.rope import RopeParameters, read_rope_parameters
+from modelbuild.convert.tokenizers.files import TokenizerFiles
 from modelbuild.formats.safetensors import StoredTensor
 
 
@@ -56,6 +57,11 @@ class Model:
     def root(self) -> Config:
         """config.json without the text model's part laid over it."""
         return Config(self.config.path, self.hub.root)
+
+    @cached_property
+    def tokenizer_files(self) -> TokenizerFiles:
+        """The tokenizer's files, read once."""
+        return TokenizerFiles(self.checkpoint)
 
     @cached_property
     def rope(self) -> RopeParameters:

@@ -12,7 +12,6 @@ from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
 from modelbuild.convert.rope import partial_factor
 from modelbuild.convert.tokenizers.bpe import byte_level_bpe
-from modelbuild.convert.tokenizers.files import TokenizerFiles
 from modelbuild.convert.tokenizers.special import special_id_key
 from modelbuild.convert.transforms import concatenate, regroup_rows, take_rows
 from modelbuild.formats.gguf.writer import KeyValue, boolean, f32, u32
@@ -25,7 +24,7 @@ def with_special_ids(keys: Iterable[KeyValue], model: Model, texts: Mapping[str,
     """The keys of a tokenizer with ids for kinds it leaves open, after those it has."""
     items = list(keys)
     known = {item.key for item in items}
-    numbers = {token.content: token.id for token in TokenizerFiles(model.checkpoint).added_tokens}
+    numbers = {token.content: token.id for token in model.tokenizer_files.added_tokens}
     more = [
         u32(special_id_key(kind), numbers[text])
         for kind, text in texts.items()

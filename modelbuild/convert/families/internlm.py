@@ -45,7 +45,7 @@ def _with_end_of_turn(files: TokenizerFiles, keys: Iterable[KeyValue]) -> Iterab
 
 
 def _tokenizer2(model: Model) -> Iterable[KeyValue]:
-    files = TokenizerFiles(model.checkpoint)
+    files = model.tokenizer_files
     vocabulary = read_sentencepiece_vocabulary(files, model, json_tokens=True)
     for number, text in enumerate(vocabulary.texts):
         if text == "\0":
@@ -58,7 +58,7 @@ def _tokenizer2(model: Model) -> Iterable[KeyValue]:
 
 
 def _tokenizer3(model: Model) -> Iterable[KeyValue]:
-    files = TokenizerFiles(model.checkpoint)
+    files = model.tokenizer_files
     vocabulary = read_sentencepiece_vocabulary(files, model)
     yield from vocabulary_keys(vocabulary)
     prefix = files.config.get("add_prefix_space")

@@ -14,7 +14,6 @@ from modelbuild.convert.family import Count, Extra, Family, KeyRule, Value, matr
 from modelbuild.convert.model import Model
 from modelbuild.convert.rope import long_factors, partial_factor
 from modelbuild.convert.tokenizers.bpe import byte_level_bpe
-from modelbuild.convert.tokenizers.files import TokenizerFiles
 from modelbuild.convert.tokenizers.sentencepiece import added_sentencepiece
 from modelbuild.formats.gguf.writer import KeyValue, f32, u32
 
@@ -35,7 +34,7 @@ def rotary_dimensions(model: Model) -> int:
 
 def phi_tokenizer(model: Model) -> Iterable[KeyValue]:
     """Byte-level BPE when the tokenizer says so, else SentencePiece with the tokens of tokenizer.json."""
-    files = TokenizerFiles(model.checkpoint)
+    files = model.tokenizer_files
     if files.config.get("tokenizer_class") in ("GPT2Tokenizer", "GPT2TokenizerFast"):
         return byte_level_bpe(model)
     return added_sentencepiece(model)

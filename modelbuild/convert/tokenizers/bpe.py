@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def byte_level_bpe(model: Model) -> Iterable[KeyValue]:
     """Keys of a byte-level BPE tokenizer; InputError TOKENIZER when the files do not make one."""
-    files = TokenizerFiles(model.checkpoint)
+    files = model.tokenizer_files
     vocabulary = read_vocabulary(files, model)
     merges = files.merges
     if not merges and files.model.get("merges") != []:  # a toy tokenizer may say that it has none

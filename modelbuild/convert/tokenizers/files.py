@@ -117,6 +117,8 @@ class TokenizerFiles:
         raise self.error("added_tokens", f"a token with id and content is expected, found {printable(str(item))}")
 
     def _merge(self, item: object) -> str:
+        if isinstance(item, str) and item.count(" ") == 1 and not item.startswith(" ") and not item.endswith(" "):
+            return item
         parts = item.split(" ") if isinstance(item, str) else item
         if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, str) and part for part in parts):
             raise self.error(

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from modelbuild.convert.tokenizers.bpe import special_keys
-from modelbuild.convert.tokenizers.files import TokenizerFiles
 from modelbuild.convert.tokenizers.sentencepiece import read_json_vocabulary
 from modelbuild.convert.tokenizers.vocabulary import TokenType
 from modelbuild.formats.gguf.writer import KeyValue, boolean, string, strings
@@ -22,7 +21,7 @@ _VISIBLE = frozenset({
 
 def gemma4_tokenizer(model: Model) -> Iterable[KeyValue]:
     """Keys of the tokenizer; InputError TOKENIZER when tokenizer.json does not make one."""
-    files = TokenizerFiles(model.checkpoint)
+    files = model.tokenizer_files
     vocabulary = read_json_vocabulary(files, model)
     for number, text in enumerate(vocabulary.texts):
         if text in _VISIBLE:

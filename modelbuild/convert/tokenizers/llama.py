@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from modelbuild.convert.tokenizers.bpe import byte_level_bpe
-from modelbuild.convert.tokenizers.files import TokenizerFiles
 from modelbuild.convert.tokenizers.sentencepiece import (
     is_sentencepiece_file,
     is_sentencepiece_json,
@@ -25,7 +24,7 @@ _CODE_LLAMA_END_OF_TURN = 32010
 
 def sentencepiece_or_bpe(model: Model) -> Iterable[KeyValue]:
     """tokenizer.model when there is one, then tokenizer.json in SentencePiece form, then byte-level BPE."""
-    files = TokenizerFiles(model.checkpoint)
+    files = model.tokenizer_files
     if is_sentencepiece_file(files):
         return sentencepiece(model)
     return sentencepiece_json(model) if is_sentencepiece_json(files) else byte_level_bpe(model)
@@ -33,7 +32,7 @@ def sentencepiece_or_bpe(model: Model) -> Iterable[KeyValue]:
 
 def llama_tokenizer(model: Model) -> Iterable[KeyValue]:
     """The same with what Llama-like classes add: a blank in front of texts, and settings of two known models."""
-    files = TokenizerFiles(model.checkpoint)
+    files = model.tokenizer_files
     prefix = files.config.get("add_prefix_space")
     if isinstance(prefix, bool):
         yield boolean("tokenizer.ggml.add_space_prefix", prefix)

@@ -28,13 +28,13 @@ _KEPT_TYPES = (TokenType.UNKNOWN, TokenType.CONTROL, TokenType.UNUSED, TokenType
 
 def sentencepiece(model: Model) -> Iterable[KeyValue]:
     """Keys of tokenizer.model with the tokens added to it; InputError TOKENIZER when the file is not one."""
-    files = TokenizerFiles(model.checkpoint)
+    files = model.tokenizer_files
     return _keys(files, model, read_sentencepiece_vocabulary(files, model))
 
 
 def added_sentencepiece(model: Model) -> Iterable[KeyValue]:
     """The same, and the added tokens of tokenizer.json over them."""
-    files = TokenizerFiles(model.checkpoint)
+    files = model.tokenizer_files
     return _keys(files, model, read_sentencepiece_vocabulary(files, model, json_tokens=True))
 
 
@@ -113,7 +113,7 @@ def sentencepiece_json(model: Model) -> Iterable[KeyValue]:
     Its scores are lost, so every token gets the same one, as the reference does: the runtime then merges from the left,
     which differs from the original for some texts.
     """
-    files = TokenizerFiles(model.checkpoint)
+    files = model.tokenizer_files
     return _keys(files, model, read_json_vocabulary(files, model))
 
 

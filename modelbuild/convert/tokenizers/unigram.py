@@ -53,7 +53,7 @@ class Normalization:
 
 def unigram_or_sentencepiece(model: Model) -> Iterable[KeyValue]:
     """Keys of spiece.model or tokenizer.model, whatever its kind, else of a Unigram tokenizer.json."""
-    files = TokenizerFiles(model.checkpoint)
+    files = model.tokenizer_files
     name = next((name for name in (TOKENIZER_MODEL, SPIECE_MODEL) if model.checkpoint.has(name)), None)
     if name is None:
         return unigram_json(model)
@@ -67,7 +67,7 @@ def unigram_or_sentencepiece(model: Model) -> Iterable[KeyValue]:
 
 def xlm_unigram(model: Model) -> Iterable[KeyValue]:
     """Keys of an XLM-RoBERTa tokenizer: sentencepiece.bpe.model with its tokens moved, else tokenizer.json."""
-    files = TokenizerFiles(model.checkpoint)
+    files = model.tokenizer_files
     if not model.checkpoint.has(XLM_MODEL):
         return unigram_json(model, token_types=True)
     pieces = read_sentencepiece_model(files, XLM_MODEL)
@@ -79,7 +79,7 @@ def xlm_unigram(model: Model) -> Iterable[KeyValue]:
 
 def unigram_json(model: Model, *, token_types: bool = False) -> Iterable[KeyValue]:
     """Keys of a Unigram tokenizer.json; InputError TOKENIZER when it holds something else."""
-    files = TokenizerFiles(model.checkpoint)
+    files = model.tokenizer_files
     if files.model_type != "Unigram":
         hint = f"a Unigram vocabulary is expected in {SPIECE_MODEL}, {TOKENIZER_MODEL} or tokenizer.json"
         raise InputError("TOKENIZER", "unknown tokenizer format", path=files.path, hint=hint)

@@ -23,7 +23,7 @@ _INSIDE = "##"
 
 def wordpiece(model: Model) -> Iterable[KeyValue]:
     """Keys of a WordPiece tokenizer; InputError TOKENIZER when the files do not make one."""
-    files = TokenizerFiles(model.checkpoint)
+    files = model.tokenizer_files
     vocabulary = _read(files, model)
     pre_tokenizer = find_pre_tokenizer(files, model)
     vocabulary.texts = [_marked(text, type_) for text, type_ in zip(vocabulary.texts, vocabulary.types, strict=True)]
