@@ -125,9 +125,11 @@ class WeightsPlanner:
         base = self._model.base
         if isinstance(base, FromPath):
             with located(base.position):
-                is_checkpoint = identify_path(base.path) is SourceKind.CHECKPOINT
-            if is_checkpoint:
+                kind = identify_path(base.path)
+            if kind is SourceKind.CHECKPOINT:
                 self._add_checkpoint_directory(base.path, base.position)
+            elif kind is SourceKind.GGUF_DIRECTORY:
+                self._add_gguf_directory(base.path, base.position)
             else:
                 self._add_gguf_files(_entries_of(base.path, base.position), "")
             return
@@ -191,6 +193,23 @@ class WeightsPlanner:
             wishes=Wishes.of(self._model),
         )
         self._add_slot("model", self._assemble("weights", work, tuple(inputs)), "", SlotRole.FILES)
+
+    def _add_gguf_directory(self, path: Path, position: Position) -> None:
+        """All GGUF files of a directory: one model, whole or in shards, with its projector."""
+        self._registry.directories.append(path)
+        found = sorted((item for item in path.iterdir() if item.suffix == ".gguf"), key=lambda item: item.name.encode())
+        entries = [FileEntry(item.name, item, position) for item in found]
+        with located(position):
+            models = [
+                unit.name for unit in group_files([self._open(entry, "") for entry in entries]) if unit.kind == "model"
+            ]
+            if len(models) > 1:
+                shown = ", ".join(printable(name) for name in models[:5])
+                message = f"{len(models)} models in this directory: {shown}"
+                raise InputError(
+                    "CONFLICT", message, path=path, hint=f"name one of them, for example {path / models[0]}"
+                )
+        self._add_gguf_files(entries, "")
 
     def _add_gguf_files(self, entries: Sequence[FileEntry], role: str) -> None:
         """role: "" for the model's own files, "adapter" or "draft"."""

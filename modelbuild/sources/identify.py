@@ -19,15 +19,26 @@ class SourceKind(enum.Enum):
 
     GGUF = "a GGUF file"
     CHECKPOINT = "a checkpoint directory"
+    GGUF_DIRECTORY = "a directory of GGUF files"
 
 
 def identify_path(path: Path) -> SourceKind:
     """The kind of source at a path; InputError with what was found and near names when it is none."""
     if path.is_dir():
-        return SourceKind.CHECKPOINT
+        return _identify_directory(path)
     if not path.exists():
         raise InputError("PATH", "no such file or directory", path=path, hint=_near_names(path))
     return identify_files({path.name: path})
+
+
+def _identify_directory(path: Path) -> SourceKind:
+    """A checkpoint, unless there are GGUF files and no safetensors."""
+    try:
+        suffixes = {entry.suffix for entry in path.iterdir()}
+    except OSError as error:
+        raise InputError("PATH", (error.strerror or "cannot be read").lower(), path=path) from error
+    has_gguf_only = ".gguf" in suffixes and ".safetensors" not in suffixes
+    return SourceKind.GGUF_DIRECTORY if has_gguf_only else SourceKind.CHECKPOINT
 
 
 def identify_files(files: Mapping[str, Path]) -> SourceKind:
