@@ -4,24 +4,36 @@
 
 #include <stdlib.h>
 
+#include "lanes/fp4.h"
+#include "lanes/iq4.h"
 #include "lanes/k_affine.h"
 #include "lanes/k_symmetric.h"
 #include "lanes/k_turns.h"
 #include "lanes/simple.h"
+#include "lanes/simple_weighted.h"
+#include "lanes/tiny.h"
 
 static const packer packers[TYPE_COUNT] = {
     [TYPE_F16] = {1, 2, .ignores_importance = 1, .plain = pack_f16},
     [TYPE_BF16] = {1, 2, .ignores_importance = 1, .plain = pack_bf16},
     [TYPE_Q8_0] = {32, 34, .ignores_importance = 1, .plain = pack_q8_0},
-    [TYPE_Q4_0] = {32, 18, .needs_row_mean_square = 1, .plain = pack_q4_0},
-    [TYPE_Q4_1] = {32, 20, .needs_row_mean_square = 1, .plain = pack_q4_1},
-    [TYPE_Q5_0] = {32, 22, .needs_row_mean_square = 1, .plain = pack_q5_0},
-    [TYPE_Q5_1] = {32, 24, .needs_row_mean_square = 1, .plain = pack_q5_1},
+    [TYPE_Q4_0] = {32, 18, .plain = pack_q4_0, .weighted = pack_q4_0_weighted, .needs_row_mean_square = 1},
+    [TYPE_Q4_1] = {32, 20, .plain = pack_q4_1, .weighted = pack_q4_1_weighted, .needs_row_mean_square = 1},
+    [TYPE_Q5_0] = {32, 22, .plain = pack_q5_0, .weighted = pack_q5_0_weighted, .needs_row_mean_square = 1},
+    [TYPE_Q5_1] = {32, 24, .plain = pack_q5_1, .weighted = pack_q5_1_weighted, .needs_row_mean_square = 1},
     [TYPE_Q2_K] = {256, 84, .plain = pack_q2_k, .weighted = pack_q2_k_weighted},
     [TYPE_Q3_K] = {256, 110, .plain = pack_q3_k, .weighted = pack_q3_k_weighted, .most_batches = MOST_BATCHES},
     [TYPE_Q4_K] = {256, 144, .plain = pack_q4_k, .weighted = pack_q4_k_weighted},
     [TYPE_Q5_K] = {256, 176, .plain = pack_q5_k, .weighted = pack_q5_k_weighted},
     [TYPE_Q6_K] = {256, 210, .plain = pack_q6_k, .weighted = pack_q6_k_weighted},
+    [TYPE_IQ4_NL] = {32, 18, .plain = pack_iq4_nl, .weighted = pack_iq4_nl_weighted},
+    [TYPE_IQ4_XS] = {256, 136, .plain = pack_iq4_xs, .weighted = pack_iq4_xs_weighted},
+    [TYPE_TQ1_0] = {256, 54, .ignores_importance = 1, .plain = pack_tq1_0},
+    [TYPE_TQ2_0] = {256, 66, .ignores_importance = 1, .plain = pack_tq2_0},
+    [TYPE_MXFP4] = {32, 17, .ignores_importance = 1, .plain = pack_mxfp4},
+    [TYPE_NVFP4] = {64, 36, .ignores_importance = 1, .plain = pack_nvfp4},
+    [TYPE_Q1_0] = {128, 18, .ignores_importance = 1, .plain = pack_q1_0},
+    [TYPE_Q2_0] = {64, 18, .ignores_importance = 1, .plain = pack_q2_0},
 };
 
 static int is_finite(float value) { return (bits_of(value) & 0x7f800000) != 0x7f800000; }

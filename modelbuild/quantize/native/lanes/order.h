@@ -1,4 +1,5 @@
-/* Smallest, largest and outermost of a few values in natural order, as integers so that compilers vectorize it. */
+/* Smallest, largest and outermost of a few values: in natural order, as integers so that compilers vectorize it, and in
+ * lanes. */
 #ifndef MODELBUILD_ORDER_H
 #define MODELBUILD_ORDER_H
 
@@ -67,6 +68,21 @@ INLINE float extreme_of(const float *x, int count)
     /* Equal magnitudes of both signs, and NaN, which is at one end of the order. */
     if (!(range.high > -range.low) && !(range.high < -range.low)) return extreme_by_comparison(x, count);
     return range.high > -range.low ? range.high : range.low;
+}
+
+/* The same for the columns of each lane. */
+INLINE void find_extreme(int count, vfloat (*x)[VECTORS], vfloat *extreme)
+{
+    EACH(v)
+    {
+        vfloat largest = all(0), value = all(0);
+        for (int i = 0; i < count; i++) {
+            const vint larger = magnitude(x[i][v]) > largest;
+            value = choose(larger, x[i][v], value);
+            largest = greater(magnitude(x[i][v]), largest);
+        }
+        extreme[v] = value;
+    }
 }
 
 #endif

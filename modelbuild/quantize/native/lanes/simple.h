@@ -1,5 +1,7 @@
 /* Types without a search: halves, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1. Plain loops in natural order, which compilers vectorize;
  * what is needed once a block is computed for all blocks of the batch together, so that this too becomes vectors. */
+#ifndef MODELBUILD_SIMPLE_H
+#define MODELBUILD_SIMPLE_H
 
 #include "order.h"
 
@@ -133,3 +135,5 @@ INLINE void pack_by_range(const batch *b, int top)
 
 static void pack_q4_1(const batch *b) { pack_by_range(b, 15); }
 static void pack_q5_1(const batch *b) { pack_by_range(b, 31); }
+
+#endif

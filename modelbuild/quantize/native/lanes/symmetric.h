@@ -14,21 +14,6 @@ typedef struct {
     vfloat w[32][VECTORS];
 } symmetric_columns;
 
-/* The signed value of largest magnitude; the first of equals. */
-INLINE void find_extreme(int count, vfloat (*x)[VECTORS], vfloat *extreme)
-{
-    EACH(v)
-    {
-        vfloat largest = all(0), value = all(0);
-        for (int i = 0; i < count; i++) {
-            const vint larger = magnitude(x[i][v]) > largest;
-            value = choose(larger, x[i][v], value);
-            largest = greater(magnitude(x[i][v]), largest);
-        }
-        extreme[v] = value;
-    }
-}
-
 /* fit_symmetric_scalar, lane by lane. |inverse * x| <= half + 1 by construction, so rounding is always exact. */
 INLINE void fit_symmetric(int count, int half, symmetric_columns *c, vfloat *scale, vfloat *inverse)
 {
