@@ -57,10 +57,10 @@ class BlockRecord:
         for type_, importance, digests in self.outputs():
             packed = pack(weights, type_, importance)
             what = f"{type_.name}{'' if importance is None else ' with importance'}"
-            if not _has_digest(packed, digests["q_sha256"]):
+            if not has_digest(packed, digests["q_sha256"]):
                 found.append(f"{what}: packed")
             decoded = digests.get("deq_sha256")
-            if decoded and not _has_digest(unpack(packed, type_, weights.shape), decoded):
+            if decoded and not has_digest(unpack(packed, type_, weights.shape), decoded):
                 found.append(f"{what}: decoded")
         return found
 
@@ -100,10 +100,10 @@ def _edited(case: Mapping[str, Any], drawn: npt.NDArray[Any]) -> npt.NDArray[Any
     return values
 
 
-def _has_digest(values: npt.NDArray[Any], digest: str) -> bool:
+def has_digest(values: npt.NDArray[Any], digest: str) -> bool:
     """Does the SHA-256 of the bytes start with these digits?"""
     return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest().startswith(digest)
 
 
 def _require_digest(values: npt.NDArray[Any], digest: str) -> None:
-    assert _has_digest(values, digest), "the generator of the input differs, not the code under test"
+    assert has_digest(values, digest), "the generator of the input differs, not the code under test"
