@@ -15,7 +15,17 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from modelbuild.convert.planned import Floats, ReadSpan, Rows, Source, Span, read_floats, row_count
+from modelbuild.convert.planned import (
+    Floats,
+    ReadSpan,
+    Rows,
+    Source,
+    Span,
+    Stored,
+    read_floats,
+    row_count,
+    stored_row_bytes,
+)
 
 # -- rows --------------------------------------------------------------------------------------------------------------
 
@@ -257,7 +267,7 @@ def _same_dtype(parts: tuple[Source, ...]) -> tuple[Source, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Transposed:
-    """The last two axes exchanged; one matrix is read at a time."""
+    """The last two axes exchanged; memory is bounded by the rows that are asked for and a strip of the source."""
 
     source: Source
 
@@ -277,7 +287,7 @@ class Transposed:
         return self.source.spans()
 
     def read_rows(self, read: ReadSpan, start: int, stop: int) -> Rows:
-        """Columns of each matrix that the range touches, in strips of source rows so that memory stays bounded."""
+        """Columns of each matrix that the range touches."""
         rows, columns = self.source.shape[-2:]
         pieces: list[Rows] = []
         for matrix in range(start // columns, -(-stop // columns)):
@@ -287,6 +297,8 @@ class Transposed:
 
     def _columns(self, read: ReadSpan, first_row: int, rows: int, low: int, high: int) -> Rows:
         columns = self.source.shape[-1]
+        if isinstance(self.source, Stored) and high - low < columns // _FEW_COLUMNS:
+            return self._pieces(self.source, read, first_row, rows, low, high)
         step = max(1, _STRIP_ELEMENTS // columns)
         result: Rows | None = None
         for start in range(0, rows, step):
@@ -299,7 +311,18 @@ class Transposed:
         assert result is not None, "a matrix has at least one row"
         return result.reshape(high - low, -1)
 
+    def _pieces(self, source: Stored, read: ReadSpan, first_row: int, rows: int, low: int, high: int) -> Rows:
+        """Few columns of a stored matrix: a piece of each row, instead of the whole matrix for each block of rows."""
+        tensor, columns = source.tensor, source.shape[-1]
+        size = stored_row_bytes(source.dtype, columns) // columns
+        begin = tensor.offset + (first_row * columns + low) * size
+        pieces = [read(tensor.path, begin + row * columns * size, (high - low) * size) for row in range(rows)]
+        elements = np.frombuffer(b"".join(pieces), np.uint8).reshape(rows, high - low, size)
+        return np.ascontiguousarray(elements.transpose(1, 0, 2)).reshape(high - low, rows * size)
 
+
+#: From this share of a row on, reading all of it costs less than reading a piece of each.
+_FEW_COLUMNS = 4
 #: Elements of the strip of source rows that a transposition holds at once.
 _STRIP_ELEMENTS = 1 << 20
 

@@ -119,7 +119,8 @@ def check_merges(files: TokenizerFiles, merges: list[str], vocabulary: Vocabular
     """InputError TOKENIZER for a merge of tokens that do not exist: the runtime would never use it."""
     known = set(vocabulary.texts)
     known.update(text for text, _ in files.vocabulary) if files.document else None
-    for merge in merges:
-        left, _, right = merge.partition(" ")
-        if left not in known or right not in known:
-            raise files.error("model.merges", f"the merge {printable(merge)!r} names an unknown token")
+    unknown = {part for merge in merges for part in merge.split(" ")} - known
+    if unknown:
+        part = min(unknown)
+        merge = next(merge for merge in merges if part in merge.split(" "))
+        raise files.error("model.merges", f"the merge {printable(merge)!r} names an unknown token")

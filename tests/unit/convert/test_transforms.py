@@ -166,6 +166,18 @@ def test_permutation_reads_only_the_heads_it_needs() -> None:
     assert 8 * 8 * 4 == memory.read_bytes
 
 
+def test_few_rows_of_a_transposed_matrix_take_few_bytes() -> None:
+    """Not the whole matrix for each block of rows: experts have a hundred million weights."""
+    memory = Memory()
+    values = numbered((3, 40, 64))
+    source = t.Transposed(memory.store(values))
+
+    rows = memory.rows(source, 70, 73)
+
+    assert np.array_equal(values.transpose(0, 2, 1).reshape(-1, 40)[70:73], rows)
+    assert 3 * 40 * 4 == memory.read_bytes
+
+
 def test_row_transforms_keep_the_stored_bits() -> None:
     """A permutation of F16 gives F16 without a detour, NaN payloads included."""
     memory = Memory()
