@@ -50,6 +50,7 @@ class Connections:
             lingering_time=0.0,
             max_headers=self._limits.headers,
             auto_decompress=False,
+            read_bufsize=65536,
             **self._options,
         )
 
