@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 #: In the order in which the reference looks: first mode that is on wins.
 _MODES = (("pooling_mode_mean_tokens", 1), ("pooling_mode_cls_token", 2), ("pooling_mode_lasttoken", 3))
+#: How newer releases name them.
+_NAMED_MODES = {"mean": 1, "cls": 2, "lasttoken": 3}
 
 
 def pooling_keys(model: Model) -> Iterable[KeyValue]:
@@ -22,17 +24,20 @@ def pooling_keys(model: Model) -> Iterable[KeyValue]:
         return
     name = f"{directory}/config.json"
     settings = model.checkpoint.read_object(name)
-    for key, number in _MODES:
-        if settings.get(key) is True:
-            yield u32(model.key("pooling_type"), number)
-            return
-    raise InputError("CONFIG", "mean, cls or last-token pooling is expected", path=model.checkpoint.files.get(name))
+    number = next((number for key, number in _MODES if settings.get(key) is True), None)
+    mode = settings.get("pooling_mode")
+    if number is None and isinstance(mode, str):
+        number = _NAMED_MODES.get(mode)
+    if number is None:
+        raise InputError("CONFIG", "mean, cls or last-token pooling is expected", path=model.checkpoint.files.get(name))
+    yield u32(model.key("pooling_type"), number)
 
 
 def _pooling_directory(model: Model) -> str | None:
     modules = model.checkpoint.read_json("modules.json")
     for module in modules if isinstance(modules, list) else ():
-        if isinstance(module, dict) and module.get("type") == "sentence_transformers.models.Pooling":
+        kind = module.get("type") if isinstance(module, dict) else None
+        if isinstance(kind, str) and kind.endswith("Pooling"):
             path = module.get("path")
             return path if isinstance(path, str) else None
     return None

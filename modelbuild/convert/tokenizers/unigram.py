@@ -65,15 +65,21 @@ def unigram_or_sentencepiece(model: Model) -> Iterable[KeyValue]:
     return _keys(files, model, vocabulary, _normalization(pieces))
 
 
-def xlm_unigram(model: Model) -> Iterable[KeyValue]:
-    """Keys of an XLM-RoBERTa tokenizer: sentencepiece.bpe.model with its tokens moved, else tokenizer.json."""
+def xlm_unigram(model: Model, *, has_mask: bool = False) -> Iterable[KeyValue]:
+    """Keys of an XLM-RoBERTa tokenizer: sentencepiece.bpe.model with its tokens moved, else tokenizer.json.
+
+    has_mask: the last token is the one for hidden words, which the file does not hold.
+    """
     files = model.tokenizer_files
     if not model.checkpoint.has(XLM_MODEL):
         return unigram_json(model, token_types=True)
     pieces = read_sentencepiece_model(files, XLM_MODEL)
     _check_unigram(pieces, files, XLM_MODEL)
-    vocabulary = _from_pieces(files, XLM_MODEL, pieces, _xlm_count(model, len(pieces.pieces)))
+    count = max(token_count(model, len(pieces.pieces)), len(pieces.pieces))
+    vocabulary = _from_pieces(files, XLM_MODEL, pieces, count)
     _move_tokens(vocabulary)
+    if has_mask:
+        vocabulary.set(len(pieces.pieces) + 1, "<mask>", TokenType.CONTROL, 0.0)
     return _keys(files, model, vocabulary, _normalization(pieces), token_types=True)
 
 
@@ -127,10 +133,6 @@ def _from_pieces(files: TokenizerFiles, name: str, pieces: SentencePieceModel, c
         if number < count:
             vocabulary.set(number, text, TokenType.USER_DEFINED, _ADDED_SCORE)
     return vocabulary
-
-
-def _xlm_count(model: Model, pieces: int) -> int:
-    return max(token_count(model, pieces), pieces)
 
 
 def _move_tokens(vocabulary: Vocabulary) -> None:
