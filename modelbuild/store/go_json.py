@@ -25,7 +25,7 @@ class ExactInteger(int):
 def encode_go_json(value: object, *, sort_keys: bool = False) -> bytes:
     """Compact UTF-8 JSON without a final newline.
 
-    Every int (but ExactInteger) and float becomes a double first, as Go does for `any`; ValueError for NaN, infinity and
+    Every int (but ExactInteger) and float becomes a double first, as in Go for `any`; ValueError for NaN, infinity and
     types that JSON does not have. Lone surrogates become U+FFFD.
     """
     parts: list[str] = []
