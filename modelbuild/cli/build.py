@@ -33,6 +33,7 @@ DEFAULT_RECIPE = "recipe.yaml"
 @click.option("--locked", "lock", flag_value="locked", help="Refuse inputs and results that differ from recipe.lock.")
 @click.option("--update-lock", "lock", flag_value="update", help="Write recipe.lock: digests of inputs and results.")
 @click.option("--keep-going", "-k", is_flag=True, help="After an error, go on with what does not depend on it.")
+@click.option("--allow-nonfinite", is_flag=True, help="Pack weights that are infinite or no number.")
 @click.option("--jobs", "-j", type=click.IntRange(1), metavar="N", help="Threads that pack weights [all cores].")
 @recipe_options
 @settings_options
@@ -46,6 +47,7 @@ def command(
     link: str,
     lock: str | None,
     keep_going: bool,
+    allow_nonfinite: bool,
     jobs: int | None,
 ) -> None:
     """Build what is missing of the models of RECIPE (default: recipe.yaml), or only of MODELS."""
@@ -58,7 +60,9 @@ def command(
         from modelbuild.engine.build import BuildRequest, build_recipe
         from modelbuild.engine.run import RunOptions
 
-        options = RunOptions(link=link, force=force, workers=jobs, keep_going=keep_going)
+        options = RunOptions(
+            link=link, force=force, workers=jobs, keep_going=keep_going, allow_nonfinite=allow_nonfinite
+        )
         request = BuildRequest(
             recipe, settings.store, settings.cache, models, options, is_pruning(), lock or "", reading
         )

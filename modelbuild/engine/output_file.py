@@ -27,7 +27,7 @@ class Job:
     """One file to write.
 
     keys: a tensor key for each tensor, empty where there is none. reusable: packed tensors by key, with the file
-    that holds them. progress gets bytes done and bytes in all.
+    that holds them. progress gets bytes done and bytes in all. allow_nonfinite: pack infinities and NaN as they come.
     """
 
     assembly: Assembly
@@ -35,6 +35,7 @@ class Job:
     keys: Sequence[str]
     reusable: Mapping[str, tuple[Path, PackedTensor]]
     progress: Progress
+    allow_nonfinite: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ class OutputFile:
             self._row_bytes(index) * (block.stop - block.start),
             (*self._written_before(block, index), *self._reusable(block, index)),
             self.assembly.importance.get(tensor.name),
+            self._job.allow_nonfinite,
         )
 
     def put(self, block: Block, data: memoryview, check: bytes, *, is_fresh: bool) -> None:

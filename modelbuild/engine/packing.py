@@ -16,6 +16,7 @@ from modelbuild.formats.elements import decode, encode
 from modelbuild.formats.gguf.types import GgmlType, is_quantized
 from modelbuild.plan.importance import TensorImportance
 from modelbuild.quantize import pack, unpack
+from modelbuild.quantize.packing import refuse_nonfinite
 from modelbuild.store.partial import CHECK_BYTES
 
 _FLOAT_TYPES: Mapping[GgmlType, Literal["F32", "F16", "BF16"]] = {
@@ -48,7 +49,7 @@ class Part:
     """One file's share of a block.
 
     source: equal texts mean equal weights. copies: where the bytes may exist already, best first.
-    importance: what steers the packing, if anything does.
+    importance: what steers the packing, if anything does. allow_nonfinite: pack infinities and NaN as they come.
     """
 
     tensor: PlannedTensor
@@ -56,6 +57,7 @@ class Part:
     size_bytes: int
     copies: Sequence[Copy]
     importance: TensorImportance | None = None
+    allow_nonfinite: bool = False
 
 
 def check_sum(data: bytes | memoryview) -> bytes:
@@ -90,29 +92,37 @@ def _pack(part: Part, rows: _Rows) -> npt.NDArray[np.generic]:
     if tensor.source.dtype == tensor.type.name:
         return np.ascontiguousarray(rows.stored(tensor, part.source))
     values = rows.values(tensor, part.source)
-    float_type = _FLOAT_TYPES.get(tensor.type)
-    if float_type is not None:
-        return np.ascontiguousarray(encode(values, float_type))
     try:
-        return _pack_blocks(values, tensor.type, part.importance, rows.start)
+        return _made(part, values, rows.start)
     except InputError as error:
         message = f"rows {rows.start} to {rows.stop - 1}: {error.message}"
         raise InputError(error.code, message, key=tensor.name, hint=error.hint) from error
 
 
-def _pack_blocks(
-    values: npt.NDArray[np.float32], type_: GgmlType, importance: TensorImportance | None, first_row: int
+def _made(part: Part, values: npt.NDArray[np.float32], first_row: int) -> npt.NDArray[np.generic]:
+    type_ = part.tensor.type
+    float_type = _FLOAT_TYPES.get(type_)
+    if float_type is not None:
+        if not part.allow_nonfinite:
+            refuse_nonfinite(values)
+        return np.ascontiguousarray(encode(values, float_type))
+    if part.importance is None:
+        return pack(values, type_, threads=1, allow_nonfinite=part.allow_nonfinite)
+    return _pack_matrices(part, part.importance, values, first_row)
+
+
+def _pack_matrices(
+    part: Part, importance: TensorImportance, values: npt.NDArray[np.float32], first_row: int
 ) -> npt.NDArray[np.uint8]:
     """Rows packed, each with the importance of the matrix it belongs to."""
-    if importance is None:
-        return pack(values, type_)
     parts = []
     row, stop = first_row, first_row + len(values)
     while row < stop:
         matrix = row // importance.rows_per_matrix
         end = min(stop, (matrix + 1) * importance.rows_per_matrix)
-        chunk = values[row - first_row : end - first_row]
-        parts.append(pack(chunk, type_, importance=importance.values[matrix]))
+        chunk, columns = values[row - first_row : end - first_row], importance.values[matrix]
+        packed = pack(chunk, part.tensor.type, importance=columns, threads=1, allow_nonfinite=part.allow_nonfinite)
+        parts.append(packed)
         row = end
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 

@@ -42,12 +42,14 @@ class RunOptions:
 
     link: one of store.link_mode.LINK_MODES. force: run everything. workers: threads that pack weights.
     keep_going: after an error, go on with what does not depend on it.
+    allow_nonfinite: pack weights that are infinite or no number as llama.cpp's functions do, instead of refusing them.
     """
 
     link: str = "auto"
     force: bool = False
     workers: int | None = None
     keep_going: bool = False
+    allow_nonfinite: bool = False
 
 
 @dataclass(slots=True)
@@ -177,7 +179,8 @@ class _Runner:
         if self._weights is None:
             from modelbuild.engine.weights import WeightsBuilder
 
-            self._weights = WeightsBuilder(self._store, self._state, self._facts, self._emit)
+            allowed = self._options.allow_nonfinite
+            self._weights = WeightsBuilder(self._store, self._state, self._facts, self._emit, allow_nonfinite=allowed)
         return self._weights
 
     # -- one action, or several that share a read ------------------------------------------------------------------

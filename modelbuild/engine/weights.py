@@ -24,11 +24,14 @@ from modelbuild.store.store import Store
 class WeightsBuilder:
     """Makes the GGUF files of one run; an assembly is planned once, whether it is only checked or also written."""
 
-    def __init__(self, store: Store, state: State, facts: WorldFacts, emit: Emit) -> None:
+    def __init__(
+        self, store: Store, state: State, facts: WorldFacts, emit: Emit, *, allow_nonfinite: bool = False
+    ) -> None:
         self._store = store
         self._state = state
         self._facts = facts
         self._emit = emit
+        self._allow_nonfinite = allow_nonfinite
         self._assemblies: dict[str, Assembly] = {}
         self._conversions: Conversions = {}
 
@@ -89,7 +92,8 @@ class WeightsBuilder:
         staged = stack.enter_context(
             self._store.blobs.stage_partial(manifest.key, resume_identity(assembly), assembly.layout.file_size)
         )
-        return Job(assembly, staged, keys, records.reusable(keys), self._progress_of(action))
+        progress, allowed = self._progress_of(action), self._allow_nonfinite
+        return Job(assembly, staged, keys, records.reusable(keys), progress, allow_nonfinite=allowed)
 
     def _source_digests(self, action: Action, digests: Mapping[str, Digest]) -> dict[Path, Digest]:
         known: dict[Path, Digest] = {}

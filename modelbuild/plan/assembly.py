@@ -10,6 +10,7 @@ from modelbuild.convert import Checkpoint, Conversion, ConversionOptions, plan_c
 from modelbuild.convert.planned import PlannedTensor, Rounded, Stored
 from modelbuild.errors import InputError, Problems, UnsupportedError
 from modelbuild.formats.gguf.limits import ALIGNMENT_KEY, DEFAULT_ALIGNMENT
+from modelbuild.formats.gguf.model_keys import check_model_keys
 from modelbuild.formats.gguf.reader import GgufHeader, open_gguf
 from modelbuild.formats.gguf.types import GgmlType, is_quantized
 from modelbuild.formats.gguf.writer import GgufLayout, KeyValue, lay_out, raw, u32
@@ -89,6 +90,8 @@ def _from_checkpoint(work: AssembleWork, files: Mapping[str, Path], conversions:
 def _from_gguf(headers: Sequence[GgufHeader], work: AssembleWork) -> Assembly:
     """Shards are merged: the metadata of the first, the tensors of all."""
     kv = [raw(key, value) for key, value in headers[0].kv.items()]
+    if not work.keeps_embedded:
+        check_model_keys(headers[0].kv)
     _check_distinct(headers)
     pairs = [(header, index) for header in headers for index in range(len(header.tensors))]
     if work.keeps_embedded:

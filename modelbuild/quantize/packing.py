@@ -52,7 +52,7 @@ def pack(
         raise InputError("IMPORTANCE", message, hint="give importance=, or choose IQ2_S, IQ3_XXS or Q2_K")
     _check_path(path, threads)
     if not allow_nonfinite:
-        _refuse_nonfinite(rows)
+        refuse_nonfinite(rows)
     packed = kernels.pack(rows, target, importance=columns, path=path, threads=threads)
     if not allow_nonfinite and target is not GgmlType.F32:
         _refuse_overflow(rows, packed, target)
@@ -120,7 +120,8 @@ def _check_path(path: str, threads: int | None) -> None:
         raise UsageError("THREADS", f"threads is at least 1, not {threads}")
 
 
-def _refuse_nonfinite(rows: Float32) -> None:
+def refuse_nonfinite(rows: Float32) -> None:
+    """InputError NONFINITE with row and column of the first value that is infinite or no number."""
     index = kernels.find_nonfinite(rows)
     if index is not None:
         row, column = divmod(index, rows.shape[1])

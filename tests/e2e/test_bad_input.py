@@ -178,7 +178,10 @@ def test_nonfinite_weights_name_tensor_and_row(place: Space) -> None:
     data[start + 10 : start + 12] = b"\xc0\x7f"
     weights.write_bytes(data)
 
-    _fails(place, 1, "blk.1.ffn_down.weight")
+    _fails(place, 1, "blk.1.ffn_down.weight", "row")
+    place.recipe(GOOD.replace("Q8_0", "F16"))
+    _fails(place, 1, "blk.1.ffn_down.weight", "row")
+    assert place.run("build", "recipe.yaml", "--allow-nonfinite").status == 0
 
 
 # -- environment: exit status 1 --------------------------------------------------------------------------------------
