@@ -11,7 +11,7 @@ import numpy as np
 
 from modelbuild.convert import Checkpoint, Conversion, ConversionOptions, plan_conversion
 
-ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "U8": 1}
+ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "U8": 1, "I32": 4}
 LLAMA3_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
     r"|\s+(?!\S)|\s+"
@@ -32,6 +32,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, tuple[str, tuple[int, ..
             "BF16": (values.view(np.uint32) >> 16).astype(np.uint16).tobytes(),
             "F8_E4M3": random.integers(0, 0x7F, count, dtype=np.uint8).tobytes(),
             "U8": random.integers(0, 256, count, dtype=np.uint8).tobytes(),
+            "I32": random.integers(0, 1 << 31, count, dtype=np.int32).tobytes(),
         }[dtype]
         entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [len(data), len(data) + len(raw)]}
         data += raw
