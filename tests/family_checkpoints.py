@@ -145,6 +145,14 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
         },
     },
     "GptOssForCausalLM": {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 16},
+    "GPT2LMHeadModel": {"n_positions": 128},
+    "PhiForCausalLM": {},
+    "StableLmForCausalLM": {"use_parallel_residual": False},
+    "Starcoder2ForCausalLM": {},
+    "GPTNeoXForCausalLM": {},
+    "MambaForCausalLM": {"intermediate_size": 128},
+    "FalconMambaForCausalLM": {"intermediate_size": 128, "model_type": "falcon_mamba"},
+    "Mamba2ForCausalLM": {"intermediate_size": 128, "state_size": 16, "head_dim": 32},
 }
 #: Classes whose tokenizer can only be SentencePiece.
 _SENTENCEPIECE = frozenset(

@@ -81,7 +81,9 @@ def test_names_agree_with_the_maps_of_gguf() -> None:
     maps = {name: gguf.get_tensor_name_map(ids[name], 1) for name in sorted({name for name, _ in _rules()})}
     wrong = []
     for architecture, rule in _rules():
-        source = rule.source.replace(".{e}.", ".").format(b=0).removesuffix(".weight").removesuffix(".bias")
+        if len(rule.targets) > 1:  # split here, kept in one by the maps
+            continue
+        source = rule.source.replace(".{e}.", ".").format(b=0, e=0).removesuffix(".weight").removesuffix(".bias")
         theirs = maps[architecture].get_name(source, try_suffixes=(".weight", ".bias"))
         ours = {target.format(b=0).removesuffix(".weight").removesuffix(".bias") for target in rule.targets}
         if theirs is not None and theirs not in ours and not any(part in name for part in _ELSEWHERE for name in ours):

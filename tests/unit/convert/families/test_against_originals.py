@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from tests.checkpoints import convert
+from tests.checkpoints import convert, keys_of
 from tests.llama_runtime import llama
 from tests.unit.convert.families import originals
 from tests.written import write_conversion
@@ -389,3 +389,49 @@ def test_t5_encodes_and_answers(tmp_path: Path) -> None:
         found = model.translation_logits(TOKENS[:8])
 
     compare(weights, lambda w: originals.t5(w, TOKENS[:8], heads=2, layers=2, decoder_layers=1), found)
+
+
+def test_distilbert_is_bert_under_other_names(tmp_path: Path) -> None:
+    """Its names and keys lead to the same model; kinds of texts are not told apart."""
+    shapes = {name: shape for name, shape in bert_shapes(64).items() if "token_type" not in name}
+    weights = random_weights(shapes)
+    names = {
+        "encoder.layer.": "distilbert.transformer.layer.", "attention.self.query": "attention.q_lin",
+        "attention.self.key": "attention.k_lin", "attention.self.value": "attention.v_lin",
+        "attention.output.dense": "attention.out_lin", "attention.output.LayerNorm": "sa_layer_norm",
+        "intermediate.dense": "ffn.lin1", ".output.dense": ".ffn.lin2", ".output.LayerNorm": ".output_layer_norm",
+        "embeddings.": "distilbert.embeddings.",
+    }  # fmt: skip
+    stored = {}
+    for name, values in weights.items():
+        for old, new in names.items():
+            name = name.replace(old, new, 1)
+        stored[name.replace("distilbert.distilbert.", "distilbert.").replace("word_distilbert.", "word_")] = values
+    config = {
+        "architectures": ["DistilBertForMaskedLM"], "dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 2,
+        "max_position_embeddings": 64,
+    }  # fmt: skip
+    with llama(write(tmp_path, config, stored, word_pieces())) as model:
+        found = model.embedding(TOKENS)
+
+    still = {**weights, "embeddings.token_type_embeddings.weight": np.zeros((1, 32), np.float32)}
+    compare(still, lambda w: originals.bert(w, TOKENS, heads=2, layers=2)[-1], found)
+
+
+def test_roberta_ranks(tmp_path: Path) -> None:
+    """A head of two layers with one answer becomes the runtime's classifier."""
+    head = {"classifier.dense.weight": (32, 32), "classifier.out_proj.weight": (1, 32)}
+    shapes = {**{f"roberta.{name}": shape for name, shape in bert_shapes(66).items()}, **with_bias(head)}
+    config = {
+        "architectures": ["RobertaForSequenceClassification"], "hidden_size": 32, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "intermediate_size": 64, "max_position_embeddings": 66, "layer_norm_eps": 1e-5,
+        "pad_token_id": 1, "type_vocab_size": 1, "id2label": {"0": "LABEL_0"},
+    }  # fmt: skip
+    file = write(tmp_path, config, random_weights(shapes), byte_level())
+    conversion = convert(tmp_path, float_type="F32")
+
+    assert ["LABEL_0"] == keys_of(conversion)["bert.classifier.output_labels"]
+    assert 64 == keys_of(conversion)["bert.context_length"]
+    assert {"cls.weight", "cls.bias", "cls.output.weight", "cls.output.bias"} <= {t.name for t in conversion.tensors}
+    with llama(file) as model:
+        assert np.isfinite(model.embedding(TOKENS)).all()
