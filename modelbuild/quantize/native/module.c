@@ -18,7 +18,7 @@
 static int runs_baseline(void) { return 1; }
 
 #ifdef HAS_X86_LEVELS
-static int runs_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c"); }
+static int runs_avx2(void) { return __builtin_cpu_supports("avx2"); }
 
 static int runs_avx512(void)
 {

@@ -38,6 +38,13 @@
  * store resembles only what was read two rows before or will be read much later. */
 #define STORE_GAP (4096 - 256)
 
+/* Before a loop with a minimum or maximum: Clang would rather unroll it into branches. */
+#if defined __clang__
+#define AS_VECTORS _Pragma("clang loop vectorize(enable) unroll(disable)")
+#else
+#define AS_VECTORS
+#endif
+
 /* Searches are written once for all shapes; the compiler has to specialize them for each. */
 #define INLINE static inline __attribute__((always_inline))
 

@@ -33,6 +33,7 @@ typedef struct {
 INLINE value_range range_of(const float *x, int count)
 {
     int32_t low = INT32_MAX, high = INT32_MIN;
+    AS_VECTORS
     for (int i = 0; i < count; i++) {
         const int32_t key = ordered(x[i]);
         low = key < low ? key : low;
