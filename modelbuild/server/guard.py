@@ -21,6 +21,8 @@ _LOCAL_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\]
 _APPLICATION_SCHEMES = ("app://", "file://", "tauri://", "vscode-webview://", "vscode-file://")
 _LOCAL_SUFFIXES = (".localhost", ".local", ".internal")
 _HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?\])(:(?P<port>[0-9]{0,5}))?", re.ASCII)
+#: Sec-Fetch-Mode is not among them: Node's own fetch sends it, and every browser sends one of these beside it.
+_BROWSER_HEADERS = ("origin", "referer", "sec-fetch-site", "sec-fetch-dest", "sec-fetch-user")
 _JSON_TYPE, _BYTES_TYPE = "application/json", "application/octet-stream"
 
 ALLOWED_METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"
@@ -133,7 +135,7 @@ def parse_origins(text: str) -> tuple[str, ...]:
 
 def browser_marks(names: Iterable[str]) -> bool:
     """Is there a header that only browsers send?"""
-    return any(name.lower() in ("origin", "referer") or name.lower().startswith("sec-fetch-") for name in names)
+    return any(name.lower() in _BROWSER_HEADERS for name in names)
 
 
 def _matches(pattern: str, origin: str) -> bool:

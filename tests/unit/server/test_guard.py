@@ -188,7 +188,7 @@ def test_health_needs_no_token() -> None:
 
 
 def test_browser_marks() -> None:
-    """Origin, Referer and Sec-Fetch-* are sent by browsers only."""
-    assert [True, True, True, False] == [
-        browser_marks([name]) for name in ("Origin", "referer", "Sec-Fetch-Mode", "User-Agent")
+    """Origin, Referer and Sec-Fetch-Site are sent by browsers only, Sec-Fetch-Mode by Node too."""
+    assert [True, True, True, False, False] == [
+        browser_marks([name]) for name in ("Origin", "referer", "Sec-Fetch-Site", "Sec-Fetch-Mode", "User-Agent")
     ]
