@@ -14,7 +14,7 @@ from pathlib import Path
 from modelbuild.digest import Digest, is_digest
 from modelbuild.errors import Position, RecipeError, printable
 from modelbuild.recipe.located import located
-from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode, is_null
 from modelbuild.recipe.resolved import FileEntry
 from modelbuild.recipe.roots import AllowedRoots
 
@@ -35,7 +35,7 @@ class FileSets:
     def entries(self, node: MappingNode, field: str) -> tuple[FileEntry, ...]:
         """The files of a field, sorted by name as bytes; RecipeError with a place for everything wrong with it."""
         value = node.get(field)
-        if value is None:
+        if value is None or is_null(value):
             return ()
         entries = list(self._named(value) if isinstance(value, MappingNode) else self._listed(value))
         if not entries:

@@ -18,7 +18,8 @@ from modelbuild.recipe.nodes import to_plain
 from modelbuild.recipe.text import decode_text, parse_recipe_text
 
 _STEP = 2
-_COMMENT = re.compile(r"#+(?=[^\s#!%])")
+_RARE_BREAKS = re.compile("[\x85\u2028\u2029]")
+_COMMENT = re.compile(r"\A#+(?=[^\s#!%])")
 
 
 def format_recipe(data: bytes, path: str) -> str:
@@ -30,6 +31,8 @@ def format_recipe(data: bytes, path: str) -> str:
     text = decode_text(data, path)
     if looks_like_json(data) and _is_json(text):
         return json.dumps(to_plain(before), indent=2, ensure_ascii=False) + "\n"
+    if _RARE_BREAKS.search(text):  # YAML ends lines there, editors do not: such a text is left as it is
+        return text
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     formatted = "\n".join(_tidy(_shifted(lines), _protected(lines))) + "\n"
     after = parse_recipe_text(formatted.encode(), path)
@@ -133,10 +136,7 @@ def _is_explicit(token: yaml.Token, lines: list[str]) -> bool:
     start = token.start_mark
     if not isinstance(token, yaml.KeyToken | yaml.ValueToken) or lines[start.line][: start.column].strip():
         return False
-    return lines[start.line][start.column] in "?:" and lines[start.line][start.column + 1 : start.column + 2] in (
-        " ",
-        "",
-    )
+    return lines[start.line][start.column : start.column + 2] in ("?", ":", "? ", ": ")
 
 
 def _place(plan: _Plan, lines: list[str], token: yaml.Token, top: _Level) -> None:

@@ -131,7 +131,7 @@ class ModelReader:
             return FromPath(
                 located(lambda: self._roots.path(text, directory_of(value)), value.position), value.position
             )
-        _check_reference(text, value.position, is_remote=bool(_text_of(node.get("remote_host"))))
+        _check_reference(text, value.position)
         return FromName(text, value.position)
 
     # -- paths and texts -----------------------------------------------------------------------------------------
@@ -234,11 +234,9 @@ def _flag(value: Node | None) -> bool:
     return isinstance(value, ScalarNode) and value.value is True
 
 
-def _check_reference(text: str, position: Position, *, is_remote: bool) -> None:
-    """RecipeError MODELNAME for a `from` that names no model anywhere."""
-    reference, source = located(lambda: split_source(text), position)
-    if is_remote or source == "cloud":
-        return
+def _check_reference(text: str, position: Position) -> None:
+    """RecipeError MODELNAME for a `from` that can name no model, here or on another server."""
+    reference, _ = located(lambda: split_source(text), position)
     try:
         parse_name(reference)
     except InputError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from modelbuild.errors import Position
@@ -93,16 +93,6 @@ def to_plain(node: Node) -> Plain:
 def is_null(node: Node | None) -> bool:
     """Is this a null that stands in the file?"""
     return isinstance(node, ScalarNode) and node.value is None
-
-
-def node_at(node: Node, path: Sequence[str | int]) -> Node:
-    """The node at a path of keys and indexes that is known to exist."""
-    for step in path:
-        if isinstance(node, MappingNode):
-            node = node.entries[str(step)]
-        elif isinstance(node, SequenceNode):
-            node = node.items[int(step)]
-    return node
 
 
 def children(node: Node) -> Iterator[Node]:

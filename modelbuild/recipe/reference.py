@@ -35,7 +35,7 @@ def normalize_remote_host(text: str) -> str:
     user, at, host = match["authority"].rpartition("@")
     path = _clean_path(match["path"]) if match["path"] else ""
     rest = ("" if path == "/" else path) + (match["query"] or "") + (match["fragment"] or "")
-    return f"{match['scheme']}://{user}{at}{_with_port(host, text)}{rest}"
+    return f"{match['scheme'].lower()}://{user}{at}{_with_port(host, text)}{rest}"
 
 
 def split_source(text: str) -> tuple[str, str]:

@@ -170,6 +170,27 @@ models:
     assert {"system", "template", "parameters.seed"} == model.cleared
 
 
+def test_every_clearable_field_takes_null(recipes: Recipes) -> None:
+    """null in each field that a base hands down leaves the field empty and clears it."""
+    from modelbuild.recipe.inheritance import CLEARABLE
+
+    model = recipes.model("model: m\nfrom: x\n" + "".join(f"{field}: null\n" for field in CLEARABLE))
+
+    assert set(CLEARABLE) == model.cleared
+    assert ("", "", (), None, (), (), (), "", "", "") == (
+        model.template,
+        model.system,
+        model.licenses,
+        model.parameters,
+        model.messages,
+        model.adapters,
+        model.draft_files,
+        model.renderer,
+        model.parser,
+        model.requires,
+    )
+
+
 def test_null_in_a_create_request_says_nothing(recipes: Recipes) -> None:
     """In JSON, as in Ollama's API, null leaves a field as the base has it; a null parameter is stored."""
     model = recipes.model('{"model": "m", "from": "x", "template": null, "parameters": {"seed": null}}', name="r.json")
@@ -428,3 +449,80 @@ draft_quantize: Q8_0
         (output.kind, output.path) for output in model.outputs
     ]
     assert (3, 11) == (model.positions["quantize"].line, model.positions["quantize"].column)
+
+
+# -- limits and rare mistakes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "models: {m: {from: x}}\ngroups:\n" + "".join(f"  g{n}: [g{n + 1}]\n" for n in range(40)) + "  g40: [m]\n",
+            "LIMIT groups nested deeper than 32",
+        ),
+        (
+            "variables:\n"
+            + "".join(f"  v{n}: ${{v{n + 1}}}\n" for n in range(80))
+            + "  v80: x\nmodel: ${v0}\nfrom: x\n",
+            "LIMIT a chain of more than 64 variables",
+        ),
+        (
+            "include: [" + ", ".join(f"i{n}.yaml" for n in range(70)) + "]\nmodel: m\nfrom: x\n",
+            "LIMIT more than 64 included files",
+        ),
+        (
+            "model: m\nfrom: x\nquantize: Q8_0\ntensor_types: [{pattern: " + "a" * 251 + ", type: Q8_0}]\n",
+            "LIMIT a pattern of 251 characters, at most 250 allowed",
+        ),
+        ("model: m\nfrom: x\nsystem: {file: big.txt}\n", "LIMIT big.txt: 4,194,305 bytes, at most 4,194,304 allowed"),
+        ("model: m\nfiles: 'deep/**/*.gguf'\n", "LIMIT directories nested deeper than 16 below a '**'"),
+        ("model: m\nfrom: x\nsystem: {file: nowhere/at/all.txt}\n", "PATH nowhere/at/all.txt: no such file"),
+        ('model: m\nfrom: "./a\\0b"\n', "PATH a path cannot hold NUL"),
+        ("models: {m: {from: x, matrix: {a-b: [c]}}}\n", "TYPE 'a-b' cannot be the name of an axis"),
+        ("variables: {a: b}\nmodel: m\nfrom: x\nsystem: ${a | replace('', 'b')}\n", "cannot replace nothing"),
+        ("variables: {a: b}\nmodel: m\nfrom: x\nsystem: ${a | default('b'}\n", "')' is expected after the arguments"),
+        ("include: other.yaml\nmodels: {m: {from: x}}\ngroups: {g: m}\n", "DUPLICATE a second group with the key 'g'"),
+        (
+            '{"a": [' + ", ".join(["1"] * 100_001) + "]}",
+            "LIMIT too many values",
+        ),
+    ],
+    ids=lambda value: value.split(" ")[0] if value.isupper() or len(value) < 60 else "",
+)
+def test_limits_and_rare_mistakes(recipes: Recipes, text: str, expected: str) -> None:
+    """Every budget is checked, and every mistake that needs files beside the recipe has its message."""
+    recipes.write("big.txt", "x" * ((4 << 20) + 1))
+    recipes.write("other.yaml", "groups: {g: []}\nmodels: {n: {from: x}}\n".replace("[]", "n"))
+    recipes.write("/".join(["deep"] * 20) + "/x.gguf", "")
+    for number in range(70):
+        recipes.write(f"i{number}.yaml", "variables: {}\n")
+
+    errors = recipes.errors(text)
+
+    assert any(expected in error for error in errors), errors
+
+
+def test_large_create_requests_are_read(recipes: Recipes) -> None:
+    """Images make requests larger than any recipe; JSON may have 16 MiB, YAML may not."""
+    image = "aGkA" * 400_000
+    request = f'{{"model": "m", "from": "x", "messages": [{{"role": "user", "content": "", "images": ["{image}"]}}]}}'
+
+    assert [image] == recipes.model(request, name="create.json").messages[0]["images"]
+    assert "LIMIT" in recipes.errors(f"model: m\nfrom: x\nsystem: {image}\n")[0]
+
+
+def test_null_drops_inherited_outputs(recipes: Recipes) -> None:
+    """Mappings in which null means nothing when the model is made lose the key."""
+    models = recipes.models(
+        "defaults: {outputs: {gguf: ./a.gguf, modelfile: ./Modelfile}, info: {capabilities: [a]}}\n"
+        "models: {m: {from: x, outputs: {gguf: null}, info: {capabilities: null}}}\n"
+    )
+
+    assert ["modelfile"] == [output.kind for output in models["m"].outputs]
+    assert {"capabilities"} == models["m"].cleared
+
+
+def test_one_stop_text_is_a_list(recipes: Recipes) -> None:
+    """`stop` may be one text; what is stored is a list."""
+    assert {"stop": ["a"]} == recipes.model("model: m\nfrom: x\nparameters: {stop: a}\n").parameters

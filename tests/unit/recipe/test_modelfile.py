@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from modelbuild.digest import Digest
+from modelbuild.errors import InputError
 from modelbuild.formats.modelfile import ModelfileError
 from modelbuild.recipe.modelfile_export import model_to_modelfile
 from modelbuild.recipe.modelfile_request import modelfile_to_request
@@ -273,3 +274,21 @@ def test_paths_of_an_export_start_where_it_stands(place: Recipes, tmp_path: Path
     model = place.model("model: m\nfrom: ./m.gguf\n")
 
     assert f"FROM {place.root}/m.gguf" in model_to_modelfile(model, tmp_path / "elsewhere", {})
+
+
+def test_exports_say_what_they_cannot(place: Recipes) -> None:
+    """A file that is given by digest has no path; a model of the same recipe is named as it is stored."""
+    digest = "sha256:" + "0" * 64
+    with pytest.raises(InputError, match="given by digest"):
+        model_to_modelfile(place.model(f"model: m\nfiles: {{a.gguf: '{digest}'}}\n"), place.root, {})
+
+    models = place.models("models: {a: {from: x}, b: {from: {model: a}}}\n")
+    assert "FROM a:latest\n" in model_to_modelfile(models["b"], place.root, {"a": models["a"].name})
+
+
+def test_named_files_survive_an_export(place: Recipes) -> None:
+    """Files under other names than their own stand in the comment line, too."""
+    model = place.model("model: m\nfiles: {other.gguf: ./m.gguf}\n")
+    text = model_to_modelfile(model, place.root, {})
+
+    assert without_positions(model) == without_positions(place.model(text, name="Modelfile"))
