@@ -82,7 +82,7 @@ def test_interrupt_ends_with_130_and_leaves_the_store_whole(space: Space, expect
     space.recipe(RECIPE)
     script = (
         "import os, signal, sys\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job would inherit that it is ignored\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs inherit it ignored\n"
         "from modelbuild.engine import packing\n"
         "real = packing._pack\n"
         "def slow(*arguments):\n"
