@@ -14,7 +14,8 @@ from modelbuild.convert.hub_config import HubConfig
 from modelbuild.convert.mxfp4 import MXFP4_NIBBLE_BYTES, Mxfp4Repacked
 from modelbuild.convert.packed_integers import UnpackedIntegers
 from modelbuild.convert.planned import Source, Stored
-from modelbuild.convert.transforms import Reshaped, ScaledByBlock
+from modelbuild.convert.transforms import Reshaped
+from modelbuild.convert.value_transforms import ScaledByBlock
 from modelbuild.errors import InputError, UnsupportedError, printable
 from modelbuild.formats.safetensors import StoredTensor
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from modelbuild.convert.config import Config
 from modelbuild.convert.family import Extra
-from modelbuild.convert.transforms import constant
+from modelbuild.convert.value_transforms import constant
 from modelbuild.errors import printable
 from modelbuild.formats.gguf.writer import KeyValue, f32, i32_array, string, u32
 

@@ -9,7 +9,8 @@ from modelbuild.convert.family import Family, KeyRule, Number, TensorRule, Value
 from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
 from modelbuild.convert.tokenizers.llama import sentencepiece_or_bpe
-from modelbuild.convert.transforms import Computed, Reshaped
+from modelbuild.convert.transforms import Reshaped
+from modelbuild.convert.value_transforms import Computed
 
 _MIXER = "backbone.layers.{b}.mixer."
 #: The runtime wants to know; a state space has no limit.

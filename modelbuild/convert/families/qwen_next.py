@@ -16,15 +16,8 @@ from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
 from modelbuild.convert.rope import partial_factor
 from modelbuild.convert.tokenizers.bpe import byte_level_bpe
-from modelbuild.convert.transforms import (
-    ColumnMap,
-    Computed,
-    Reshaped,
-    concatenate,
-    regroup_rows,
-    split_grouped,
-    take_rows,
-)
+from modelbuild.convert.transforms import ColumnMap, Reshaped, concatenate, regroup_rows, split_grouped, take_rows
+from modelbuild.convert.value_transforms import Computed
 from modelbuild.formats.gguf.writer import KeyValue, bool_array, i32_array, u32
 
 _LINEAR, _FULL = f"{LAYER}linear_attn.", f"{LAYER}self_attn."

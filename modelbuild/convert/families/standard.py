@@ -5,7 +5,8 @@ from __future__ import annotations
 from modelbuild.convert.family import Presence, TensorRule, Transform, matrix, norm
 from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
-from modelbuild.convert.transforms import Computed, Reshaped, Transposed, interleave_halves, take_rows, take_second_axis
+from modelbuild.convert.transforms import Reshaped, Transposed, interleave_halves, take_rows, take_second_axis
+from modelbuild.convert.value_transforms import Computed
 
 LAYER = "model.layers.{b}."
 BLOCK = "blk.{b}."

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelbuild.convert import transforms as t
+from modelbuild.convert import value_transforms as v
 from modelbuild.convert.planned import Floats, Rounded, Source, Stored, read_floats, row_count
 from modelbuild.formats.elements import decode
 from modelbuild.formats.safetensors import StoredTensor
@@ -86,17 +87,21 @@ CASES = {
         lambda s: t.concatenate((s, t.take_rows(s, 1, 3))),
         lambda w: np.concatenate([w, w[1:3]]),
     ),
-    "plus one": ((4, 3), lambda s: t.Computed(s, addend=1.0), lambda w: w + np.float32(1)),
-    "scale": ((4, 3), lambda s: t.Computed(s, factor=0.25), lambda w: w * np.float32(0.25)),
+    "plus one": ((4, 3), lambda s: v.Computed(s, addend=1.0), lambda w: w + np.float32(1)),
+    "scale": ((4, 3), lambda s: v.Computed(s, factor=0.25), lambda w: w * np.float32(0.25)),
     "minus exp": (
         (4, 3),
-        lambda s: t.Computed(t.Computed(s, factor=0.1), negative_exponential=True),
+        lambda s: v.Computed(v.Computed(s, factor=0.1), negative_exponential=True),
         lambda w: (-np.exp((w * np.float32(0.1)).astype(np.float64))).astype(np.float32),
     ),
-    "pad": ((4, 3), lambda s: t.PaddedRows(s, 7), lambda w: np.concatenate([w, np.zeros((3, 3), np.float32)])),
+    "pad": (
+        (4, 3),
+        lambda s: v.PaddedRows(s, 7),
+        lambda w: np.concatenate([w, np.zeros((3, 3), np.float32)]),
+    ),
     "round": (
         (4, 3),
-        lambda s: Rounded(t.Computed(s, factor=0.1), "F16"),
+        lambda s: Rounded(v.Computed(s, factor=0.1), "F16"),
         lambda w: (w * np.float32(0.1)).astype(np.float16),
     ),
 }
@@ -150,7 +155,7 @@ def test_block_scales_equal_repetition(rows: int, columns: int, high: int, wide:
     memory = Memory()
     values = numbered((matrices, rows, columns))
     scales = numbered((matrices, -(-rows // high), -(-columns // wide)))
-    source = t.ScaledByBlock(memory.store(values), memory.store(scales), (high, wide))
+    source = v.ScaledByBlock(memory.store(values), memory.store(scales), (high, wide))
 
     repeated = np.repeat(np.repeat(scales, high, axis=1), wide, axis=2)[:, :rows, :columns]
     assert np.array_equal(values * repeated, memory.whole(source))
@@ -213,7 +218,7 @@ def test_spans_name_the_bytes_a_slice_needs() -> None:
 
 def test_constants_read_nothing() -> None:
     """They are known from the configuration."""
-    source = t.constant([1.0, 2.5])
+    source = v.constant([1.0, 2.5])
 
     assert () == source.spans()
     assert [[1.0, 2.5]] == decode(source.read_rows(Memory().read, 0, 1), source.dtype).tolist()

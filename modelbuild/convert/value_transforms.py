@@ -1,0 +1,181 @@
+"""Transforms that compute: they decode to float32, work in float32 and give F32, reading only the rows asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from modelbuild.convert.planned import (
+    Floats,
+    ReadSpan,
+    Rows,
+    Source,
+    Span,
+    read_floats,
+    row_count,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Widened:
+    """The values as F32, exactly."""
+
+    source: Source
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Unchanged."""
+        return self.source.shape
+
+    @property
+    def dtype(self) -> str:
+        """F32."""
+        return "F32"
+
+    def spans(self) -> tuple[Span, ...]:
+        """Unchanged."""
+        return self.source.spans()
+
+    def read_rows(self, read: ReadSpan, start: int, stop: int) -> Rows:
+        """float32 of shape (stop - start, columns)."""
+        return read_floats(self.source, read, start, stop)
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A function of each value alone: values * factor + addend, then minus exp when `negative_exponential`."""
+
+    source: Source
+    factor: float = 1.0
+    addend: float = 0.0
+    negative_exponential: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Unchanged."""
+        return self.source.shape
+
+    @property
+    def dtype(self) -> str:
+        """F32."""
+        return "F32"
+
+    def spans(self) -> tuple[Span, ...]:
+        """Unchanged."""
+        return self.source.spans()
+
+    def read_rows(self, read: ReadSpan, start: int, stop: int) -> Rows:
+        """float32 of shape (stop - start, columns), each operation rounded to float32."""
+        values = read_floats(self.source, read, start, stop)
+        if self.factor != 1.0:
+            values = values * np.float32(self.factor)
+        if self.addend != 0.0:
+            values = values + np.float32(self.addend)
+        return _negative_exponential(values) if self.negative_exponential else values
+
+
+def _negative_exponential(values: Floats) -> Floats:
+    """-exp(x), computed in float64: float32 exponentials of numpy differ between processors by several units."""
+    return (-np.exp(values.astype(np.float64))).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledByBlock:
+    """Weights times a scale for each block of rows and columns: how FP8 checkpoints are meant to be read.
+
+    scale: shape (ceil(rows / block[0]), ceil(columns / block[1])), or with the leading axes of the weights in front.
+    """
+
+    source: Source
+    scale: Source
+    block: tuple[int, int]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Unchanged."""
+        return self.source.shape
+
+    @property
+    def dtype(self) -> str:
+        """F32."""
+        return "F32"
+
+    def spans(self) -> tuple[Span, ...]:
+        """Weights and scales."""
+        return (*self.source.spans(), *self.scale.spans())
+
+    def read_rows(self, read: ReadSpan, start: int, stop: int) -> Rows:
+        """float32 of shape (stop - start, columns)."""
+        values = read_floats(self.source, read, start, stop)
+        rows, columns = self.source.shape[-2:] if len(self.source.shape) > 1 else (1, self.source.shape[-1])
+        matrix, row = np.divmod(np.arange(start, stop), rows)
+        scale_rows = matrix * -(-rows // self.block[0]) + row // self.block[0]
+        first, last = int(scale_rows[0]), int(scale_rows[-1]) + 1
+        scales = read_floats(self.scale, read, first, last)
+        wide = np.repeat(scales, self.block[1], axis=1)[:, :columns]
+        scaled: Floats = values * wide[scale_rows - first]
+        return scaled
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """Values known from the configuration alone, such as rotary frequency factors; `data` is float32, little endian."""
+
+    data: bytes
+    shape: tuple[int, ...]
+
+    @property
+    def dtype(self) -> str:
+        """F32."""
+        return "F32"
+
+    def spans(self) -> tuple[Span, ...]:
+        """Nothing is read."""
+        return ()
+
+    def read_rows(self, read: ReadSpan, start: int, stop: int) -> Rows:  # noqa: ARG002
+        """float32 of shape (stop - start, columns)."""
+        return self.values().reshape(-1, self.shape[-1])[start:stop]
+
+    def values(self) -> Floats:
+        """All values, flat."""
+        return np.frombuffer(self.data, "<f4")
+
+
+def constant(values: npt.ArrayLike) -> Source:
+    """Numbers as a source, rounded to float32."""
+    array = np.asarray(values, "<f4")
+    return Constant(array.tobytes(), array.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class PaddedRows:
+    """Zero rows appended to a matrix."""
+
+    source: Source
+    rows: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """With `rows` rows."""
+        return (self.rows, *self.source.shape[1:])
+
+    @property
+    def dtype(self) -> str:
+        """Unchanged."""
+        return self.source.dtype
+
+    def spans(self) -> tuple[Span, ...]:
+        """Unchanged."""
+        return self.source.spans()
+
+    def read_rows(self, read: ReadSpan, start: int, stop: int) -> Rows:
+        """Stored rows, then zeros."""
+        have = row_count(self.source)
+        rows = self.source.read_rows(read, min(start, have - 1), max(min(stop, have), min(start, have - 1) + 1))
+        result = np.zeros((stop - start, rows.shape[1]), rows.dtype)
+        count = max(0, min(stop, have) - start)
+        result[:count] = rows[:count]
+        return result
