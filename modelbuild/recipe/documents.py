@@ -76,7 +76,7 @@ class DocumentReader:
 
     def from_node(self, root: Node, path: Path) -> Document:
         """The document of a recipe that is parsed already."""
-        return self._document(root, path, [])
+        return self._document(_with_meaning_of_null(root), path, [])
 
     def _read(self, path: Path, data: bytes, chain: list[Path]) -> Document:
         root = self._parse(data, path)

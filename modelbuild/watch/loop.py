@@ -141,7 +141,8 @@ class WatchLoop:
         models: tuple[str, ...] = ()
         try:
             loaded = load_plan(self._request, self._emit)
-            self._follow(loaded.recipe.files, loaded.plan.input_files, loaded.plan.watched_directories)
+            directories = (*loaded.recipe.directories, *loaded.plan.watched_directories)
+            self._follow(loaded.recipe.files, loaded.plan.input_files, directories)
             models = tuple(str(name) for name in loaded.plan.models)
             build_plan(loaded, self._request, self._state, listener)
         except _Stale:

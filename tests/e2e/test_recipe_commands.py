@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 
@@ -246,6 +247,23 @@ def test_init_asks_where_somebody_can_answer(space: Space) -> None:
     assert [2, 1] == [silent.status, wrong.status]
     assert "modelbuild init SOURCE" in silent.stderr
     assert "modle.gguf: no such file" in wrong.stderr
+
+
+def test_init_asks_on_a_terminal(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal, init asks for what the model is made from, and offers what fits."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    space.write("tiny/config.json", "{}")
+    monkeypatch.setattr("sys.stdin", Terminal("./tiny\n\nQ8_0\nBe brief.\n"))
+
+    outcome = space.run("init")
+
+    assert 0 == outcome.status, outcome.stderr
+    text = (space.root / "recipe.yaml").read_text()
+    assert "model: tiny\nfrom: ./tiny\nquantize: Q8_0\nsystem: Be brief.\n" in text
 
 
 # -- Modelfiles --------------------------------------------------------------------------------------------------
