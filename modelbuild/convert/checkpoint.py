@@ -21,7 +21,7 @@ from modelbuild.formats.safetensors_index import (
     refuse_two_forms,
 )
 
-CONFIG = "config.json"
+CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 _ENTRY_LIMIT = 100_000
 SMALL_FILE_LIMIT_BYTES = 16 << 20
 TOKENIZER_LIMIT_BYTES = 256 << 20
@@ -73,7 +73,7 @@ class Checkpoint:
         """The base name of the directory the files stand in; empty when they were named one by one."""
         # The directory as it is called, not as links resolve: a hub cache's links point into blobs.
         root = Path(os.path.abspath(self.origin))  # noqa: PTH100
-        config = self.files.get(CONFIG)
+        config = self.files.get(CONFIG, self.files.get(ADAPTER_CONFIG))
         if config is None or Path(os.path.abspath(config)).parent != root:  # noqa: PTH100
             return ""
         return root.name
@@ -152,7 +152,7 @@ def _list_directory(path: Path) -> dict[str, Path]:
 
 
 def _no_config(path: Path, found: Iterable[str]) -> InputError:
-    if "adapter_config.json" in found:
+    if ADAPTER_CONFIG in found:
         hint = "this is a LoRA adapter: give it as 'adapters' and the base model as 'from'"
     elif any(name.endswith(".gguf") for name in found):
         hint = "this directory holds GGUF files: name one of them"

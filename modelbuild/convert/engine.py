@@ -28,7 +28,7 @@ from modelbuild.formats.gguf.types import GgmlType
 from modelbuild.formats.gguf.writer import KeyValue, string, u32
 from modelbuild.formats.safetensors import StoredTensor
 
-_QUANTIZATION_VERSION = 2
+QUANTIZATION_VERSION = 2
 _NAME_LIMIT_BYTES = 63
 #: Tensors of pictures, sound and speech stand beside the text model's; they belong to a projector file.
 _OTHER_MODES_START = (
@@ -86,6 +86,13 @@ def plan_conversion(checkpoint: Checkpoint, options: ConversionOptions) -> Conve
         stored=_rename(model, stored),
     )
     return _plan(model, quantization, options, wanted)
+
+
+def model_of(checkpoint: Checkpoint) -> Model:
+    """A checkpoint under its family, with its stored tensors, for what belongs to it and is planned by itself."""
+    hub = read_hub_config(checkpoint)
+    model = Model.of(_family_of(hub, checkpoint), hub, checkpoint)
+    return replace(model, stored=_rename(model, checkpoint.weights()))
 
 
 def _plan(model: Model, quantization: SourceQuantization, options: ConversionOptions, wanted: GgmlType) -> Conversion:
@@ -190,7 +197,7 @@ def _keys(
     keys.add(general_keys(model.checkpoint, count))
     for rule in model.family.keys:
         keys.add(rule(model))
-    keys.add([u32("general.quantization_version", _QUANTIZATION_VERSION)])
+    keys.add([u32("general.quantization_version", QUANTIZATION_VERSION)])
     keys.add(tokenizer)
     return keys.finish()
 

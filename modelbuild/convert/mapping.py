@@ -99,9 +99,12 @@ def _listed(kind: str, names: Sequence[str]) -> Iterator[str]:
         yield f"    … and {len(names) - _LISTED} more"
 
 
-def map_tensors(model: Model, sources: Mapping[str, Source]) -> list[Output]:
-    """Apply a family's rules to all stored tensors, in order.
+def map_tensors(
+    model: Model, sources: Mapping[str, Source], *, complete: bool = True, strict: bool = True
+) -> list[Output]:
+    """Apply a family's rules to all stored tensors, in order; to some of them unless `complete`.
 
+    Without `strict`, blocks and shapes are checked only as far as transforms depend on them.
     Raises one InputError that lists what is unexpected, missing or of a wrong shape: ENTRY, or SHAPE when only shapes
     are wrong.
     """
@@ -110,19 +113,20 @@ def map_tensors(model: Model, sources: Mapping[str, Source]) -> list[Output]:
     trouble = _Trouble()
     for name in sources:
         match = index.find(name)
-        if match is None or _is_unwanted(match, model):
+        if match is None or _is_unwanted(match, model, strict=strict):
             trouble.unexpected.append(printable(name))
-        else:
-            matches[name] = match
+            continue
+        matches[name] = match
+        if strict or match.rule.transform:
             _check_shape(model, name, match, sources[name], trouble)
-    _find_missing(model, matches, trouble)
+    _find_missing(model, matches, trouble, complete=complete)
     trouble.finish(model)
     early = {name: match for name, match in matches.items() if match.rule.first}
     late = {name: match for name, match in matches.items() if not match.rule.first}
     return [*_emit(model, sources, early), *_emit(model, sources, late)]
 
 
-def _is_unwanted(match: Match, model: Model) -> bool:
+def _is_unwanted(match: Match, model: Model, *, strict: bool) -> bool:
     rule = match.rule
     if match.suffix == ".bias" and rule.bias == "absent":
         return True
@@ -132,7 +136,7 @@ def _is_unwanted(match: Match, model: Model) -> bool:
         return True
     if "{e}" in rule.source and not 0 <= match.expert < _member_count(model, rule):
         return True
-    return rule.when is not None and not rule.when(model, match.block)
+    return strict and rule.when is not None and not rule.when(model, match.block)
 
 
 def _check_shape(model: Model, name: str, match: Match, source: Source, trouble: _Trouble) -> None:
@@ -170,7 +174,8 @@ def _size(model: Model, expression: str) -> int | None:
     return total
 
 
-def _find_missing(model: Model, matches: Mapping[str, Match], trouble: _Trouble) -> None:
+def _find_missing(model: Model, matches: Mapping[str, Match], trouble: _Trouble, *, complete: bool) -> None:
+    """What has to be there and is not; lists of experts that have begun must be complete in any case."""
     present = {(match.rule.source, match.suffix, match.block, match.expert) for match in matches.values()}
     begun = {(source, suffix, block) for source, suffix, block, expert in present if expert >= 0}
     for rule in model.family.tensors:
@@ -178,7 +183,11 @@ def _find_missing(model: Model, matches: Mapping[str, Match], trouble: _Trouble)
             if not rule.suffixed:
                 suffix = ""
             for block, expert in _places(model, rule):
-                needed = _is_needed(model, rule, presence, block) or (rule.source, suffix, block) in begun
+                needed = (complete and _is_needed(model, rule, presence, block)) or (
+                    rule.source,
+                    suffix,
+                    block,
+                ) in begun
                 if needed and (rule.source, suffix, block, expert) not in present:
                     trouble.missing.append(rule.source.format(b=block, e=expert) + suffix)
             if not rule.suffixed:
