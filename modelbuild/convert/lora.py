@@ -22,7 +22,7 @@ from modelbuild.convert.mapping import RuleIndex, map_tensors
 from modelbuild.convert.metadata import ParameterCount, general_keys
 from modelbuild.convert.model import Model
 from modelbuild.convert.planned import PlannedTensor, Source
-from modelbuild.convert.transforms import Computed
+from modelbuild.convert.value_transforms import Computed
 from modelbuild.errors import InputError, printable
 from modelbuild.formats.gguf.types import GgmlType
 from modelbuild.formats.gguf.writer import KeyValue, f32, string, u32, u32_array

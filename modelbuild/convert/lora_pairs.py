@@ -11,17 +11,8 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from modelbuild.convert.planned import ReadSpan, Rows, Source, Span
-from modelbuild.convert.transforms import (
-    ColumnMap,
-    Computed,
-    PaddedRows,
-    Reshaped,
-    RowMap,
-    Stacked,
-    Transposed,
-    concatenate,
-    stack,
-)
+from modelbuild.convert.transforms import ColumnMap, Reshaped, RowMap, Stacked, Transposed, concatenate, stack
+from modelbuild.convert.value_transforms import Computed, PaddedRows
 from modelbuild.errors import UnsupportedError
 
 
