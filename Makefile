@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .demo
 
-.PHONY: help demo test unit lint types conformance bench clean
+.PHONY: help demo test unit unit-all lint types sanitize conformance bench clean
 
 help:
 	@echo "make demo         install into $(VENV) and build a real example, twice"
 	@echo "make test         everything needed to trust this checkout"
 	@echo "make unit         the fast tests only"
 	@echo "make lint types   ruff, mypy"
+	@echo "make sanitize     the kernels under the address and undefined-behaviour sanitizers"
 	@echo "make conformance  compare with reference data, where MODELBUILD_SHARED points to it"
 	@echo "make bench        the benchmarks, side by side with the references"
 
@@ -44,6 +45,10 @@ lint: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
+
+sanitize: $(VENV)/.test
+	@if command -v "$${CC:-gcc}" >/dev/null; then bash tests/native/run_sanitized.sh $(BIN)/python; \
+	else echo "no C compiler here: the kernels are not built, so there is nothing to sanitize"; fi
 
 conformance: $(VENV)/.test
 	$(BIN)/python -m pytest -q tests/conformance
