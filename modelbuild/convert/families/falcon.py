@@ -6,10 +6,10 @@ from modelbuild.convert import config as names
 from modelbuild.convert.common_keys import EMBEDDING, NORM_EPSILON, block_count, file_type
 from modelbuild.convert.families.standard import BLOCK
 from modelbuild.convert.family import Count, Family, Value, matrix, norm
-from modelbuild.convert.fused import concatenate_groups
 from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
 from modelbuild.convert.tokenizers.bpe import byte_level_bpe
+from modelbuild.convert.transforms import concatenate, split_grouped
 from modelbuild.errors import UnsupportedError
 
 _LAYER = "transformer.h.{b}."
@@ -36,7 +36,7 @@ def _ungroup(source: Source, model: Model, block: int) -> Source:  # noqa: ARG00
     """From the queries, key and value of each group to all queries, all keys, all values."""
     groups, head = kv_heads(model), _head(model)
     queries = model.heads // groups * head
-    return concatenate_groups(source, groups, (queries, head, head))
+    return concatenate(split_grouped(source, groups, (queries, head, head)))
 
 
 def _check(model: Model) -> None:

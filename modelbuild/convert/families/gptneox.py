@@ -5,10 +5,10 @@ from __future__ import annotations
 from modelbuild.convert.common_keys import CONTEXT, EMBEDDING, FEED_FORWARD, NORM_EPSILON, block_count
 from modelbuild.convert.families.standard import BLOCK
 from modelbuild.convert.family import Count, Family, Value, matrix, norm
-from modelbuild.convert.fused import concatenate_groups
 from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
 from modelbuild.convert.tokenizers.bpe import byte_level_bpe
+from modelbuild.convert.transforms import concatenate, split_grouped
 
 _LAYER = "gpt_neox.layers.{b}."
 
@@ -16,7 +16,7 @@ _LAYER = "gpt_neox.layers.{b}."
 def _ungroup(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
     """From the query, key and value of each head to all queries, all keys, all values."""
     head = model.hidden // model.heads
-    return concatenate_groups(source, model.heads, (head, head, head))
+    return concatenate(split_grouped(source, model.heads, (head, head, head)))
 
 
 def _rotary_dimensions(model: Model) -> int:
