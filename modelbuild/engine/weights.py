@@ -62,7 +62,7 @@ class WeightsBuilder:
         """Can the two be made from one read? They need the same weights, tensor by tensor."""
         first, second = _work_of(one), _work_of(other)
         return (
-            first.checkpoint == second.checkpoint
+            (first.checkpoint, first.base) == (second.checkpoint, second.base)
             and first.pre_tokenizer == second.pre_tokenizer
             and self.source_paths(one, results) == self.source_paths(other, results)
         )

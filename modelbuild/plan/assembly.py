@@ -16,7 +16,7 @@ from modelbuild.formats.gguf.types import GgmlType, is_quantized
 from modelbuild.formats.gguf.writer import GgufLayout, KeyValue, lay_out, raw, u32
 from modelbuild.formats.safetensors import StoredTensor
 from modelbuild.plan.gguf_units import EMBEDDED_PREFIXES
-from modelbuild.plan.graph import COPY_PRESET, AssembleWork
+from modelbuild.plan.graph import COPY_PRESET, AdapterBaseFiles, AssembleWork
 from modelbuild.plan.importance import MatchedImportance, TensorImportance, match_importance
 from modelbuild.plan.layer_kind import count_parameters
 from modelbuild.plan.ollama_layout import arrange_keys, tensor_order
@@ -65,6 +65,8 @@ def prepare_assembly(work: AssembleWork, sources: Sequence[Path], conversions: C
     conversions: of the same run, so that a matrix of types plans its checkpoint once.
     Only headers and small files are read. Raises InputError or UnsupportedError for anything that could fail later.
     """
+    if work.base is not None:
+        return _from_adapter(work, work.base)
     if work.checkpoint is not None:
         return _from_checkpoint(work, work.checkpoint, {} if conversions is None else conversions)
     if not sources:
@@ -85,6 +87,21 @@ def _from_checkpoint(work: AssembleWork, files: Mapping[str, Path], conversions:
         kv = edit_metadata(planned.kv, work.wishes.metadata)
         return _assembly(kv, planned.tensors, rules, planned.notes)
     return _quantized(planned.kv, planned.tensors, work, planned.notes)
+
+
+def _from_adapter(work: AssembleWork, base: AdapterBaseFiles) -> Assembly:
+    """An adapter keeps its precision: it is small, and its pairs are multiplied before they are rounded."""
+    from modelbuild.convert.lora import plan_adapter
+    from modelbuild.convert.lora_base import base_of_checkpoint, base_of_header
+
+    if base.checkpoint is not None:
+        known = base_of_checkpoint(Checkpoint(base.checkpoint, base.origin))
+    elif base.gguf is not None:
+        known = base_of_header(open_gguf(base.gguf))
+    else:
+        raise AssertionError("an adapter has a base")
+    planned = plan_adapter(Checkpoint(work.checkpoint or {}, work.origin), known)
+    return _assembly(planned.kv, planned.tensors, tuple("source precision" for _ in planned.tensors), planned.notes)
 
 
 def _from_gguf(headers: Sequence[GgufHeader], work: AssembleWork) -> Assembly:

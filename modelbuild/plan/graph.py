@@ -34,10 +34,20 @@ COPY_PRESET = "COPY"
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterBaseFiles:
+    """Where the model that an adapter belongs to is described: the files of its checkpoint, or a GGUF."""
+
+    gguf: Path | None = None
+    checkpoint: Mapping[str, Path] | None = None
+    origin: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AssembleWork:
-    """Make one GGUF: convert a checkpoint, or re-type or rewrite a GGUF.
+    """Make one GGUF: convert a checkpoint or an adapter, or re-type or rewrite a GGUF.
 
     checkpoint: relative file names and where each file is; None when the sources are the GGUF inputs (`source_role`).
+    base: of an adapter, whose files then stand in `checkpoint`; None for everything else.
     preset: the type to make, "" for the source's own precision, COPY_PRESET to rewrite only.
     keeps_embedded: lay the file out as Ollama's own writer does, with the tensors that llama.cpp does not know.
     added: text keys to add to the metadata. allow_requantize: quantize what is quantized already.
@@ -53,6 +63,7 @@ class AssembleWork:
     added: tuple[tuple[str, str], ...] = ()
     allow_requantize: bool = False
     wishes: Wishes = field(default_factory=Wishes)
+    base: AdapterBaseFiles | None = None
 
 
 def source_role(index: int) -> str:

@@ -17,6 +17,7 @@ from modelbuild.formats.gguf.types import is_quantized
 from modelbuild.formats.json_text import read_json_object
 from modelbuild.model_name import ModelName
 from modelbuild.plan.action import ActionInput, DigestInput, FileInput, Input, Json, Kind
+from modelbuild.plan.adapter_work import AdapterFiles, base_files, base_input, find_adapter
 from modelbuild.plan.gguf_units import GgufFile, GgufUnit, group_files, sibling_names
 from modelbuild.plan.graph import COPY_PRESET, Action, AssembleWork, ImportWork, LayerSlot, SlotRole, source_role
 from modelbuild.plan.layer_kind import classify_gguf
@@ -147,15 +148,26 @@ class WeightsPlanner:
         entries = self._model.adapters
         if not entries:
             return
-        paths = {entry.name: self._path_of(entry) for entry in entries}
         with located(entries[0].position):
-            if identify_files(paths) is SourceKind.CHECKPOINT:
-                message = "adapters in safetensors form are not supported yet"
-                raise UnsupportedError("ADAPTER", message, hint="convert the adapter with convert_lora_to_gguf.py")
+            adapter = find_adapter(entries, self._path_of)
+            if adapter is not None:
+                self._add_adapter(adapter)
+                return
+            identify_files({entry.name: self._path_of(entry) for entry in entries})
             if len(entries) > 1:
                 message = "only one adapter is currently supported"
                 raise InputError("ADAPTER", message, hint="merge the adapters into one file")
         self._add_gguf_files(entries, "adapter")
+
+    def _add_adapter(self, adapter: AdapterFiles) -> None:
+        """Plan the conversion of an adapter; it follows its base, whose layout it takes."""
+        base = base_input(self.inputs)
+        described = base_files(base, self._registry.action, self._store.blobs.path)
+        work = AssembleWork(adapter.files, adapter.origin, "", base=described)
+        action = self._assemble("adapter", work, (*adapter.inputs, base))
+        self.slots.append(LayerSlot("adapter", action, "", SlotRole.EXTRA))
+        if Path(adapter.origin).is_dir():
+            self._registry.directories.append(Path(adapter.origin))
 
     def add_drafts(self) -> None:
         """Plan the draft model, which stands last."""
@@ -375,7 +387,7 @@ _MLP = (_PROJECTOR_TYPE_KEYS[0], "mlp")
 
 def _title(work: AssembleWork, source_count: int) -> str:
     if work.checkpoint is not None:
-        what, origin = "convert", Path(work.origin).name
+        what, origin = "convert adapter" if work.base else "convert", Path(work.origin).name
     elif work.preset != COPY_PRESET:
         what, origin = "quantize", work.origin
     else:

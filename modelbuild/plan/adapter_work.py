@@ -1,0 +1,94 @@
+"""Adapters in safetensors form: which files make one, and which model they are trained for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelbuild.digest import Digest
+from modelbuild.errors import InputError
+from modelbuild.plan.action import ActionInput, DigestInput, FileInput, Input
+from modelbuild.plan.graph import Action, AdapterBaseFiles, AssembleWork, ImportWork
+from modelbuild.recipe.resolved import FileEntry
+
+#: Role of the input that stands for the base model of an adapter.
+BASE_ROLE = "base"
+_WEIGHTS_SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFiles:
+    """files: by the names that an adapter's own directory has. origin: that directory, or a text for messages.
+
+    inputs: the same files as inputs of an action.
+    """
+
+    files: Mapping[str, Path]
+    origin: str
+    inputs: tuple[Input, ...]
+
+
+def find_adapter(entries: Sequence[FileEntry], path_of: Callable[[FileEntry], Path]) -> AdapterFiles | None:
+    """The files of an adapter in safetensors form, given as its directory or file by file; None for other forms.
+
+    Raises InputError for a directory that is no adapter's, ADAPTER for several of them.
+    """
+    paths = {entry.name: path_of(entry) for entry in entries}
+    if any(path.is_dir() for path in paths.values()):
+        if len(entries) > 1:
+            hint = "merge the adapters into one, or build a model on a model"
+            raise InputError("ADAPTER", "only one adapter is currently supported", hint=hint)
+        return _of_directory(path_of(entries[0]))
+    if not any(name.endswith(_WEIGHTS_SUFFIX) for name in paths):
+        return None
+    inputs = tuple(_input(entry.name, entry.content) for entry in entries)
+    name = next(name for name in paths if name.endswith(_WEIGHTS_SUFFIX))
+    return AdapterFiles(paths, name, inputs)
+
+
+def _of_directory(directory: Path) -> AdapterFiles | None:
+    from modelbuild.convert.lora_names import adapter_files
+
+    if not any(path.suffix == _WEIGHTS_SUFFIX for path in directory.iterdir()) and _has_gguf(directory):
+        message = "a directory of GGUF files; name the adapter in it"
+        raise InputError("ADAPTER", message, path=directory)
+    found = adapter_files(directory)
+    inputs = tuple(_input(name, path) for name, path in found.files.items())
+    return AdapterFiles(dict(found.files), found.origin, inputs)
+
+
+def _has_gguf(directory: Path) -> bool:
+    return any(path.suffix == ".gguf" for path in directory.iterdir())
+
+
+def _input(name: str, content: Path | Digest) -> FileInput | DigestInput:
+    if isinstance(content, Path):
+        return FileInput(name, content, by_tensor=content.suffix == _WEIGHTS_SUFFIX)
+    return DigestInput(name, content)
+
+
+def base_files(base: Input, action_of: Callable[[str], Action], blob_of: Callable[[Digest], Path]) -> AdapterBaseFiles:
+    """Where the base model of an adapter can be read about, although its own file may be yet to be made."""
+    if isinstance(base, DigestInput):
+        return AdapterBaseFiles(gguf=blob_of(base.digest))
+    if isinstance(base, FileInput):
+        return AdapterBaseFiles(gguf=base.path)
+    work = action_of(base.action).work
+    if isinstance(work, ImportWork):
+        return AdapterBaseFiles(gguf=work.path)
+    if not isinstance(work, AssembleWork):
+        raise AssertionError(f"{base.action} makes no weights")
+    if work.checkpoint is not None:
+        return AdapterBaseFiles(checkpoint=work.checkpoint, origin=work.origin)
+    return base_files(action_of(base.action).inputs[0], action_of, blob_of)
+
+
+def base_input(layers: Sequence[ActionInput | DigestInput]) -> ActionInput | DigestInput:
+    """The first of a model's weights, as an input of its adapter; InputError ADAPTER when there are none."""
+    if not layers:
+        raise InputError("ADAPTER", "no base model was found", hint="name the model it was trained on as 'from'")
+    first = layers[0]
+    if isinstance(first, ActionInput):
+        return ActionInput(BASE_ROLE, first.action)
+    return DigestInput(BASE_ROLE, first.digest)
