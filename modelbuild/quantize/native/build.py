@@ -31,7 +31,7 @@ _FLAGS = (
     "-Wall", "-Wextra",
 )  # fmt: skip
 _SANITIZE = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer")
-_COMMON = {"module.c": (), "scalar.c": (), "level_baseline.c": ()}
+_COMMON = {"module.c": (), "grid.c": (), "scalar.c": (), "level_baseline.c": ()}
 _X86_64 = {
     "level_avx2.c": ("-mavx2",),
     "level_avx512.c": ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"),

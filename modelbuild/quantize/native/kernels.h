@@ -7,6 +7,8 @@
 #ifndef MODELBUILD_KERNELS_H
 #define MODELBUILD_KERNELS_H
 
+#include "grid.h"
+
 #include <float.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -32,8 +34,15 @@ enum {
     TYPE_Q4_K = 12,
     TYPE_Q5_K = 13,
     TYPE_Q6_K = 14,
+    TYPE_IQ2_XXS = 16,
+    TYPE_IQ2_XS = 17,
+    TYPE_IQ3_XXS = 18,
+    TYPE_IQ1_S = 19,
     TYPE_IQ4_NL = 20,
+    TYPE_IQ3_S = 21,
+    TYPE_IQ2_S = 22,
     TYPE_IQ4_XS = 23,
+    TYPE_IQ1_M = 29,
     TYPE_BF16 = 30,
     TYPE_TQ1_0 = 34,
     TYPE_TQ2_0 = 35,
@@ -59,6 +68,7 @@ typedef struct {
     const float *row_mean_square; /* one value a 32 weights: mean square of the whole row; only with importance */
     uint8_t *out;
     void *work; /* WORK_BYTES, aligned for anything */
+    const grid *grid;
 } batch;
 
 typedef void (*pack_batch)(const batch *);
@@ -70,6 +80,8 @@ typedef struct {
     uint8_t ignores_importance;
     uint8_t needs_row_mean_square; /* the weighted kernel does */
     uint8_t most_batches;          /* that the kernels take at once; 0: 1 */
+    uint16_t grid_points;          /* of the grid it needs; 0: none */
+    uint8_t grid_size;             /* levels of its points */
     pack_batch plain;
     pack_batch weighted;
 } packer;
@@ -79,6 +91,7 @@ typedef struct {
     const packer *packer;
     const float *weights;
     const float *importance; /* columns values or NULL */
+    const grid *grid;        /* of the shape that the packer needs, or NULL */
     size_t count;
     size_t columns;
     uint8_t *out;

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 
 #include "lanes/fp4.h"
+#include "lanes/iq1.h"
+#include "lanes/iq23.h"
 #include "lanes/iq4.h"
 #include "lanes/k_affine.h"
 #include "lanes/k_symmetric.h"
@@ -28,6 +30,14 @@ static const packer packers[TYPE_COUNT] = {
     [TYPE_Q6_K] = {256, 210, .plain = pack_q6_k, .weighted = pack_q6_k_weighted},
     [TYPE_IQ4_NL] = {32, 18, .plain = pack_iq4_nl, .weighted = pack_iq4_nl_weighted},
     [TYPE_IQ4_XS] = {256, 136, .plain = pack_iq4_xs, .weighted = pack_iq4_xs_weighted},
+    [TYPE_IQ2_XXS] = {256, 66, .weighted = pack_iq2_xxs_weighted, .grid_points = 256, .grid_size = 8},
+    [TYPE_IQ2_XS] = {256, 74, .weighted = pack_iq2_xs_weighted, .grid_points = 512, .grid_size = 8},
+    [TYPE_IQ2_S] = {256, 82, .plain = pack_iq2_s, .weighted = pack_iq2_s_weighted, .grid_points = 1024, .grid_size = 8},
+    [TYPE_IQ3_XXS] =
+        {256, 98, .plain = pack_iq3_xxs, .weighted = pack_iq3_xxs_weighted, .grid_points = 256, .grid_size = 4},
+    [TYPE_IQ3_S] = {256, 110, .plain = pack_iq3_s, .weighted = pack_iq3_s_weighted, .grid_points = 512, .grid_size = 4},
+    [TYPE_IQ1_S] = {256, 50, .weighted = pack_iq1_s_weighted, .grid_points = 2048, .grid_size = 8},
+    [TYPE_IQ1_M] = {256, 56, .plain = pack_iq1_m, .weighted = pack_iq1_m_weighted, .grid_points = 2048, .grid_size = 8},
     [TYPE_TQ1_0] = {256, 54, .ignores_importance = 1, .plain = pack_tq1_0},
     [TYPE_TQ2_0] = {256, 66, .ignores_importance = 1, .plain = pack_tq2_0},
     [TYPE_MXFP4] = {32, 17, .ignores_importance = 1, .plain = pack_mxfp4},
@@ -118,7 +128,7 @@ static void pack_some(const pack_job *job, size_t from, size_t count, row_cache 
     const size_t batches = (count + BATCH - 1) / BATCH, whole = batches * BATCH;
     uint8_t *const place = job->out + from / p->block_weights * p->block_bytes;
     batch b = {(int)batches,  job->weights + from, scratch->importance, scratch->row_mean_square,
-               place,         scratch->work};
+               place,         scratch->work,       job->grid};
     if (weighted) fill_importance(job, from, whole, scratch->importance);
     if (weighted && p->needs_row_mean_square) {
         for (size_t i = 0; i < count; i += 32) {

@@ -110,9 +110,28 @@ static const packer *find_packer(const level *level, int type, int weighted)
     return NULL;
 }
 
+static const char GRID_NAME[] = "modelbuild.grid";
+
+/* The grid of a capsule, if the type needs one and it has the right shape; gives 0, or -1 with an exception set. */
+static int take_grid(PyObject *object, const packer *p, const grid **g)
+{
+    *g = NULL;
+    if (!p->grid_points) return 0;
+    if (object == Py_None) {
+        PyErr_SetString(PyExc_ValueError, "grid: this type needs one, see make_grid()");
+        return -1;
+    }
+    *g = PyCapsule_GetPointer(object, GRID_NAME);
+    if (!*g) return -1;
+    if ((*g)->points == p->grid_points && (*g)->size == p->grid_size && (*g)->base == (p->grid_size == 8 ? 3 : 8)) return 0;
+    PyErr_Format(PyExc_ValueError, "grid: %d points of %d levels expected, found %d of %d", p->grid_points, p->grid_size,
+                 (*g)->points, (*g)->size);
+    return -1;
+}
+
 /* Checks sizes and packs; gives the index of a non-finite weight, count for none, or -1 with an exception set. */
-static Py_ssize_t pack_buffers(const level *level, const packer *p, Py_ssize_t columns, const Py_buffer *weights,
-                               const Py_buffer *importance, const Py_buffer *out)
+static Py_ssize_t pack_buffers(const level *level, const packer *p, const grid *g, Py_ssize_t columns,
+                               const Py_buffer *weights, const Py_buffer *importance, const Py_buffer *out)
 {
     const Py_ssize_t count = weights->len / 4;
     if (columns <= 0 || columns % p->block_weights != 0) {
@@ -137,7 +156,15 @@ static Py_ssize_t pack_buffers(const level *level, const packer *p, Py_ssize_t c
         PyErr_SetString(PyExc_ValueError, "out: must not overlap what is read");
         return -1;
     }
-    const pack_job job = {p, weights->buf, importance ? importance->buf : NULL, (size_t)count, (size_t)columns, out->buf};
+    const pack_job job = {
+        .packer = p,
+        .weights = weights->buf,
+        .importance = importance ? importance->buf : NULL,
+        .grid = g,
+        .count = (size_t)count,
+        .columns = (size_t)columns,
+        .out = out->buf,
+    };
     size_t end;
     Py_BEGIN_ALLOW_THREADS
     end = level->pack(&job);
@@ -147,10 +174,11 @@ static Py_ssize_t pack_buffers(const level *level, const packer *p, Py_ssize_t c
 }
 
 PyDoc_STRVAR(pack_doc,
-             "pack(type, weights, columns, importance, out, level)\n--\n\n"
+             "pack(type, weights, columns, importance, out, level, grid=None)\n--\n\n"
              "Pack rows of float32 weights into the blocks of a GGUF type.\n\n"
              "type: the type's number; weights: float32, C order, whole rows of columns values; importance: None or\n"
-             "columns float32 values; out: uint8, exactly the packed size; level: a name of levels().\n"
+             "columns float32 values; out: uint8, exactly the packed size; level: a name of levels();\n"
+             "grid: what make_grid() gave, for types that need one.\n"
              "Returns the index of the first weight that is not finite, or None; after an index, out is unfinished.\n"
              "Raises ValueError or TypeError for arguments that do not fit together.");
 
@@ -159,21 +187,23 @@ static PyObject *native_pack(PyObject *module, PyObject *args)
     (void)module;
     int type;
     Py_ssize_t columns, end = -1, count = 0;
-    PyObject *weights_object, *importance_object, *out_object;
+    PyObject *weights_object, *importance_object, *out_object, *grid_object = Py_None;
     const char *name;
-    if (!PyArg_ParseTuple(args, "iOnOOs:pack", &type, &weights_object, &columns, &importance_object, &out_object, &name))
+    const grid *g;
+    if (!PyArg_ParseTuple(args, "iOnOOs|O:pack", &type, &weights_object, &columns, &importance_object, &out_object, &name,
+                          &grid_object))
         return NULL;
     const int weighted = importance_object != Py_None;
     const level *level = find_level(name);
     const packer *p = level ? find_packer(level, type, weighted) : NULL;
-    if (!p) return NULL;
+    if (!p || take_grid(grid_object, p, &g) < 0) return NULL;
 
     Py_buffer weights, importance, out;
     if (take_buffer(weights_object, &WEIGHTS, &weights) < 0) return NULL;
     if (!weighted || take_buffer(importance_object, &IMPORTANCE, &importance) == 0) {
         if (take_buffer(out_object, &PACKED, &out) == 0) {
             count = weights.len / 4;
-            end = pack_buffers(level, p, columns, &weights, weighted ? &importance : NULL, &out);
+            end = pack_buffers(level, p, g, columns, &weights, weighted ? &importance : NULL, &out);
             PyBuffer_Release(&out);
         }
         if (weighted) PyBuffer_Release(&importance);
@@ -182,6 +212,39 @@ static PyObject *native_pack(PyObject *module, PyObject *args)
     if (end < 0) return NULL;
     if (end == count) Py_RETURN_NONE;
     return PyLong_FromSsize_t(end);
+}
+
+static void free_capsule(PyObject *capsule) { grid_free(PyCapsule_GetPointer(capsule, GRID_NAME)); }
+
+PyDoc_STRVAR(make_grid_doc, "make_grid(numbers, size, base, shells)\n--\n\n"
+                            "A grid for pack().\n\n"
+                            "numbers: uint16, of each point: level 0 + level 1 * base + level 2 * base**2 and so on, for\n"
+                            "size levels. A combination that is no point gets as neighbours the points at the least\n"
+                            "`shells` distances. Raises ValueError for numbers out of range or given twice.");
+
+static PyObject *native_make_grid(PyObject *module, PyObject *args)
+{
+    static const wanted_buffer wanted = {"numbers", 'H', 2, 0};
+    PyObject *numbers_object;
+    int size, base, shells;
+    Py_buffer numbers;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "Oiii:make_grid", &numbers_object, &size, &base, &shells)) return NULL;
+    if (take_buffer(numbers_object, &wanted, &numbers) < 0) return NULL;
+    grid *g = NULL;
+    if (numbers.len / 2 <= GRID_MOST_POINTS) {
+        Py_BEGIN_ALLOW_THREADS
+        g = grid_create(size, base, shells, numbers.buf, (int)(numbers.len / 2));
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&numbers);
+    if (!g) {
+        PyErr_SetString(PyExc_ValueError, "numbers: not the points of such a grid");
+        return NULL;
+    }
+    PyObject *const capsule = PyCapsule_New(g, GRID_NAME, free_capsule);
+    if (!capsule) grid_free(g);
+    return capsule;
 }
 
 PyDoc_STRVAR(find_nonfinite_doc, "find_nonfinite(weights)\n--\n\n"
@@ -268,7 +331,7 @@ static PyObject *native_levels(PyObject *module, PyObject *ignored)
 
 PyDoc_STRVAR(packers_doc, "packers()\n--\n\n"
                           "For each type that has a kernel: (type, weights a block, bytes a block, without importance,\n"
-                          "with importance); the last two are true where pack() can do it.");
+                          "with importance, needs a grid); the last three are true or false.");
 
 static PyObject *native_packers(PyObject *module, PyObject *ignored)
 {
@@ -277,8 +340,9 @@ static PyObject *native_packers(PyObject *module, PyObject *ignored)
     for (int type = 0; rows && type < TYPE_COUNT; type++) {
         const packer *p = &level_baseline.packers[type];
         if (!p->plain && !p->weighted) continue;
-        PyObject *row = Py_BuildValue("(iiiOO)", type, p->block_weights, p->block_bytes, p->plain ? Py_True : Py_False,
-                                      p->weighted || p->ignores_importance ? Py_True : Py_False);
+        PyObject *row = Py_BuildValue("(iiiOOO)", type, p->block_weights, p->block_bytes, p->plain ? Py_True : Py_False,
+                                      p->weighted || p->ignores_importance ? Py_True : Py_False,
+                                      p->grid_points ? Py_True : Py_False);
         if (!row || PyList_Append(rows, row) < 0) Py_CLEAR(rows);
         Py_XDECREF(row);
     }
@@ -287,6 +351,7 @@ static PyObject *native_packers(PyObject *module, PyObject *ignored)
 
 static PyMethodDef methods[] = {
     {"pack", native_pack, METH_VARARGS, pack_doc},
+    {"make_grid", native_make_grid, METH_VARARGS, make_grid_doc},
     {"packers", native_packers, METH_NOARGS, packers_doc},
     {"levels", native_levels, METH_NOARGS, levels_doc},
     {"find_nonfinite", native_find_nonfinite, METH_O, find_nonfinite_doc},

@@ -235,7 +235,7 @@ INLINE void fit_turns(const batch *b, turn_table *table)
 /* With importance: the symmetric search, first for the sub-blocks, then for the scales of each super-block. */
 INLINE void fit_weighted_q3(const batch *b, int part, symmetric_table *table, float *sum_w)
 {
-    const batch one = {1, b->weights + part * BATCH, b->importance + part * BATCH, 0, 0, 0};
+    const batch one = {.batches = 1, .weights = b->weights + part * BATCH, .importance = b->importance + part * BATCH};
     float sigma[SUB_BLOCKS];
     mean_squares(&one, 256, 16, 2, sigma);
     for (int at = 0; at < SUB_BLOCKS; at += LANES) {
