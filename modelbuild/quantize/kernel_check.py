@@ -78,9 +78,14 @@ def digest_of(packed: bytes | bytearray) -> str:
     return hashlib.sha256(packed).hexdigest()[:_DIGEST_CHARACTERS]
 
 
-def gives_known_bytes(pack: Callable[..., int | None], type_: GgmlType, level: str, *, weighted: bool) -> bool:
-    """Does a code path pack the known weights into the known bytes? pack: that of the compiled kernels."""
+def gives_known_bytes(
+    pack: Callable[..., int | None], type_: GgmlType, level: str, *, weighted: bool, grid: object = None
+) -> bool:
+    """Does a code path pack the known weights into the known bytes?
+
+    pack: that of the compiled kernels; grid: what they need for the type.
+    """
     out = bytearray(row_bytes(type_, COLUMNS))
     importance = known_importance() if weighted else None
-    nonfinite = pack(int(type_), known_weights(), COLUMNS, importance, out, level)
+    nonfinite = pack(int(type_), known_weights(), COLUMNS, importance, out, level, grid)
     return nonfinite is None and digest_of(out) == KNOWN_DIGESTS[type_][weighted]

@@ -51,10 +51,11 @@ class KernelPath:
 
 @dataclass(frozen=True, slots=True)
 class NativePacker:
-    """What the compiled kernels can do for a type."""
+    """What the compiled kernels can do for a type; needs_grid: they have to be given its grid."""
 
     plain: bool
     weighted: bool
+    needs_grid: bool
 
 
 def pack(
@@ -127,7 +128,19 @@ def native_packers() -> Mapping[GgmlType, NativePacker]:
     """What the compiled kernels can pack; empty without them."""
     native = load_native()
     rows = native.packers() if native is not None else ()
-    return {GgmlType(row[0]): NativePacker(plain=row[3], weighted=row[4]) for row in rows}
+    return {GgmlType(row[0]): NativePacker(plain=row[3], weighted=row[4], needs_grid=row[5]) for row in rows}
+
+
+@cache
+def native_grid(type_: GgmlType) -> object:
+    """The grid of a type as the compiled kernels want it; None for types without one. Made once, in milliseconds."""
+    native, packer = load_native(), native_packers().get(type_)
+    if native is None or packer is None or not packer.needs_grid:
+        return None
+    from modelbuild.quantize.reference.grids import load_points
+
+    points = load_points("IQ1_S" if type_ is GgmlType.IQ1_M else type_.name)
+    return native.make_grid(points.numbers, points.levels.shape[1], points.base, points.shells)
 
 
 def active_path(*, check: bool = False) -> KernelPath:
@@ -165,7 +178,9 @@ def _is_proven(type_: GgmlType, packer: NativePacker, level: str) -> bool:
 @cache
 def _proves_itself(type_: GgmlType, level: str, weighted: bool) -> bool:
     native = load_native()
-    return native is not None and gives_known_bytes(native.pack, type_, level, weighted=weighted)
+    if native is None:
+        return False
+    return gives_known_bytes(native.pack, type_, level, weighted=weighted, grid=native_grid(type_))
 
 
 def _pack_native(
@@ -195,7 +210,8 @@ def _pack_native(
 def _pack_chunk(rows: Float32, type_: GgmlType, importance: Float32 | None, level: str, out: Uint8) -> None:
     native = load_native()
     assert native is not None
-    if rows.size and native.pack(int(type_), rows, rows.shape[1], importance, out, level) is not None:
+    grid = native_grid(type_)
+    if rows.size and native.pack(int(type_), rows, rows.shape[1], importance, out, level, grid) is not None:
         from modelbuild.quantize.reference import PACKERS
 
         out[:] = PACKERS[type_](rows, importance)

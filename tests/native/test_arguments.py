@@ -179,3 +179,41 @@ def test_conversions_refuse_what_does_not_fit(native: ModuleType) -> None:
         native.f16_to_f32(halves, floats.astype(np.float64))
     with pytest.raises(ValueError, match="separate memory"):
         native.f32_to_f16(floats[:4], floats.view(np.uint16)[:4])
+
+
+POINTS = np.arange(0, 6561, 25, dtype=np.uint16)[:256]
+IQ2_XXS = 16
+
+
+@pytest.mark.parametrize(
+    ("numbers", "size", "base"),
+    [
+        (POINTS, 8, 2),
+        (POINTS, 8, 5),
+        (POINTS, 3, 8),
+        (POINTS, 0, 0),
+        (POINTS, -8, 3),
+        (POINTS, 4, 9),
+        (np.append(POINTS, POINTS[:1]), 8, 3),
+        (np.array([6561], np.uint16), 8, 3),
+        (np.zeros(0, np.uint16), 8, 3),
+        (np.arange(4097, dtype=np.uint16), 8, 3),
+    ],
+)
+def test_grids_that_are_none_are_refused(native: ModuleType, numbers: np.ndarray, size: int, base: int) -> None:
+    """Numbers beyond the combinations, doubled ones, too many or none, and other shapes make no grid."""
+    with pytest.raises(ValueError, match="not the points of such a grid"):
+        native.make_grid(numbers, size, base, 2)
+
+
+def test_grid_has_to_be_that_of_the_type(native: ModuleType) -> None:
+    """A type that needs a grid gets none of another shape, and nothing else in its place."""
+    given = _arguments(type=IQ2_XXS, importance=np.ones(512, np.float32), out=np.zeros(2 * 2 * 66, np.uint8))
+    with pytest.raises(ValueError, match="needs one"):
+        native.pack(*given)
+    with pytest.raises(ValueError, match="256 points of 8 levels expected, found 255 of 8"):
+        native.pack(*given, native.make_grid(POINTS[:255], 8, 3, 2))
+    with pytest.raises(ValueError, match="PyCapsule"):
+        native.pack(*given, object())
+
+    assert native.pack(*given, native.make_grid(POINTS, 8, 3, 2)) is None

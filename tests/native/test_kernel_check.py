@@ -10,6 +10,7 @@ import pytest
 from modelbuild.errors import UsageError
 from modelbuild.formats.gguf.types import GgmlType
 from modelbuild.quantize import kernel_check, kernels
+from tests.native.test_bytes import SLOW_TO_PREPARE
 from tests.unit.quantize.llamacpp_oracle import pack_with_llamacpp
 
 NORMAL = (np.random.default_rng(3).standard_normal((3, 512)) * 0.02).astype(np.float32)
@@ -19,10 +20,6 @@ NORMAL = (np.random.default_rng(3).standard_normal((3, 512)) * 0.02).astype(np.f
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(kernels.VARIABLE, raising=False)
     kernels._proves_itself.cache_clear()
-
-
-#: llama.cpp needs up to nine seconds to prepare the search tables of these; the conformance tests pay that.
-SLOW_TO_PREPARE = {GgmlType.IQ1_S, GgmlType.IQ1_M, GgmlType.IQ2_S, GgmlType.IQ2_XS, GgmlType.IQ2_XXS}
 
 
 @pytest.mark.llamacpp
@@ -45,7 +42,10 @@ def test_every_code_path_proves_itself(native: ModuleType) -> None:
         for type_, packer in kernels.native_packers().items():
             for weighted in (False, True):
                 if packer.weighted if weighted else packer.plain:
-                    assert kernel_check.gives_known_bytes(native.pack, type_, level, weighted=weighted), (type_, level)
+                    grid = kernels.native_grid(type_)
+                    assert kernel_check.gives_known_bytes(native.pack, type_, level, weighted=weighted, grid=grid), (
+                        type_
+                    )
 
 
 def test_a_kernel_with_other_bytes_is_not_used(native: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,18 @@ def weight_kinds() -> Iterator[tuple[str, Float32]]:
         yield f"scale {scale:g}", (normal.astype(np.float64) * scale).astype(np.float32)
 
 
+#: Enough for types whose reference is slow; the conformance tests take all kinds.
+_ESSENTIAL = (
+    "normal", "heavy tails", "bf16 values", "narrow below zero", "zeros", "sparse", "outlier in each sub-block",
+    "scale 1e-36",
+)  # fmt: skip
+
+
+def essential_weight_kinds() -> Iterator[tuple[str, Float32]]:
+    """Some of weight_kinds, two rows of two super-blocks each."""
+    return ((name, np.ascontiguousarray(rows[:2, :512])) for name, rows in weight_kinds() if name in _ESSENTIAL)
+
+
 def importance_kinds() -> Iterator[tuple[str, Float32]]:
     """(name, float32 of SHAPE[1]) for the importance of columns."""
     rng = np.random.default_rng(8)

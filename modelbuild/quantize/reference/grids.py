@@ -90,25 +90,50 @@ class Grid:
             start += len(part)
 
 
-@cache
-def load_grid(name: str) -> Grid:
-    """The grid of a type (IQ1_M uses that of IQ1_S); made once, in a second or less."""
+@dataclass(frozen=True, slots=True)
+class Points:
+    """The points of a grid without their neighbourhood.
+
+    levels: (points, size); values: what they decode to, (points, size); base: levels are 0..base-1; shells: how many
+    distinct distances the neighbours of a combination may have.
+    """
+
+    levels: Uint8
+    values: Float32
+    base: int
+    shells: int
+
+    @property
+    def numbers(self) -> npt.NDArray[np.uint16]:
+        """The number of each point, (points,)."""
+        weights = (self.base ** np.arange(self.levels.shape[1])).astype(np.uint16)
+        return np.asarray((self.levels * weights).sum(axis=1), np.uint16)
+
+
+def load_points(name: str) -> Points:
+    """The points of a type's grid (IQ1_M uses that of IQ1_S)."""
     from gguf import quants
 
     source = getattr(quants, name)
     source.init_grid()
     values = np.asarray(source.grid, np.float32).reshape(source.grid_shape)
     steps = np.asarray(source.grid_map, np.float32)
-    levels = np.searchsorted(steps, values).astype(np.uint8)
-    size, base = levels.shape[1], len(steps)
-    numbers = (levels.astype(np.intp) * base ** np.arange(size)).sum(axis=1)
+    return Points(np.searchsorted(steps, values).astype(np.uint8), values, len(steps), _SHELLS[name])
+
+
+@cache
+def load_grid(name: str) -> Grid:
+    """The grid of a type (IQ1_M uses that of IQ1_S); made once, in a second or less."""
+    points = load_points(name)
+    levels, base, size = points.levels, points.base, points.levels.shape[1]
+    numbers = points.numbers
     point_of = np.full(base**size, -1, np.int32)
     point_of[numbers] = np.arange(len(levels))
     missing = np.flatnonzero(point_of < 0)
-    neighbours, lengths = _neighbour_lists(missing, levels, base, _SHELLS[name])
+    neighbours, lengths = _neighbour_lists(missing, levels, base, points.shells)
     list_of = np.full(base**size, -1, np.int32)
     list_of[missing] = np.arange(len(missing))
-    return Grid(size, base, levels, values, point_of, neighbours, list_of, lengths)
+    return Grid(size, base, levels, points.values, point_of, neighbours, list_of, lengths)
 
 
 def _neighbour_lists(missing: Index, levels: Uint8, base: int, shells: int) -> tuple[Int32, Int32]:
