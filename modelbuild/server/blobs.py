@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Callable
 
 from aiohttp import web
@@ -16,8 +17,10 @@ from modelbuild.server.settings import Limits
 from modelbuild.store.blobs import BlobStore
 from modelbuild.store.staged import StagedFile, free_space
 
-#: So much is gathered before a thread hashes and writes it: large enough to make the hand-over cheap.
-_BATCH_BYTES = 1 << 20
+#: A write takes tenths of a millisecond while it goes to memory; one that takes longer waits for the disk.
+_SLOW_WRITE_S = 0.005
+#: So many parts after a slow write are taken in a thread.
+_SLOW_PARTS = 64
 #: Free space is looked at again after so many bytes of a body of unknown length.
 _SPACE_CHECK_BYTES = 64 << 20
 
@@ -47,7 +50,7 @@ class BlobRoutes:
             return await self._answer_early(request)
         self._check_size(request.content_length)
         with self._store.stage() as staged:
-            receiver = _Receiver(staged)
+            receiver = Receiver(staged)
             await self._receive(request, receiver)
             found = receiver.digest
             if found != digest:
@@ -79,27 +82,18 @@ class BlobRoutes:
         if needed_bytes > free_space(self._store.root):
             raise _no_space()
 
-    async def _receive(self, request: web.BaseRequest, receiver: _Receiver) -> None:
-        """Hand the body to a thread batch by batch; one batch is written while the next one arrives."""
+    async def _receive(self, request: web.BaseRequest, receiver: Receiver) -> None:
+        """Hash and write the body part by part, in a thread where the disk makes us wait."""
         loop = asyncio.get_running_loop()
-        filling, emptying = _Batch(), _Batch()
-        writing: asyncio.Future[None] = loop.create_future()
-        writing.set_result(None)
         try:
             async for part in iterate_body(request, self._limits):
-                rest = filling.add(memoryview(part))
-                while rest:
-                    await settle(writing)
-                    self._check_growth(receiver.size_bytes + filling.size_bytes)
-                    filling, emptying = emptying, filling
-                    writing = loop.run_in_executor(None, receiver.take, emptying)
-                    rest = filling.add(rest)
-            await settle(writing)
-            await settle(loop.run_in_executor(None, receiver.take, filling))
+                if receiver.is_slow:
+                    await settle(loop.run_in_executor(None, receiver.take, part))
+                else:
+                    receiver.take(part)
+                self._check_growth(receiver)
         except SpaceError as error:
             raise _no_space() from error
-        finally:
-            await settle(writing)  # the file must not be closed under the thread
 
     async def _publish(self, staged: StagedFile, digest: Digest) -> None:
         try:
@@ -107,50 +101,43 @@ class BlobRoutes:
         except SpaceError as error:
             raise _no_space() from error
 
-    def _check_growth(self, total_bytes: int) -> None:
-        if total_bytes > self._limits.blob_bytes:
+    def _check_growth(self, receiver: Receiver) -> None:
+        if receiver.size_bytes > self._limits.blob_bytes:
             raise Refusal(413, f"a blob has at most {self._limits.blob_bytes} bytes", close=True)
-        if total_bytes % _SPACE_CHECK_BYTES == 0 and free_space(self._store.root) < self._limits.spare_disk_bytes:
+        if receiver.size_bytes < receiver.checked_bytes + _SPACE_CHECK_BYTES:
+            return
+        receiver.checked_bytes = receiver.size_bytes
+        if free_space(self._store.root) < self._limits.spare_disk_bytes:
             raise _no_space()
 
 
-class _Batch:
-    """A part of a body. Bytes are copied into memory that is used again and again: large objects that live until a
-    thread has written them would cost a page fault for every 4 KiB, which is more than the copy.
+class Receiver:
+    """Writes and hashes what arrives; used by one thread at a time.
+
+    checked_bytes: how much had been taken when free space was last looked at.
     """
 
-    def __init__(self) -> None:
-        self._memory = memoryview(bytearray(_BATCH_BYTES))
-        self.size_bytes = 0
-
-    def add(self, part: memoryview) -> memoryview:
-        """Take as much as there is room for; returns the rest."""
-        taken = part[: _BATCH_BYTES - self.size_bytes]
-        self._memory[self.size_bytes : self.size_bytes + len(taken)] = taken
-        self.size_bytes += len(taken)
-        return part[len(taken) :]
-
-    def empty(self) -> memoryview:
-        """What was added; good until the next `add`."""
-        data = self._memory[: self.size_bytes]
-        self.size_bytes = 0
-        return data
-
-
-class _Receiver:
-    """Writes and hashes what arrives; used by one thread at a time."""
-
-    def __init__(self, staged: StagedFile) -> None:
+    def __init__(self, staged: StagedFile, clock: Callable[[], float] = time.perf_counter) -> None:
         self._staged = staged
+        self._clock = clock
         self._hasher = hashlib.sha256()
+        self._slow_parts = 0
         self.size_bytes = 0
+        self.checked_bytes = 0
 
-    def take(self, batch: _Batch) -> None:
-        """Add the bytes of a batch, and empty it."""
-        data = batch.empty()
-        self._hasher.update(data)
-        self._staged.append(data)
-        self.size_bytes += len(data)
+    @property
+    def is_slow(self) -> bool:
+        """Would taking a part hold up other requests? So it is for a while after a write that took long."""
+        return self._slow_parts > 0
+
+    def take(self, part: bytes) -> None:
+        """Add the next bytes."""
+        self._hasher.update(part)
+        started_s = self._clock()
+        self._staged.append(part)
+        self.size_bytes += len(part)
+        is_late = self._clock() - started_s > _SLOW_WRITE_S
+        self._slow_parts = _SLOW_PARTS if is_late else max(0, self._slow_parts - 1)
 
     @property
     def digest(self) -> Digest:

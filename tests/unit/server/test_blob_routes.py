@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from modelbuild.digest import digest_of
+from modelbuild.server.blobs import Receiver
 from modelbuild.server.settings import Limits, ServerSettings
 from tests.serving import Client, running_server
 
@@ -204,3 +205,43 @@ def test_a_large_known_blob_is_answered_while_it_is_sent(client: Client) -> None
         answer = send_until_answered(connection, bytes(1 << 20))
 
     assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+class StubFile:
+    """A staged file that takes as long as it is told, on a clock of its own."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.write_s = 0.0001
+        self.data = b""
+
+    def append(self, part: bytes) -> None:
+        self.now_s += self.write_s
+        self.data += part
+
+
+def test_a_slow_disk_is_waited_for_in_a_thread() -> None:
+    """After a write that took long the next ones go to a thread, until they are fast again for a while."""
+    file = StubFile()
+    receiver = Receiver(file, lambda: file.now_s)  # type: ignore[arg-type]
+
+    receiver.take(b"a")
+    assert not receiver.is_slow
+    file.write_s = 0.2
+    receiver.take(b"b")
+    assert receiver.is_slow
+    file.write_s = 0.0001
+    for _ in range(63):
+        receiver.take(b"c")
+    assert receiver.is_slow
+    receiver.take(b"d")
+    assert not receiver.is_slow
+    assert (file.data, digest_of(file.data)) == (b"ab" + b"c" * 63 + b"d", receiver.digest)
+
+
+def test_an_upload_to_a_slow_disk_is_whole(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a thread writes is the same."""
+    monkeypatch.setattr("modelbuild.server.blobs._SLOW_WRITE_S", -1.0)
+
+    assert 201 == client.ask("POST", f"/api/blobs/{digest_of(DATA)}", DATA).status
+    assert DATA == blob(client, digest_of(DATA)).read_bytes()
