@@ -19,7 +19,7 @@ import pytest
 Float32 = npt.NDArray[np.float32]
 
 
-class _Parameters(ctypes.Structure):
+class Parameters(ctypes.Structure):
     """Some parameters: larger than each structure of that kind."""
 
     _fields_ = (("data", ctypes.c_uint64 * 128),)
@@ -39,13 +39,14 @@ class _Batch(ctypes.Structure):
     )
 
 
-_QUIET = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda level, text, data: None)
+#: Takes what the library would print.
+QUIET = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda level, text, data: None)
 _POINTER, _INT, _FLOATS = ctypes.c_void_p, ctypes.c_int32, ctypes.POINTER(ctypes.c_float)
 _SIGNATURES: dict[str, tuple[object, list[object]]] = {
-    "llama_model_default_params": (_Parameters, []),
-    "llama_context_default_params": (_Parameters, []),
-    "llama_model_load_from_file": (_POINTER, [ctypes.c_char_p, _Parameters]),
-    "llama_init_from_model": (_POINTER, [_POINTER, _Parameters]),
+    "llama_model_default_params": (Parameters, []),
+    "llama_context_default_params": (Parameters, []),
+    "llama_model_load_from_file": (_POINTER, [ctypes.c_char_p, Parameters]),
+    "llama_init_from_model": (_POINTER, [_POINTER, Parameters]),
     "llama_model_free": (None, [_POINTER]),
     "llama_free": (None, [_POINTER]),
     "llama_model_get_vocab": (_POINTER, [_POINTER]),
@@ -76,25 +77,36 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
 
 
 @cache
-def _library() -> ctypes.CDLL:
+def library() -> ctypes.CDLL:
+    """The shared object with its functions declared."""
     package = pytest.importorskip("xllamacpp", reason="llama.cpp is the reference here")
-    library = ctypes.CDLL(str(next(Path(package.__file__).parent.glob("xllamacpp*.so"))))
+    loaded = ctypes.CDLL(str(next(Path(package.__file__).parent.glob("xllamacpp*.so"))))
     for name, (result, arguments) in _SIGNATURES.items():
-        function = getattr(library, name)
+        function = getattr(loaded, name)
         function.restype, function.argtypes = result, arguments
-    library.llama_log_set(ctypes.cast(_QUIET, _POINTER), None)
-    library.llama_backend_init()
-    return library
+    loaded.llama_log_set(ctypes.cast(QUIET, _POINTER), None)
+    loaded.llama_backend_init()
+    return loaded
 
 
 class LlamaRuntime:
     """A model that llama.cpp has loaded, with one context."""
 
     def __init__(self, model: int, context: int) -> None:
-        self._library = _library()
+        self._library = library()
         self._model = model
         self._context = context
         self._vocabulary = self._library.llama_model_get_vocab(model)
+
+    @property
+    def pointer(self) -> int:
+        """The loaded model, for other parts of the library."""
+        return self._model
+
+    @property
+    def width(self) -> int:
+        """Width of the residual stream."""
+        return int(self._library.llama_model_n_embd(self._model))
 
     def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         """Ids of a text; with `special` also what the tokenizer puts around it."""
@@ -153,14 +165,14 @@ class LlamaRuntime:
 @contextmanager
 def llama(path: Path) -> Iterator[LlamaRuntime]:
     """A GGUF file in llama.cpp; fails when it does not load."""
-    library = _library()
-    model = library.llama_model_load_from_file(str(path).encode(), library.llama_model_default_params())
+    loaded = library()
+    model = loaded.llama_model_load_from_file(str(path).encode(), loaded.llama_model_default_params())
     assert model, f"llama.cpp does not load {path}"
-    context = library.llama_init_from_model(model, library.llama_context_default_params())
+    context = loaded.llama_init_from_model(model, loaded.llama_context_default_params())
     try:
         assert context
         yield LlamaRuntime(model, context)
     finally:
         if context:
-            library.llama_free(context)
-        library.llama_model_free(model)
+            loaded.llama_free(context)
+        loaded.llama_model_free(model)

@@ -108,9 +108,9 @@ def _plan(model: Model, quantization: SourceQuantization, options: ConversionOpt
     problems.finish()
     extra = model.family.extras(model) if model.family.extras else Extra()
     outputs = [*(Output(name, source) for name, source in extra.tensors), *outputs]
-    _check_outputs(model, outputs)
+    check_outputs(model, outputs)
     _check_token_count(model, tokenizer, outputs)
-    tensors = tuple(_typed(model, output, options.float_type, wanted) for output in outputs)
+    tensors = tuple(typed_tensor(model, output, options.float_type, wanted) for output in outputs)
     return Conversion(_keys(model, extra, tensors, tokenizer), tensors, _notes(model))
 
 
@@ -155,14 +155,16 @@ def rule_name(model: Model, name: str) -> str:
     return name
 
 
-def _typed(model: Model, output: Output, float_type: str, wanted: GgmlType) -> PlannedTensor:
+def typed_tensor(model: Model, output: Output, float_type: str, wanted: GgmlType) -> PlannedTensor:
+    """An output with the type that its family, or else the precision policy, gives it."""
     forced = model.family.force_type(output.name, model) if model.family.force_type else None
     source = output.source
     type_ = output_type(output.name, source.shape, source.dtype, float_type, wanted) if forced is None else forced
     return PlannedTensor(output.name, source, type_)
 
 
-def _check_outputs(model: Model, outputs: Iterable[Output]) -> None:
+def check_outputs(model: Model, outputs: Iterable[Output]) -> None:
+    """InputError DUPLICATE or NAME for names that a GGUF cannot have."""
     seen: set[str] = set()
     for output in outputs:
         if output.name in seen:

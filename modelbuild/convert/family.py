@@ -117,9 +117,10 @@ def matrix(
     weight: Presence = "required",
     when: Callable[[Model, int], bool] | None = None,
     unless: str = "",
+    bias_shape: str = "",
 ) -> TensorRule:
     """A projection or embedding with its bias, where there is one."""
-    return TensorRule(source, target, shape, transform, weight, bias, when=when, unless=unless)
+    return TensorRule(source, target, shape, transform, weight, bias, when=when, unless=unless, bias_shape=bias_shape)
 
 
 def norm(
