@@ -11,38 +11,47 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any, TypeVar
+from zlib import crc32
 
 from modelbuild.digest import Digest
 from modelbuild.errors import StoreError
 
 STATE_FILE = "state.sqlite3"
 #: Raised when a table changes; an older file is dropped, not migrated.
-STATE_VERSION = 3
+STATE_VERSION = 4
 #: File systems keep times in steps of up to two seconds; a younger file may have changed unseen.
 RACY_WINDOW_NS = 2_000_000_000
 _LOCK_WAIT_S = 30.0
 #: Some file systems number inodes with all 64 bits; SQLite keeps signed ones.
 _SQLITE_INTEGERS = (1 << 63) - 1
 
+#: How the rows of a table are found, where that is not by the one column `key`.
+_KEY_COLUMNS = {"files": "path=? AND scheme=?", "outputs": "output=?"}
+#: SQLite's codes for a content that makes no sense: an unknown table or column, a malformed page, no database at all,
+#: a page that is cut off.
+_DAMAGE = (1, 11, 26, 10 | 2 << 8)
+_Answer = TypeVar("_Answer")
+
 _TABLES = f"""
 PRAGMA journal_mode=WAL;
 PRAGMA synchronous=NORMAL;
 BEGIN;
 CREATE TABLE IF NOT EXISTS files (path TEXT, scheme TEXT, device INT, inode INT, size INT, mtime_ns INT, ctime_ns INT,
-    digest TEXT NOT NULL, recorded_ns INT NOT NULL, PRIMARY KEY (path, scheme)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS weights (digest TEXT PRIMARY KEY, tensors TEXT NOT NULL) WITHOUT ROWID;
+    digest TEXT NOT NULL, recorded_ns INT NOT NULL, seal INT NOT NULL, PRIMARY KEY (path, scheme)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS weights (key TEXT PRIMARY KEY, tensors TEXT NOT NULL, seal INT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS packed (key TEXT PRIMARY KEY, blob TEXT NOT NULL, offset INT NOT NULL, size INT NOT NULL,
-    checks BLOB NOT NULL) WITHOUT ROWID;
+    checks BLOB NOT NULL, seal INT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, manifest TEXT NOT NULL, result TEXT NOT NULL,
-    recorded_ns INT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS outputs (output TEXT PRIMARY KEY, key TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS tombstones (digest TEXT PRIMARY KEY, evicted_ns INT NOT NULL, by TEXT NOT NULL)
-    WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS snapshots (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    recorded_ns INT NOT NULL, seal INT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS outputs (output TEXT PRIMARY KEY, key TEXT NOT NULL, seal INT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tombstones (key TEXT PRIMARY KEY, evicted_ns INT NOT NULL, by TEXT NOT NULL,
+    seal INT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS snapshots (key TEXT PRIMARY KEY, value TEXT NOT NULL, seal INT NOT NULL) WITHOUT ROWID;
 PRAGMA user_version={STATE_VERSION};
 COMMIT;
 """
@@ -115,92 +124,127 @@ class State:
 
         scheme: how the digest was made ("sha256", or "tensors" for a digest over single tensors).
         """
-        row = self._connection.execute(
-            "SELECT device, inode, size, mtime_ns, ctime_ns, digest, recorded_ns FROM files WHERE path=? AND scheme=?",
-            (path, scheme),
-        ).fetchone()
-        if row is None or FileStat(*row[:5]) != stat or not stat.is_settled(row[6]):
+        row = self._row("files", path, scheme)
+        if row is None or FileStat(*row[2:7]) != stat or not stat.is_settled(row[8]):
             return None
-        return Digest(row[5])
+        return Digest(row[7])
 
     def last_file_digest(self, path: str, scheme: str) -> Digest | None:
         """The digest a file had when it was last read, trusted or not; for explanations."""
-        row = self._connection.execute("SELECT digest FROM files WHERE path=? AND scheme=?", (path, scheme)).fetchone()
-        return None if row is None else Digest(row[0])
+        row = self._row("files", path, scheme)
+        return None if row is None else Digest(row[7])
 
     def record_file(self, path: str, scheme: str, stat: FileStat, digest: Digest, recorded_ns: int) -> None:
         """Remember a file's digest; recorded_ns is the time before the file was read."""
-        with self._connection:
-            self._connection.execute(
-                "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?)",
-                (path, scheme, *astuple(stat), digest, recorded_ns),
-            )
+        self._put("files", (path, scheme, *astuple(stat), digest, recorded_ns))
 
     def tensor_digests(self, digest: Digest) -> dict[str, str]:
         """The digest of each tensor of a weights file, by the digest of the file; empty when it is not known."""
-        row = self._connection.execute("SELECT tensors FROM weights WHERE digest=?", (digest,)).fetchone()
-        return {} if row is None else dict(json.loads(row[0]))
+        row = self._row("weights", digest)
+        return {} if row is None else dict(json.loads(row[1]))
 
     def record_tensor_digests(self, digest: Digest, tensors: Mapping[str, str]) -> None:
         """Remember the digests of the tensors in a weights file."""
-        with self._connection:
-            text = json.dumps(dict(tensors), separators=(",", ":"))
-            self._connection.execute("INSERT OR REPLACE INTO weights VALUES (?,?)", (digest, text))
+        self._put("weights", (digest, json.dumps(dict(tensors), separators=(",", ":"))))
 
     def packed_tensor(self, key: str) -> PackedTensor | None:
         """Where the bytes of a packed tensor stand, by its tensor key."""
-        row = self._connection.execute("SELECT blob, offset, size, checks FROM packed WHERE key=?", (key,)).fetchone()
-        return None if row is None else PackedTensor(Digest(row[0]), row[1], row[2], row[3])
+        row = self._row("packed", key)
+        return None if row is None else PackedTensor(Digest(row[1]), row[2], row[3], row[4])
 
     def record_packed_tensors(self, packed: Mapping[str, PackedTensor]) -> None:
         """Remember packed tensors by their tensor keys."""
-        with self._connection:
-            self._connection.executemany(
-                "INSERT OR REPLACE INTO packed VALUES (?,?,?,?,?)",
-                [(key, item.blob, item.offset, item.size_bytes, item.checks) for key, item in packed.items()],
-            )
+        rows = [(key, item.blob, item.offset, item.size_bytes, item.checks) for key, item in packed.items()]
+        self._put("packed", *rows)
 
     def record_tombstone(self, digest: Digest, by: str) -> None:
         """Remember that a blob was deleted on purpose, now, and by whom; explanations quote it."""
-        with self._connection:
-            self._connection.execute("INSERT OR REPLACE INTO tombstones VALUES (?,?,?)", (digest, time.time_ns(), by))
+        self._put("tombstones", (digest, time.time_ns(), by))
 
     def tombstone(self, digest: Digest) -> tuple[int, str] | None:
         """When (Unix time in nanoseconds) and by whom a blob was deleted on purpose."""
-        row = self._connection.execute("SELECT evicted_ns, by FROM tombstones WHERE digest=?", (digest,)).fetchone()
-        return None if row is None else (int(row[0]), str(row[1]))
+        row = self._row("tombstones", digest)
+        return None if row is None else (int(row[1]), str(row[2]))
 
     def result(self, key: str) -> ActionRecord | None:
         """What the action with this key gave, whoever ran it."""
-        row = self._connection.execute("SELECT key, manifest, result FROM results WHERE key=?", (key,)).fetchone()
-        return None if row is None else ActionRecord(*row)
+        row = self._row("results", key)
+        return None if row is None else ActionRecord(*row[:3])
 
     def last_action(self, output: str) -> ActionRecord | None:
         """The record of the action that last made this output."""
-        row = self._connection.execute(
-            "SELECT r.key, r.manifest, r.result FROM outputs o JOIN results r ON r.key=o.key WHERE o.output=?",
-            (output,),
-        ).fetchone()
-        return None if row is None else ActionRecord(*row)
+        row = self._row("outputs", output)
+        return None if row is None else self.result(row[1])
 
     def record_action(self, output: str, record: ActionRecord) -> None:
         """Remember a finished action and that it made this output."""
-        with self._connection:
-            self._connection.execute(
-                "INSERT OR REPLACE INTO results VALUES (?,?,?,?)",
-                (record.key, record.manifest, record.result, time.time_ns()),
-            )
-            self._connection.execute("INSERT OR REPLACE INTO outputs VALUES (?,?)", (output, record.key))
+        self._put("results", (record.key, record.manifest, record.result, time.time_ns()))
+        self._put("outputs", (output, record.key))
 
     def snapshot(self, key: str) -> str | None:
         """The snapshot stored under a key (see engine/snapshot.py), or None."""
-        row = self._connection.execute("SELECT value FROM snapshots WHERE key=?", (key,)).fetchone()
-        return None if row is None else str(row[0])
+        row = self._row("snapshots", key)
+        return None if row is None else str(row[1])
 
     def record_snapshot(self, key: str, value: str) -> None:
         """Replace the snapshot stored under a key."""
-        with self._connection:
-            self._connection.execute("INSERT OR REPLACE INTO snapshots VALUES (?,?)", (key, value))
+        self._put("snapshots", (key, value))
+
+    # -- rows ------------------------------------------------------------------------------------------------------
+
+    def _row(self, table: str, *key: str) -> tuple[Any, ...] | None:
+        """The row of a key without its seal; None when there is none, or when it is not what was written."""
+        names = _KEY_COLUMNS.get(table, "key=?")
+        query = f"SELECT * FROM {table} WHERE {names}"  # noqa: S608 - both from this module
+        found: tuple[Any, ...] | None = self._mend(lambda: self._connection.execute(query, key).fetchone())
+        return None if found is None or found[-1] != _seal(found[:-1]) else found[:-1]
+
+    def _put(self, table: str, *rows: tuple[object, ...]) -> None:
+        """Write rows in one transaction, each with a seal over its values."""
+        if not rows:
+            return
+        marks = ",".join("?" * (len(rows[0]) + 1))
+        statement = f"INSERT OR REPLACE INTO {table} VALUES ({marks})"  # noqa: S608 - from this module
+        sealed = [(*row, _seal(row)) for row in rows]
+
+        def write() -> None:
+            with self._connection:
+                self._connection.executemany(statement, sealed)
+
+        self._mend(write)
+
+    def _mend(self, work: Callable[[], _Answer]) -> _Answer:
+        """Do some work; a damaged file is set aside and the work done on an empty one. StoreError for other trouble."""
+        try:
+            return work()
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            if not _is_damage(error):
+                raise _unusable(self.path, error) from error
+        self._connection.close()
+        _set_aside(self.path)
+        self._connection = _open(self.path)
+        try:
+            return work()
+        except sqlite3.Error as error:
+            raise _unusable(self.path, error) from error
+
+
+def _seal(values: tuple[object, ...]) -> int:
+    """A check sum over a row: SQLite notices a rotten page only where its own structure is hit."""
+    return crc32(repr(values).encode("utf-8", "backslashreplace"))
+
+
+def _is_damage(error: Exception) -> bool:
+    """Is the content of the file to blame? A file that is locked, full or read-only is sound."""
+    return isinstance(error, UnicodeDecodeError) or getattr(error, "sqlite_errorcode", 0) in _DAMAGE
+
+
+def _unusable(path: Path, error: Exception) -> StoreError:
+    return StoreError(
+        "CACHE",
+        f"cannot use the cache {path.parent}: {error}",
+        hint="choose another directory with --cache, or remove this one: it only saves time",
+    )
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -209,17 +253,17 @@ def _open(path: Path) -> sqlite3.Connection:
         _check_owner(path.parent)
         try:
             return _connect(path)
-        except sqlite3.OperationalError:
-            raise  # locked or not writable: the content is not to blame
-        except sqlite3.DatabaseError:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            if not (_is_damage(error) or isinstance(error, _OldVersionError)):
+                raise
             _set_aside(path)
             return _connect(path)
     except (OSError, sqlite3.Error) as error:
-        raise StoreError(
-            "CACHE",
-            f"cannot use the cache {path.parent}: {error}",
-            hint="choose another directory with --cache, or remove this one: it only saves time",
-        ) from error
+        raise _unusable(path, error) from error
+
+
+class _OldVersionError(sqlite3.DatabaseError):
+    """The file was written by another version of this module."""
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -227,18 +271,19 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, STATE_VERSION):
-            raise sqlite3.DatabaseError(f"state version {version}, {STATE_VERSION} expected")
+            raise _OldVersionError(f"state version {version}, {STATE_VERSION} expected")
         if version == 0:
             connection.executescript(_TABLES)
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         connection.close()
         raise
     return connection
 
 
 def _set_aside(path: Path) -> None:
-    """Move a damaged file out of the way; its write-ahead log belongs to it and goes too."""
-    path.rename(path.with_suffix(".damaged"))
+    """Move a damaged file out of the way, unless another process was faster; its write-ahead log goes, too."""
+    with suppress(FileNotFoundError):
+        path.rename(path.with_suffix(".damaged"))
     for suffix in ("-wal", "-shm"):
         with suppress(FileNotFoundError):
             Path(f"{path}{suffix}").unlink()

@@ -1,0 +1,46 @@
+"""Several builds of one recipe at the same time, each in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+
+from modelbuild.engine.run_log import stored_runs
+from modelbuild.events import ActionFinished
+from tests.checkpoints import write_checkpoint
+from tests.small_gguf import write_gguf
+from tests.space import Space
+
+BUILDS = 8
+RECIPE = """models:
+  imported: {from: ./weights.gguf, system: One., license: Mine.}
+  small: {from: ./checkpoint, quantize: Q8_0, template: "{{ .Prompt }}"}
+  child: {from: {model: imported}, system: Two.}
+"""
+
+
+def test_eight_builds_run_each_action_once(space: Space) -> None:
+    """All end well, the logs of all runs together hold each action once as run, and gc finds nothing to delete."""
+    write_checkpoint(space.root / "checkpoint")
+    space.write("weights.gguf", write_gguf())
+    space.recipe(RECIPE)
+
+    command = [sys.executable, "-m", "modelbuild", "--progress", "quiet", "build", "recipe.yaml"]
+    running = [
+        subprocess.Popen(command, cwd=space.root, env=space.environment(), stderr=subprocess.PIPE, text=True)
+        for _ in range(BUILDS)
+    ]
+    outcomes = [(process.communicate(timeout=120)[1], process.returncode) for process in running]
+
+    assert [("", 0)] * BUILDS == [(text.replace(_WAITING, ""), status) for text, status in outcomes]
+    events = [event for run in stored_runs(space.cache) for _, event in run.events]
+    ran = Counter(event.action for event in events if isinstance(event, ActionFinished) and event.outcome == "ran")
+    assert 1 == max(ran.values()), ran
+    assert {"imported", "small", "child"} <= {action.partition(":")[0] for action in ran}
+    blobs = space.blobs()
+    assert 0 == space.run("gc", "--older-than", "0").status
+    assert blobs == space.blobs()
+
+
+_WAITING = "warning: another build is running; the next one deletes what is not needed any more\n"
