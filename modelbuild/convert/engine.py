@@ -23,6 +23,7 @@ from modelbuild.convert.model import Model
 from modelbuild.convert.planned import PlannedTensor
 from modelbuild.convert.quantized_source import SourceQuantization, open_sources, read_source_quantization
 from modelbuild.convert.tokenizers.pretokenizers import check_pre_tokenizer_name
+from modelbuild.convert.vision_classes import has_unknown_vision
 from modelbuild.errors import InputError, ProblemCollector, UnsupportedError, printable
 from modelbuild.formats.gguf.types import GgmlType
 from modelbuild.formats.gguf.writer import KeyValue, string, u32
@@ -208,4 +209,8 @@ def _notes(model: Model) -> tuple[str, ...]:
     notes: list[str] = []
     if "auto_map" in model.hub.root:
         notes.append("the checkpoint refers to code of its own (auto_map); it was not loaded")
+    if has_unknown_vision(model.hub.root):
+        notes.append(
+            f"the vision part of {printable(model.hub.outer_class)} cannot be converted yet; the model sees no pictures"
+        )
     return tuple(notes)

@@ -152,7 +152,7 @@ class _Creation:
 
     def _report_progress(self, event: ActionProgress) -> None:
         work = self._actions[event.action].work
-        if isinstance(work, AssembleWork) and work.base is None and self._has_begun:
+        if isinstance(work, AssembleWork) and not _is_companion(work) and self._has_begun:
             is_typed = work.preset not in ("", COPY_PRESET)
             what = f"quantizing model to {work.preset}" if is_typed else "validating GGUF model"
             self._report(Status(what, _NO_DIGEST, event.total_bytes, event.done_bytes))
@@ -186,13 +186,18 @@ class _Creation:
 
 
 def _rewriting(action: Action) -> str:
-    """The line for weights that were made: of an adapter or a merged file with a vision tower nothing is said."""
+    """The line for weights that were made: of companions and merged files with a vision tower nothing is said."""
     work = action.work
-    if not isinstance(work, AssembleWork) or work.base is not None:
+    if not isinstance(work, AssembleWork) or _is_companion(work):
         return ""
     if work.keeps_embedded and work.preset == COPY_PRESET and not work.added:
         return ""
     return "updating GGUF projector metadata" if work.added else "verifying conversion"
+
+
+def _is_companion(work: AssembleWork) -> bool:
+    """Is it an adapter or a projector, of whose making nothing is said?"""
+    return work.base is not None or bool(work.part)
 
 
 def _blob_names(store: Store) -> set[str]:

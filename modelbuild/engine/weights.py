@@ -12,7 +12,7 @@ from modelbuild.engine.blocks import resume_identity
 from modelbuild.engine.facts import WorldFacts
 from modelbuild.engine.output_file import Job, Progress, Written
 from modelbuild.engine.reuse import TensorRecords
-from modelbuild.events import ActionProgress, Emit
+from modelbuild.events import ActionProgress, Emit, Warned
 from modelbuild.plan.action import ActionInput, DigestInput, FileInput
 from modelbuild.plan.assembly import Assembly, Conversions, prepare_assembly
 from modelbuild.plan.decide import Decision, Result
@@ -62,7 +62,7 @@ class WeightsBuilder:
         """Can the two be made from one read? They need the same weights, tensor by tensor."""
         first, second = _work_of(one), _work_of(other)
         return (
-            (first.checkpoint, first.base) == (second.checkpoint, second.base)
+            (first.checkpoint, first.base, first.part) == (second.checkpoint, second.base, second.part)
             and first.pre_tokenizer == second.pre_tokenizer
             and self.source_paths(one, results) == self.source_paths(other, results)
         )
@@ -73,6 +73,8 @@ class WeightsBuilder:
         """Write the files of all these actions, which share their source, in one pass; returns results by action id."""
         with ExitStack() as stack:
             jobs = [self._job(decision, results, stack) for decision in decisions]
+            for note in dict.fromkeys(note for job in jobs for note in job.assembly.notes):
+                self._emit(Warned(note))
             written = write_assemblies(jobs, workers=workers)
             for decision, job, file in zip(decisions, jobs, written, strict=True):
                 self._check_inputs(decision.action)

@@ -16,7 +16,7 @@ from modelbuild.formats.gguf.types import GgmlType, is_quantized
 from modelbuild.formats.gguf.writer import GgufLayout, KeyValue, lay_out, raw, u32
 from modelbuild.formats.safetensors import StoredTensor
 from modelbuild.plan.gguf_units import EMBEDDED_PREFIXES
-from modelbuild.plan.graph import COPY_PRESET, AdapterBaseFiles, AssembleWork
+from modelbuild.plan.graph import COPY_PRESET, PROJECTOR_PART, AdapterBaseFiles, AssembleWork
 from modelbuild.plan.importance import MatchedImportance, TensorImportance, match_importance
 from modelbuild.plan.layer_kind import count_parameters
 from modelbuild.plan.ollama_layout import arrange_keys, tensor_order
@@ -67,6 +67,8 @@ def prepare_assembly(work: AssembleWork, sources: Sequence[Path], conversions: C
     """
     if work.base is not None:
         return _from_adapter(work, work.base)
+    if work.part == PROJECTOR_PART:
+        return _from_vision(work)
     if work.checkpoint is not None:
         return _from_checkpoint(work, work.checkpoint, {} if conversions is None else conversions)
     if not sources:
@@ -101,6 +103,14 @@ def _from_adapter(work: AssembleWork, base: AdapterBaseFiles) -> Assembly:
     else:
         raise AssertionError("an adapter has a base")
     planned = plan_adapter(Checkpoint(work.checkpoint or {}, work.origin), known)
+    return _assembly(planned.kv, planned.tensors, tuple("source precision" for _ in planned.tensors), planned.notes)
+
+
+def _from_vision(work: AssembleWork) -> Assembly:
+    """The projector keeps the checkpoint's precision: the runtime reads no other type of its convolutions."""
+    from modelbuild.convert.projector import plan_projector
+
+    planned = plan_projector(Checkpoint(work.checkpoint or {}, work.origin))
     return _assembly(planned.kv, planned.tensors, tuple("source precision" for _ in planned.tensors), planned.notes)
 
 

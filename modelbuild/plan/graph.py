@@ -31,6 +31,8 @@ class TextWork:
 SOURCE_ROLE = "source"
 #: Preset that only rewrites a GGUF in the canonical order, as `llama-quantize COPY` does.
 COPY_PRESET = "COPY"
+#: Part of a checkpoint that becomes a projector.
+PROJECTOR_PART = "projector"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class AssembleWork:
 
     checkpoint: relative file names and where each file is; None when the sources are the GGUF inputs (`source_role`).
     base: of an adapter, whose files then stand in `checkpoint`; None for everything else.
+    part: of a checkpoint that makes several files: "" for the text model, PROJECTOR_PART for the vision part.
     preset: the type to make, "" for the source's own precision, COPY_PRESET to rewrite only.
     keeps_embedded: lay the file out as Ollama's own writer does, with the tensors that llama.cpp does not know.
     added: text keys to add to the metadata. allow_requantize: quantize what is quantized already.
@@ -64,6 +67,7 @@ class AssembleWork:
     allow_requantize: bool = False
     wishes: Wishes = field(default_factory=Wishes)
     base: AdapterBaseFiles | None = None
+    part: str = ""
 
 
 def source_role(index: int) -> str:

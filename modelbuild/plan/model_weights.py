@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from modelbuild.convert.vision_classes import projector_kind
 from modelbuild.errors import InputError, Position, RecipeError, UnsupportedError, printable
 from modelbuild.formats.gguf.reader import GgufHeader, open_gguf
 from modelbuild.formats.gguf.types import is_quantized
@@ -19,7 +20,16 @@ from modelbuild.model_name import ModelName
 from modelbuild.plan.action import ActionInput, DigestInput, FileInput, Input, Json, Kind
 from modelbuild.plan.adapter_work import AdapterFiles, base_files, base_input, find_adapter
 from modelbuild.plan.gguf_units import GgufFile, GgufUnit, group_files, sibling_names
-from modelbuild.plan.graph import COPY_PRESET, Action, AssembleWork, ImportWork, LayerSlot, SlotRole, source_role
+from modelbuild.plan.graph import (
+    COPY_PRESET,
+    PROJECTOR_PART,
+    Action,
+    AssembleWork,
+    ImportWork,
+    LayerSlot,
+    SlotRole,
+    source_role,
+)
 from modelbuild.plan.layer_kind import classify_gguf
 from modelbuild.plan.located import located
 from modelbuild.plan.weights_facts import WeightsFacts, facts_of_header, facts_of_preset
@@ -194,7 +204,8 @@ class WeightsPlanner:
     def _add_checkpoint(self, files: dict[str, Path], inputs: Sequence[Input], origin: str, position: Position) -> None:
         preset = self._wanted_preset()
         with located(position):
-            preset = preset or (_FP8_PRESET if _is_fp8_checkpoint(files) else "")
+            config = _config_of(files)
+        preset = preset or (_FP8_PRESET if _is_fp8(config) else "")
         work = AssembleWork(
             files,
             origin,
@@ -205,6 +216,9 @@ class WeightsPlanner:
             wishes=Wishes.of(self._model),
         )
         self._add_slot("model", self._assemble("weights", work, tuple(inputs)), "", SlotRole.FILES)
+        if projector_kind(config):
+            vision = AssembleWork(files, origin, "", part=PROJECTOR_PART)
+            self._add_slot("projector", self._assemble("projector", vision, tuple(inputs)), "", SlotRole.FILES)
 
     def _add_gguf_directory(self, path: Path, position: Position) -> None:
         """All GGUF files of a directory: one model, whole or in shards, with its projector."""
@@ -328,6 +342,7 @@ class WeightsPlanner:
             "intermediate": work.intermediate,
             "pre_tokenizer": work.pre_tokenizer,
             "keeps_embedded": work.keeps_embedded,
+            "part": work.part,
             "added": dict(work.added),
             **work.wishes.to_json(),
         }
@@ -387,7 +402,8 @@ _MLP = (_PROJECTOR_TYPE_KEYS[0], "mlp")
 
 def _title(work: AssembleWork, source_count: int) -> str:
     if work.checkpoint is not None:
-        what, origin = "convert adapter" if work.base else "convert", Path(work.origin).name
+        what = "convert adapter" if work.base else "convert projector of" if work.part else "convert"
+        origin = Path(work.origin).name
     elif work.preset != COPY_PRESET:
         what, origin = "quantize", work.origin
     else:
@@ -424,10 +440,13 @@ def _checkpoint_input(entry: FileEntry) -> FileInput | DigestInput:
     return DigestInput(entry.name, entry.content)
 
 
-def _is_fp8_checkpoint(files: Mapping[str, Path]) -> bool:
-    if "config.json" not in files:
-        return False
-    method = read_json_object(files["config.json"], allow_nonfinite=True).get("quantization_config")
+def _config_of(files: Mapping[str, Path]) -> Mapping[str, object]:
+    """config.json; empty when it is missing, which the conversion reports."""
+    return read_json_object(files["config.json"], allow_nonfinite=True) if "config.json" in files else {}
+
+
+def _is_fp8(config: Mapping[str, object]) -> bool:
+    method = config.get("quantization_config")
     return isinstance(method, dict) and method.get("quant_method") == "fp8"
 
 

@@ -34,6 +34,10 @@ def even_head_dim(config: Config) -> object:
 
 
 LLAMA_DEFAULTS: dict[str, Default] = {
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
     "num_key_value_heads": same_heads,
     "head_dim": even_head_dim,
     "max_position_embeddings": 2048,
@@ -85,6 +89,13 @@ FAMILIES = (
         LLAMA_DEFAULTS,
     ),
     _family(("MistralForCausalLM",), MISTRAL_DEFAULTS),
+    _family(
+        ("LlavaForConditionalGeneration",),  # a text model that only names its type
+        {
+            **LLAMA_DEFAULTS,
+            "num_key_value_heads": lambda config: 8 if config.get("model_type") == "mistral" else same_heads(config),
+        },
+    ),
     _family(
         ("MixtralForCausalLM",),
         {

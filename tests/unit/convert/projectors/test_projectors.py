@@ -12,11 +12,12 @@ from modelbuild.convert import Checkpoint, Conversion
 from modelbuild.convert.projector import plan_projector
 from modelbuild.convert.vision_classes import has_unknown_vision, projector_kind
 from modelbuild.errors import InputError, UnsupportedError
+from tests import vision_checkpoints as checkpoints
 from tests.checkpoints import convert, keys_of
 from tests.llama_runtime import llama
 from tests.projector_runtime import see
-from tests.unit.convert.projectors import checkpoints, originals
-from tests.unit.convert.projectors.checkpoints import HEADS, ROW_END, VisionCheckpoint
+from tests.unit.convert.projectors import originals
+from tests.vision_checkpoints import HEADS, ROW_END, VisionCheckpoint
 from tests.written import write_conversion
 
 
