@@ -60,6 +60,9 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
     "LlamaForCausalLM": {},
     "MistralForCausalLM": {},
     "MixtralForCausalLM": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "LlamaBidirectionalModel": {},
+    "SeedOssForCausalLM": {"head_dim": 16},
+    "Gemma3TextModel": {"head_dim": 16, "sliding_window": 16, "num_hidden_layers": 6},  # one full attention layer
     "SmolLM3ForCausalLM": {"num_hidden_layers": 4},
     "ArceeForCausalLM": {},
     "GraniteForCausalLM": {"attention_multiplier": 0.1, "logits_scaling": 2.0},

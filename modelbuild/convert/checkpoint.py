@@ -112,7 +112,7 @@ class Checkpoint:
         return value
 
     def read_text(self, name: str, limit_bytes: int = SMALL_FILE_LIMIT_BYTES) -> str:
-        """A UTF-8 text; InputError JSON-free: code CONFIG when it is not UTF-8."""
+        """A UTF-8 text; InputError CONFIG when it is none."""
         data = self.read(name, limit_bytes)
         try:
             return data.decode("utf-8")

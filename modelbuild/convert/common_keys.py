@@ -52,6 +52,29 @@ def causal(model: Model) -> Iterable[KeyValue]:
         yield boolean(model.key("attention.causal"), False)
 
 
+def not_causal(model: Model) -> Iterable[KeyValue]:
+    """Attention looks both ways."""
+    yield boolean(model.key("attention.causal"), False)
+
+
+def experts_used(model: Model) -> Iterable[KeyValue]:
+    """How many experts a token gets, and from how many groups; nothing for a model without experts.
+
+    Dense models sometimes carry these numbers over from a larger sibling, and the runtime ends when it meets them.
+    """
+    used = model.config.optional_integer(names.EXPERT_USED_COUNT, "expert_count")
+    groups = model.config.optional_integer("n_group")
+    groups_used = model.config.optional_integer("topk_group")
+    if not model.experts:
+        return
+    if used is not None:
+        yield u32(model.key("expert_used_count"), used)
+    if groups is not None:
+        yield u32(model.key("expert_group_count"), groups)
+    if groups_used is not None:
+        yield u32(model.key("expert_group_used_count"), groups_used)
+
+
 def expert_gating(model: Model) -> Iterable[KeyValue]:
     """How experts are chosen; InputError CONFIG for a way nobody knows."""
     chosen = model.config.text(_GATING_KEYS)
@@ -94,9 +117,7 @@ COMMON_KEYS: tuple[KeyRule, ...] = (
     RMS_EPSILON,
     NORM_EPSILON,
     Count("expert_count", names.EXPERT_COUNT, "expert_count"),
-    Count("expert_used_count", names.EXPERT_USED_COUNT, "expert_count"),
-    Count("expert_group_count", "n_group"),
-    Count("expert_group_used_count", "topk_group"),
+    experts_used,
     expert_gating,
     head_lengths,
     file_type,

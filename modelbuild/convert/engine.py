@@ -17,6 +17,7 @@ from modelbuild.convert.families import all_families, find_family
 from modelbuild.convert.family import Extra, Family
 from modelbuild.convert.hub_config import HubConfig, read_hub_config
 from modelbuild.convert.key_list import KeyList
+from modelbuild.convert.limits import check_limits
 from modelbuild.convert.mapping import Output, map_tensors
 from modelbuild.convert.metadata import count_parameters, general_keys
 from modelbuild.convert.model import Model
@@ -100,6 +101,7 @@ def _plan(model: Model, quantization: SourceQuantization, options: ConversionOpt
     problems = ProblemCollector()
     outputs: list[Output] = []
     tokenizer: list[KeyValue] = []
+    check_limits(model)
     if model.family.check:
         model.family.check(model)
     with problems.collect():

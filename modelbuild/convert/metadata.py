@@ -93,7 +93,7 @@ def count_parameters(tensors: Iterable[tuple[str, Sequence[int]]]) -> ParameterC
 
 def general_keys(checkpoint: Checkpoint, count: ParameterCount) -> list[KeyValue]:
     """Sampling defaults and everything about the model's name and origin, in the reference's order."""
-    card = read_model_card(checkpoint.read_text(_CARD)) if _is_readable(checkpoint) else {}
+    card = _read_card(checkpoint)
     texts = _texts(checkpoint, card, count)
     return [
         *_sampling_keys(checkpoint),
@@ -104,15 +104,14 @@ def general_keys(checkpoint: Checkpoint, count: ParameterCount) -> list[KeyValue
     ]
 
 
-def _is_readable(checkpoint: Checkpoint) -> bool:
+def _read_card(checkpoint: Checkpoint) -> Mapping[str, object]:
     """A card that is too long or no text is a card that is not there."""
     if not checkpoint.has(_CARD):
-        return False
+        return {}
     try:
-        checkpoint.read_text(_CARD)
+        return read_model_card(checkpoint.read_text(_CARD))
     except InputError:
-        return False
-    return True
+        return {}
 
 
 def _texts(checkpoint: Checkpoint, card: Mapping[str, object], count: ParameterCount) -> dict[str, str]:

@@ -20,15 +20,24 @@ from tests.family_checkpoints import CONFIGS, write_family_checkpoint, write_ggu
 _LOADER = """
 import sys, xllamacpp
 for line in sys.stdin:
+    path, kind = line.rstrip("\\n").split("\\t")
     params = xllamacpp.CommonParams()
-    params.model.path = line.rstrip("\\n")
+    params.model.path = path
     params.n_ctx, params.n_gpu_layers, params.cpuparams.n_threads, params.warmup = 64, 0, 1, False
+    if kind == "encoder":  # the checkpoints do not say how to make one vector of many
+        params.embedding, params.pooling_type = True, xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     try:
-        answer = xllamacpp.Server(params).handle_completions({"prompt": "abc abc", "n_predict": 2, "temperature": 0})
-        print("ok" if "choices" in answer else str(answer)[:80], flush=True)
+        server = xllamacpp.Server(params)
+        if params.embedding:
+            answer = server.handle_embeddings({"input": "abc abc"})
+        else:
+            answer = server.handle_completions({"prompt": "abc abc", "n_predict": 2, "temperature": 0})
+        print("ok" if "choices" in answer or "embedding" in str(answer) else str(answer)[:80], flush=True)
     except Exception as error:
         print("refused", flush=True)
 """
+#: Classes that give one vector for a text.
+_ENCODERS = ("Gemma3TextModel", "LlamaBidirectionalModel")
 #: Where the converter gives names beside its map: fused or split tensors, and tensors made under another name.
 _ELSEWHERE = ("attn_qkv", "attn_k_b", "attn_v_b", "attn_gate", ".scale", "nextn.", "altup_", "cls.")
 
@@ -47,7 +56,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
         left = [name for name in paths if name not in found]
         done = subprocess.run(
             [sys.executable, "-c", _LOADER],
-            input="".join(f"{paths[name]}\n" for name in left),
+            input="".join(f"{paths[name]}\t{'encoder' if name in _ENCODERS else 'decoder'}\n" for name in left),
             capture_output=True,
             text=True,
             check=False,

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from modelbuild.convert.common_keys import COMMON_KEYS
+from modelbuild.convert.common_keys import COMMON_KEYS, not_causal
 from modelbuild.convert.family import Family, KeyRule, TensorRule, Value, matrix, norm
 from modelbuild.convert.labels import label_keys
 from modelbuild.convert.model import Model
 from modelbuild.convert.pooling import pooling_keys
 from modelbuild.convert.tokenizers.wordpiece import wordpiece
-from modelbuild.formats.gguf.writer import KeyValue, boolean
 
 _LAYER, _BLOCK = "encoder.layer.{b}.", "blk.{b}."
 #: Heads for guessing words, and what follows from the configuration.
 BERT_DROPS = ("embeddings.position_ids", "pooler.dense.*", "cls.predictions*", "cls.seq_relationship*", "lm_head.*")
-
-
-def not_causal(model: Model) -> Iterable[KeyValue]:
-    """Attention looks both ways."""
-    yield boolean(model.key("attention.causal"), False)
 
 
 ENCODER_KEYS: tuple[KeyRule, ...] = (*COMMON_KEYS, not_causal, pooling_keys, label_keys)

@@ -1,4 +1,4 @@
-"""Gemma 1, 2 and 3: norms are stored as the difference from one, the embedding serves as output."""
+"""Gemma 1, 2, 3 and EmbeddingGemma: norms are stored as the difference from one, the embedding serves as output."""
 
 from __future__ import annotations
 
@@ -10,14 +10,26 @@ from modelbuild.convert.common_keys import (
     EMBEDDING,
     FEED_FORWARD,
     RMS_EPSILON,
+    SLIDING_WINDOW,
     block_count,
     file_type,
     head_counts,
     head_lengths,
 )
-from modelbuild.convert.families.standard import BLOCK, LAYER, attention, embeddings, gated_mlp, head_norms, plus_one
+from modelbuild.convert.config import Default
+from modelbuild.convert.families.standard import (
+    BLOCK,
+    LAYER,
+    attention,
+    embeddings,
+    gated_mlp,
+    head_norms,
+    plus_one,
+    rename_to_standard,
+)
 from modelbuild.convert.family import Count, Family, KeyRule, Number, norm
 from modelbuild.convert.model import Model
+from modelbuild.convert.pooling import pooling_keys
 from modelbuild.convert.tokenizers.llama import sentencepiece_or_bpe
 from modelbuild.formats.gguf.writer import KeyValue, boolean, f32, u32
 
@@ -67,6 +79,24 @@ def _refuse_soft_capping(model: Model) -> None:
         raise model.config.error("attn_logit_softcapping", "the runtime does not cap attention logits of this model")
 
 
+_GEMMA3_DEFAULTS: dict[str, Default] = {
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "max_position_embeddings": 131072,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 1e6,
+    "rope_local_base_freq": 10000.0,
+    "sliding_window": 4096,
+    "vocab_size": 262208,
+}
+_GEMMA3_KEYS: tuple[KeyRule, ...] = (
+    *COMMON_KEYS,
+    _sliding_keys,
+    Number("final_logit_softcapping", "final_logit_softcapping"),
+)
+_GEMMA3_TENSORS = (*_EMBEDDINGS, *_OUTER_NORMS, *attention(), *head_norms(plus_one), *gated_mlp())
+
 FAMILIES = (
     Family(
         classes=("GemmaForCausalLM",),
@@ -106,24 +136,20 @@ FAMILIES = (
     Family(
         classes=("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"),
         architecture="gemma3",
-        defaults={
-            "num_attention_heads": 8,
-            "num_key_value_heads": 4,
-            "head_dim": 256,
-            "max_position_embeddings": 131072,
-            "rms_norm_eps": 1e-6,
-            "rope_theta": 1e6,
-            "rope_local_base_freq": 10000.0,
-            "sliding_window": 4096,
-            "vocab_size": 262208,
-        },
-        keys=(
-            *COMMON_KEYS,
-            _sliding_keys,
-            Number("final_logit_softcapping", "final_logit_softcapping"),
-        ),
-        tensors=(*_EMBEDDINGS, *_OUTER_NORMS, *attention(), *head_norms(plus_one), *gated_mlp()),
+        defaults=_GEMMA3_DEFAULTS,
+        keys=_GEMMA3_KEYS,
+        tensors=_GEMMA3_TENSORS,
         drop=("lm_head.weight",),
+        check=_refuse_soft_capping,
+        tokenizer=gemma_tokenizer,
+    ),
+    Family(
+        classes=("Gemma3TextModel",),
+        architecture="gemma-embedding",
+        defaults=_GEMMA3_DEFAULTS,
+        keys=(*_GEMMA3_KEYS, SLIDING_WINDOW, pooling_keys),
+        tensors=_GEMMA3_TENSORS,
+        rename=rename_to_standard,
         check=_refuse_soft_capping,
         tokenizer=gemma_tokenizer,
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelbuild.convert.common_keys import COMMON_KEYS, VOCAB_SIZE
+from modelbuild.convert.common_keys import COMMON_KEYS, VOCAB_SIZE, not_causal
 from modelbuild.convert.config import Config, Default
 from modelbuild.convert.families.standard import (
     BLOCK,
@@ -16,6 +16,7 @@ from modelbuild.convert.families.standard import (
     rename_to_standard,
 )
 from modelbuild.convert.family import Family, KeyRule, TensorRule, Value, matrix
+from modelbuild.convert.pooling import pooling_keys
 from modelbuild.convert.rope import llama3_frequencies
 from modelbuild.convert.tokenizers.llama import llama_tokenizer
 
@@ -116,6 +117,16 @@ FAMILIES = (
             matrix(f"{LAYER}mlp.up_proj", f"{BLOCK}ffn_up", "ff hidden"),
             matrix(f"{LAYER}mlp.down_proj", f"{BLOCK}ffn_down", "hidden ff"),
         ),
+    ),
+    Family(
+        classes=("LlamaBidirectionalModel",),
+        architecture="llama-embed",
+        defaults=LLAMA_DEFAULTS,
+        keys=(*LLAMA_KEYS, not_causal, pooling_keys),
+        tensors=LLAMA_TENSORS,
+        rename=rename_to_standard,
+        extras=llama3_frequencies,
+        tokenizer=llama_tokenizer,
     ),
     _family(
         ("SmolLM3ForCausalLM",),
