@@ -20,7 +20,7 @@ from modelbuild.engine.output_file import Job, OutputFile, Written
 from modelbuild.engine.packing import Packed, pack_parts
 from modelbuild.errors import ChangedError
 from modelbuild.formats.files import InputFile, open_input
-from modelbuild.plan.assembly import Assembly
+from modelbuild.store.state import FileStat
 
 #: Blocks in flight per worker; bounds memory while the writer waits for an earlier block.
 _BLOCKS_PER_WORKER = 2
@@ -35,7 +35,7 @@ def write_assemblies(jobs: Sequence[Job], *, workers: int | None = None) -> list
     count = workers or os.cpu_count() or 1
     order = _driving_order(jobs)
     with ExitStack() as stack:
-        read = stack.enter_context(_open_sources([job.assembly for job in jobs]))
+        read = stack.enter_context(_open_sources(jobs))
         outputs = [stack.enter_context(OutputFile(job, order)) for job in jobs]
         pool = stack.enter_context(ThreadPoolExecutor(count))
         for block, packed in _packed_blocks(outputs, order, read, pool, _BLOCKS_PER_WORKER * count):
@@ -71,9 +71,13 @@ def _packed_blocks(
 
 
 @contextmanager
-def _open_sources(assemblies: Sequence[Assembly]) -> Iterator[ReadSpan]:
-    """Every source file open for the whole pass; at the end none of them may have changed."""
-    tensors = [tensor for assembly in assemblies for tensor in assembly.tensors]
+def _open_sources(jobs: Sequence[Job]) -> Iterator[ReadSpan]:
+    """Every source file open for the whole pass; from its digest to the end none of them may have changed.
+
+    A file that takes the place of an open one does not matter here: what is read is still the old one.
+    """
+    tensors = [tensor for job in jobs for tensor in job.assembly.tensors]
+    known = {path: stat for job in jobs for path, stat in job.inputs.items()}
     with ExitStack() as stack:
         paths = {span.path for tensor in tensors for span in tensor.source.spans()}
         files: dict[Path, InputFile] = {path: stack.enter_context(open_input(path)) for path in sorted(paths)}
@@ -81,9 +85,15 @@ def _open_sources(assemblies: Sequence[Assembly]) -> Iterator[ReadSpan]:
         def read(path: Path, offset: int, size: int) -> bytes:
             return files[path].read_at(offset, size)
 
+        for path, source in files.items():
+            if path in known and not known[path].is_same_content(FileStat.of(source.stat)):
+                raise _changed(path)
         yield read
-        for source in files.values():
-            now = os.fstat(source.fd)
-            if (now.st_size, now.st_mtime_ns) != (source.stat.st_size, source.stat.st_mtime_ns):
-                message = f"{source.path} changed while it was converted; the result was dropped"
-                raise ChangedError("CHANGED", message, hint="run the build again when it is complete")
+        for path, source in files.items():
+            if not FileStat.of(source.stat).is_same_content(FileStat.of(os.fstat(source.fd))):
+                raise _changed(path)
+
+
+def _changed(path: Path) -> ChangedError:
+    message = f"{path} changed while it was converted; the result was dropped"
+    return ChangedError("CHANGED", message, hint="run the build again when it is complete")

@@ -87,7 +87,8 @@ def build_plan(loaded: LoadedPlan, request: BuildRequest, state: State, emit: Em
         kept = read_lock(path) if request.wanted and path.exists() else Lock()
         models = model_digests(loaded.plan, store)
         write_lock(path, Lock({**kept.inputs, **inputs}, {**kept.models, **models}))
-    _record_snapshot(request, loaded.recipe, loaded.plan, store, state, loaded.started_ns)
+    if not summary.is_outdated:
+        _record_snapshot(request, loaded.recipe, loaded.plan, store, state, loaded.started_ns)
     return summary
 
 

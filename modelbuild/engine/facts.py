@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -36,24 +37,39 @@ class WorldFacts:
         if known is not None:
             return known
         try:
-            status = item.path.stat()
+            stat = FileStat.of(item.path.stat())
         except OSError:
             return None
-        stat = FileStat.of(status)
         digest = self._state.file_digest(str(item.path.absolute()), item.scheme, stat)
         if digest is None and stat.size_bytes <= CHEAP_READ_BYTES:
-            digest = self._read_digest(item)
+            digest = self._read_digest(item, stat)
         if digest is not None:
             self._hashed[item.path, item.scheme], self._stats[item.path] = digest, stat
         return digest
 
-    def _read_digest(self, item: FileInput) -> Digest | None:
+    def stat_of(self, path: Path) -> FileStat | None:
+        """The stat record of a file at the time that this run's digest of it is from."""
+        return self._stats.get(path)
+
+    def may_be_imported(self, action: Action) -> bool:
+        """Does a blob stand in the store with the content that this import's file had last, and is it as long?
+
+        Then the file was probably only touched, and reading it will show that nothing has to be imported.
+        """
+        return any(
+            isinstance(item, FileInput)
+            and (known := self._state.last_file_digest(str(item.path.absolute()), item.scheme)) is not None
+            and self._store.blobs.size_of(known) == item.path.stat().st_size
+            for item in action.inputs
+        )
+
+    def _read_digest(self, item: FileInput, stat: FileStat) -> Digest | None:
         """The digest of a small file, read now; None when it cannot be read, which those that use it will report."""
         try:
             with open_input(item.path) as source:
-                if item.by_tensor:
-                    return self._digest_by_tensor(source, None)
-                return digest_of_file(source)
+                digest = self._digest_by_tensor(source, None) if item.by_tensor else digest_of_file(source)
+                is_same = FileStat.of(source.stat) == stat == FileStat.of(os.fstat(source.fd))
+                return digest if is_same else None
         except ModelbuildError:
             return None
 
@@ -130,12 +146,17 @@ class WorldFacts:
         self._state.record_tensor_digests(fingerprint.digest, fingerprint.tensors)
         return fingerprint.digest
 
-    def check_unchanged(self, item: FileInput) -> None:
-        """ChangedError if a file that this run hashed or trusted is not the same any more."""
-        status = self._stats.get(item.path)
-        if status is not None and FileStat.of(item.path.stat()) != status:
-            message = f"{item.path} changed during the build; the result was dropped"
-            raise ChangedError("CHANGED", message, hint="run the build again when it is complete")
+    def is_unchanged(self, item: FileInput) -> bool:
+        """Does the file that this run hashed or trusted still stand at its path?"""
+        stat = self._stats.get(item.path)
+        try:
+            return stat is None or FileStat.of(item.path.stat()) == stat
+        except OSError:
+            return False
+
+    def assume(self, item: FileInput, digest: Digest) -> None:
+        """Use a digest for the rest of this run, for a file whose path leads to something else by now."""
+        self._hashed[item.path, item.scheme] = digest
 
     def _missing_of_model(self, action: Action, result: Result) -> str:
         if not isinstance(action.work, PublishWork):
@@ -155,6 +176,11 @@ class WorldFacts:
             if gone:
                 return gone
         return ""
+
+
+def replaced_warning(path: Path) -> str:
+    """What a user is told whose file was replaced after it was used."""
+    return f"{path} was changed after it had been read; the result is that of the old content, build again for the new"
 
 
 def _ignore_progress(done_bytes: int) -> None:

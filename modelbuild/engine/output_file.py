@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from modelbuild.plan.assembly import Assembly
 from modelbuild.plan.tensor_key import source_text
 from modelbuild.store.partial import CHECK_BYTES, PartialFile
 from modelbuild.store.staged import StagedFile
-from modelbuild.store.state import PackedTensor
+from modelbuild.store.state import FileStat, PackedTensor
 
 Progress = Callable[[int, int], None]
 _HASH_CHUNK_BYTES = 1 << 20
@@ -28,6 +28,7 @@ class Job:
 
     keys: a tensor key for each tensor, empty where there is none. reusable: packed tensors by key, with the file
     that holds them. progress gets bytes done and bytes in all. allow_nonfinite: pack infinities and NaN as they come.
+    inputs: stat records of the source files that the keys were made from; another file is not read in their place.
     """
 
     assembly: Assembly
@@ -36,6 +37,7 @@ class Job:
     reusable: Mapping[str, tuple[Path, PackedTensor]]
     progress: Progress
     allow_nonfinite: bool = False
+    inputs: Mapping[Path, FileStat] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelbuild.engine.facts import WorldFacts
+from modelbuild.digest import Digest
+from modelbuild.engine.facts import WorldFacts, replaced_warning
 from modelbuild.engine.locks import ActionLocks
 from modelbuild.engine.publish import publish_model
 from modelbuild.errors import InputError, ModelbuildError, ProblemCollector
@@ -54,10 +56,14 @@ class RunOptions:
 
 @dataclass(slots=True)
 class RunSummary:
-    """What a run did. results: by action id; decisions: in the order they were taken."""
+    """What a run did. results: by action id; decisions: in the order they were taken.
+
+    is_outdated: an input was replaced after it had been used, so there is something to build already.
+    """
 
     results: dict[str, Result] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
+    is_outdated: bool = False
 
     @property
     def ran(self) -> tuple[str, ...]:
@@ -116,6 +122,7 @@ class _Runner:
         self._summary = RunSummary()
         self._failed = 0
         self._broken: set[str] = set()
+        self._outdated: set[Path] = set()
         self._problems = ProblemCollector()
 
     def run(self) -> RunSummary:
@@ -207,9 +214,9 @@ class _Runner:
         def report(holder: str) -> None:
             self._emit(ActionWaiting(first.id, first.title, holder))
 
-        with self._locks.hold([_lock_name(item) for item in decisions], report) as waited:
-            if waited:
-                decisions = self._decide_again(decisions, started_s)
+        with self._locks.hold([_lock_name(item) for item in decisions], report):
+            # Even a lock that was free at once may have been released by a process that did the work meanwhile.
+            decisions = self._decide_again(decisions, started_s)
             if decisions:
                 for item, result in zip(decisions, self._execute(decisions), strict=True):
                     self._finish(self._record(item, result), result, started_s)
@@ -226,8 +233,8 @@ class _Runner:
         return left
 
     def _decide(self, action: Action) -> Decision:
-        if not isinstance(action.work, ImportWork):  # an import is hashed while it is copied
-            self._hash_inputs(action)
+        if not isinstance(action.work, ImportWork) or self._facts.may_be_imported(action):
+            self._hash_inputs(action)  # any other import is hashed while it is copied
         return decide(action, self._summary.results, self._facts, force=self._options.force)
 
     def _companions(self, action: Action) -> list[Decision]:
@@ -320,16 +327,35 @@ class _Runner:
         with open_input(work.path) as source:
             known = item.digest if isinstance(item, DigestInput) else None
             if isinstance(item, FileInput):
-                known = self._facts.file_digest(item)
+                digest, stat = self._facts.file_digest(item), self._facts.stat_of(item.path)
+                known = digest if stat == FileStat.of(source.stat) else None
 
             def report(done_bytes: int) -> None:
                 self._emit(ActionProgress(action.id, done_bytes, source.size_bytes))
 
             adopted = self._store.blobs.adopt(source, link=self._options.link, known=known, progress=report)
         if isinstance(item, FileInput):
-            status = work.path.stat()  # linking moved ctime, so the record is made afterwards
-            self._facts.remember(item, FileStat.of(status), adopted.digest, trusted_since(status, recorded_ns))
+            self._remember_import(item, FileStat.of(source.stat), adopted.digest, recorded_ns)
         return Result(adopted.digest, adopted.size_bytes)
+
+    def _remember_import(self, item: FileInput, read: FileStat, digest: Digest, recorded_ns: int) -> None:
+        """Keep the digest of an imported file; linking moved its ctime, so the record is made afterwards."""
+        try:
+            status = item.path.stat()
+        except OSError:
+            status = None
+        if status is not None and read.is_same_content(FileStat.of(status)):
+            self._facts.remember(item, FileStat.of(status), digest, trusted_since(status, recorded_ns))
+            return
+        self._facts.assume(item, digest)
+        self._outdated.add(item.path)
+        self._emit(Warned(replaced_warning(item.path)))
+
+    def _is_outdated(self, action: Action) -> bool:
+        """Has an input been replaced after it was used? Then the result is used and not recorded."""
+        if self._weights is not None and action.id in self._weights.outdated:
+            return True
+        return any(isinstance(item, FileInput) and item.path in self._outdated for item in action.inputs)
 
     def _record(self, decision: Decision, result: Result) -> Decision:
         action = decision.action
@@ -338,7 +364,9 @@ class _Runner:
             if later.manifest is None:
                 raise InputError("CHANGED", "the file changed while it was imported", key=action.title)
             decision = Decision(action, later.manifest, None, decision.reasons)
-        if decision.manifest is not None:
+        if self._is_outdated(action):
+            self._summary.is_outdated = True
+        elif decision.manifest is not None:
             record = ActionRecord(decision.manifest.key, decision.manifest.encode(), result.encode())
             self._state.record_action(self._facts.output_id(action), record)
         return decision

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from modelbuild.digest import Digest
 from modelbuild.engine.assemble import write_assemblies
 from modelbuild.engine.blocks import resume_identity
-from modelbuild.engine.facts import WorldFacts
+from modelbuild.engine.facts import WorldFacts, replaced_warning
 from modelbuild.engine.output_file import Job, Progress, Written
 from modelbuild.engine.reuse import TensorRecords
+from modelbuild.errors import ChangedError
 from modelbuild.events import ActionProgress, Emit, Warned
 from modelbuild.plan.action import ActionInput, DigestInput, FileInput
 from modelbuild.plan.assembly import Assembly, Conversions, prepare_assembly
 from modelbuild.plan.decide import Decision, Result
 from modelbuild.plan.graph import Action, AssembleWork
-from modelbuild.store.state import State
+from modelbuild.store.state import FileStat, State
 from modelbuild.store.store import Store
 
 
@@ -33,6 +34,9 @@ class WeightsBuilder:
         self._emit = emit
         self._allow_nonfinite = allow_nonfinite
         self._assemblies: dict[str, Assembly] = {}
+        self._seen: dict[str, dict[Path, FileStat]] = {}
+        #: Actions whose result is right for what the inputs held, but whose inputs have been replaced meanwhile.
+        self.outdated: set[str] = set()
         self._conversions: Conversions = {}
 
     def prepare(self, action: Action, results: Mapping[str, Result]) -> Assembly | None:
@@ -42,6 +46,7 @@ class WeightsBuilder:
             sources = self.source_paths(action, results)
             if sources is None:
                 return None
+            self._seen[action.id] = _stats_of(action)
             self._assemblies[action.id] = prepare_assembly(work, sources, self._conversions)
         return self._assemblies[action.id]
 
@@ -77,8 +82,8 @@ class WeightsBuilder:
                 self._emit(Warned(note))
             written = write_assemblies(jobs, workers=workers)
             for decision, job, file in zip(decisions, jobs, written, strict=True):
-                self._check_inputs(decision.action)
                 job.staged.publish(file.digest)
+                self._note_replaced_inputs(decision.action)
                 self._state.record_packed_tensors(file.packed)
         return {
             decision.action.id: _result(job, file) for decision, job, file in zip(decisions, jobs, written, strict=True)
@@ -86,7 +91,8 @@ class WeightsBuilder:
 
     def _job(self, decision: Decision, results: Mapping[str, Result], stack: ExitStack) -> Job:
         action, manifest = decision.action, decision.manifest
-        assembly = self.prepare(action, results)
+        inputs = self._hashed_inputs(action)
+        assembly = self._prepare_from(inputs, action, results)
         if assembly is None or manifest is None:
             raise AssertionError(f"{action.id} runs before its inputs are known")
         records = TensorRecords(self._state, self._store.blobs, self._source_digests(action, manifest.inputs))
@@ -95,7 +101,31 @@ class WeightsBuilder:
             self._store.blobs.stage_partial(manifest.key, resume_identity(assembly), assembly.layout.file_size)
         )
         progress, allowed = self._progress_of(action), self._allow_nonfinite
-        return Job(assembly, staged, keys, records.reusable(keys), progress, allow_nonfinite=allowed)
+        reusable = records.reusable(keys)
+        return Job(assembly, staged, keys, reusable, progress, allow_nonfinite=allowed, inputs=inputs)
+
+    def _hashed_inputs(self, action: Action) -> dict[Path, FileStat]:
+        """The stat records of the input files whose digests are in the key."""
+        stats = {item.path: self._facts.stat_of(item.path) for item in action.inputs if isinstance(item, FileInput)}
+        return {path: stat for path, stat in stats.items() if stat is not None}
+
+    def _prepare_from(
+        self, inputs: Mapping[Path, FileStat], action: Action, results: Mapping[str, Result]
+    ) -> Assembly | None:
+        """The assembly, planned from the very files that the key was made from.
+
+        Planning comes before hashing, so a file that was saved in between makes it necessary to plan again.
+        """
+        for _ in range(2):
+            assembly = self.prepare(action, results)
+            seen = self._seen.get(action.id, {})
+            moved = [path for path, stat in inputs.items() if not (path in seen and stat.is_same_content(seen[path]))]
+            if not moved:
+                return assembly
+            self._assemblies.clear()
+            self._conversions.clear()
+        message = f"{moved[0]} keeps changing"
+        raise ChangedError("CHANGED", message, hint="run the build again when it is complete")
 
     def _source_digests(self, action: Action, digests: Mapping[str, Digest]) -> dict[Path, Digest]:
         known: dict[Path, Digest] = {}
@@ -110,11 +140,21 @@ class WeightsBuilder:
 
         return report
 
-    def _check_inputs(self, action: Action) -> None:
-        """The digests in the key were worked out before the files were used; they must still hold."""
+    def _note_replaced_inputs(self, action: Action) -> None:
+        """Warn of input files that are not at their paths any more: the result belongs to what they were."""
         for item in action.inputs:
-            if isinstance(item, FileInput):
-                self._facts.check_unchanged(item)
+            if isinstance(item, FileInput) and not self._facts.is_unchanged(item):
+                self.outdated.add(action.id)
+                self._emit(Warned(replaced_warning(item.path)))
+
+
+def _stats_of(action: Action) -> dict[Path, FileStat]:
+    stats = {}
+    for item in action.inputs:
+        if isinstance(item, FileInput):
+            with suppress(OSError):  # whoever reads it will say so
+                stats[item.path] = FileStat.of(item.path.stat())
+    return stats
 
 
 def _result(job: Job, file: Written) -> Result:

@@ -73,6 +73,12 @@ class FileStat:
         device, inode = status.st_dev & _SQLITE_INTEGERS, status.st_ino & _SQLITE_INTEGERS
         return cls(device, inode, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
+    def is_same_content(self, other: FileStat) -> bool:
+        """Do two records made within one run speak of the same content? ctime may differ: linking a file moves it."""
+        return (self.device, self.inode, self.size_bytes, self.mtime_ns) == (
+            other.device, other.inode, other.size_bytes, other.mtime_ns,
+        )  # fmt: skip
+
     def is_settled(self, recorded_ns: int) -> bool:
         """Was the file clearly older than a record made at `recorded_ns`?"""
         return max(self.mtime_ns, self.ctime_ns) + RACY_WINDOW_NS < recorded_ns

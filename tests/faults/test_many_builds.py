@@ -6,6 +6,9 @@ import subprocess
 import sys
 from collections import Counter
 
+import pytest
+
+from modelbuild.engine.locks import ActionLocks
 from modelbuild.engine.run_log import stored_runs
 from modelbuild.events import ActionFinished
 from tests.checkpoints import write_checkpoint
@@ -44,3 +47,21 @@ def test_eight_builds_run_each_action_once(space: Space) -> None:
 
 
 _WAITING = "warning: another build is running; the next one deletes what is not needed any more\n"
+
+
+def test_a_lock_that_was_released_meanwhile_counts(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process finishes all between our decision and our lock: nothing is done twice."""
+    space.recipe("model: m\nfrom: 'big:120b'\nremote_host: 'https://models.example.com'\nsystem: One.\n")
+    real, calls = ActionLocks.hold, []
+
+    def late(*arguments, **options):  # type: ignore[no-untyped-def]
+        if not calls:
+            calls.append(space.spawn("build", "recipe.yaml").status)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(ActionLocks, "hold", late)
+
+    outcome = space.build()
+
+    assert [0] == calls
+    assert "nothing to do" in outcome.stderr

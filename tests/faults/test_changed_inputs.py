@@ -1,0 +1,170 @@
+"""Inputs that are edited while a build uses them, and edits that hide from the clock."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from modelbuild.engine import assemble, facts, packing, run
+from modelbuild.formats.files import InputFile
+from tests.small_gguf import write_gguf
+from tests.space import Outcome, Space
+from tests.tinydocs import copy_checkpoint, negate_tensor
+
+RECIPE = "model: m\nfrom: ./checkpoint\nquantize: Q8_0\n"
+#: More than the size below which a file is read whenever its stat record is young.
+LARGE = {"token_embd.weight": (600, 1024), "output_norm.weight": (32,)}
+
+
+@pytest.fixture
+def place(space: Space) -> Space:
+    """A checkpoint and a recipe for it."""
+    copy_checkpoint(space.root / "checkpoint")
+    space.recipe(RECIPE)
+    return space
+
+
+def _once(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, act: Callable[[], None]) -> None:
+    """Do something before the first call of a function."""
+    real, done = getattr(owner, name), []
+
+    def wrapper(*arguments, **options):  # type: ignore[no-untyped-def]
+        if not done:
+            done.append(1)
+            act()
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, wrapper)
+
+
+def _blobs_of_fresh_build(space: Space) -> set[str]:
+    other = Space(space.root / "other")
+    other.root.mkdir()
+    other.recipe((space.root / "recipe.yaml").read_text().replace("./", "../"))
+    other.build()
+    return other.blobs()
+
+
+def _replace_weights(space: Space) -> None:
+    """Save new weights as editors do: a new file takes the name of the old one."""
+    weights = space.root / "checkpoint" / "model.safetensors"
+    new = weights.with_name("new.tmp")
+    new.write_bytes(weights.read_bytes())
+    negate_tensor(new, "model.layers.2.mlp.up_proj.weight")
+    new.replace(weights)
+
+
+def test_replaced_weights_give_the_old_model_and_a_warning(place: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The result is that of the file that was hashed and read; it is published, and not taken for up to date."""
+    old = _blobs_of_fresh_build(place)
+    _once(monkeypatch, packing, "_pack", lambda: _replace_weights(place))
+
+    outcome = place.build()
+
+    assert old == place.blobs()
+    assert "model.safetensors was changed after it had been read" in outcome.stderr
+    again = place.build()
+    assert "nothing to do" not in again.stderr
+    assert old != place.blobs()
+    assert "nothing to do" in place.build().stderr
+
+
+def test_weights_edited_in_place_are_an_error(place: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody can tell which bytes were read before the edit, so nothing is published; the next build is right."""
+    weights = place.root / "checkpoint" / "model.safetensors"
+    _once(monkeypatch, packing, "_pack", lambda: negate_tensor(weights, "model.layers.2.mlp.up_proj.weight"))
+
+    outcome = place.run("build", "recipe.yaml")
+
+    assert (1, set()) == (outcome.status, place.blobs())
+    assert "changed while it was converted" in outcome.stderr
+    place.build()
+    assert _blobs_of_fresh_build(place) == place.blobs()
+
+
+def test_weights_replaced_between_digest_and_reading(place: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read must be what was hashed."""
+    _once(monkeypatch, assemble, "_driving_order", lambda: _replace_weights(place))
+
+    outcome = place.run("build", "recipe.yaml")
+
+    assert (1, set()) == (outcome.status, place.blobs())
+    place.build()
+    assert _blobs_of_fresh_build(place) == place.blobs()
+
+
+def test_configuration_saved_between_planning_and_digest(place: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is planned again from what was hashed: key and content belong together."""
+    config = place.root / "checkpoint" / "config.json"
+
+    def edit() -> None:
+        text = config.read_text()
+        config.write_text(text.replace('"max_position_embeddings": 2048', '"max_position_embeddings": 1024'))
+
+    _once(monkeypatch, run._Runner, "_hash_inputs", edit)
+    place.build()
+
+    assert _blobs_of_fresh_build(place) == place.blobs()
+
+
+def test_replaced_import_gives_the_old_model_and_a_warning(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GGUF that is replaced once it is in the store: the old model, a warning, and the new one next time."""
+    weights = space.write("weights.gguf", write_gguf())
+    space.recipe("model: m\nfrom: ./weights.gguf\n")
+
+    def replace() -> None:
+        space.write("new.gguf", write_gguf(seed=1)).replace(weights)
+
+    _once(monkeypatch, run._Runner, "_remember_import", replace)
+    outcome = space.build()
+
+    assert "weights.gguf was changed after it had been read" in outcome.stderr
+    before = space.blobs()
+    assert "nothing to do" not in space.build().stderr
+    assert before != space.blobs()
+
+
+def _with_large_weights(space: Space) -> tuple[Path, bytearray]:
+    data = bytearray(write_gguf(tensors=LARGE))
+    assert len(data) > facts.CHEAP_READ_BYTES
+    path = space.write("weights.gguf", bytes(data))
+    os.utime(path, (1_700_000_000,) * 2)
+    space.recipe("model: m\nfrom: ./weights.gguf\n")
+    space.build("--link", "copy")
+    return path, data
+
+
+def test_rewrites_of_same_size_and_time_are_noticed(space: Space) -> None:
+    """A hundred edits that keep the size and put the time back: each is found."""
+    path, data = _with_large_weights(space)
+    for number in range(100):
+        data[-1 - number] ^= 0xFF
+        with path.open("r+b") as file:
+            file.write(data)
+        os.utime(path, (1_700_000_000,) * 2)
+
+        outcome = space.run("plan", "recipe.yaml", "--exit-code")
+        assert 3 == outcome.status, number
+
+
+def test_touched_import_is_read_once(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new time stamp on a large file costs one reading and no action."""
+    path, _ = _with_large_weights(space)
+    read: list[int] = []
+    real = InputFile.read_into
+
+    def counting(self: InputFile, offset: int, buffer: memoryview) -> None:
+        if self.path.name == path.name:
+            read.append(len(buffer))
+        real(self, offset, buffer)
+
+    monkeypatch.setattr(InputFile, "read_into", counting)
+    os.utime(path, (1_700_000_100,) * 2)
+
+    outcome: Outcome = space.build()
+
+    assert path.stat().st_size == sum(read)
+    assert "nothing to do" in outcome.stderr
