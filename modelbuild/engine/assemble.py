@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,7 +18,7 @@ from modelbuild.convert.planned import ReadSpan
 from modelbuild.engine.blocks import Block, blocks_of
 from modelbuild.engine.output_file import Job, OutputFile, Written
 from modelbuild.engine.packing import Packed, pack_parts
-from modelbuild.errors import ChangedError
+from modelbuild.errors import ChangedError, InputError
 from modelbuild.formats.files import InputFile, open_input
 from modelbuild.store.state import FileStat
 
@@ -88,10 +88,18 @@ def _open_sources(jobs: Sequence[Job]) -> Iterator[ReadSpan]:
         for path, source in files.items():
             if path in known and not known[path].is_same_content(FileStat.of(source.stat)):
                 raise _changed(path)
-        yield read
-        for path, source in files.items():
-            if not FileStat.of(source.stat).is_same_content(FileStat.of(os.fstat(source.fd))):
-                raise _changed(path)
+        try:
+            yield read
+        except InputError as error:
+            _check_unchanged(files, error)  # a file that is cut or odd because somebody writes it at this moment
+            raise
+        _check_unchanged(files)
+
+
+def _check_unchanged(files: Mapping[Path, InputFile], cause: InputError | None = None) -> None:
+    for path, source in files.items():
+        if not FileStat.of(source.stat).is_same_content(FileStat.of(os.fstat(source.fd))):
+            raise _changed(path) from cause
 
 
 def _changed(path: Path) -> ChangedError:
