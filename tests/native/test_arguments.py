@@ -206,6 +206,13 @@ def test_grids_that_are_none_are_refused(native: ModuleType, numbers: np.ndarray
         native.make_grid(numbers, size, base, 2)
 
 
+@pytest.mark.parametrize("shells", [0, -1])
+def test_grid_has_neighbours(native: ModuleType, shells: int) -> None:
+    """Combinations without a point need at least one neighbour."""
+    with pytest.raises(ValueError, match="not the points of such a grid"):
+        native.make_grid(POINTS, 8, 3, shells)
+
+
 def test_grid_has_to_be_that_of_the_type(native: ModuleType) -> None:
     """A type that needs a grid gets none of another shape, and nothing else in its place."""
     given = _arguments(type=IQ2_XXS, importance=np.ones(512, np.float32), out=np.zeros(2 * 2 * 66, np.uint8))

@@ -82,7 +82,7 @@ static int fill_points(grid *g, const uint16_t *numbers)
 grid *grid_create(int size, int base, int shells, const uint16_t *numbers, int points)
 {
     if ((size != 4 && size != 8) || base < 2 || base > 8 || points < 1 || points > GRID_MOST_POINTS) return NULL;
-    if (size == 8 && base > 4) return NULL;
+    if (shells < 1 || (size == 8 && base > 4)) return NULL;
     grid *const g = calloc(1, sizeof *g);
     if (!g) return NULL;
     g->size = size;

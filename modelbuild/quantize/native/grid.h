@@ -18,10 +18,10 @@ typedef struct {
 
 /* A combination of levels has the number level 0 + level 1 * base + level 2 * base^2 and so on. */
 typedef struct {
-    int size;       /* levels of a point: 4 or 8 */
-    int base;       /* levels go from 0 to base - 1 */
-    int points;     /* how many there are */
-    int combinations; /* base^size */
+    int size;              /* levels of a point: 4 or 8 */
+    int base;              /* levels go from 0 to base - 1 */
+    int points;            /* how many there are */
+    int combinations;      /* base^size */
     uint8_t (*levels)[8];  /* of each point */
     int16_t *point_of;     /* of each combination; -1: there is none */
     uint32_t *list_of;     /* of each combination without a point: the first of its lists */

@@ -33,8 +33,8 @@ static const packer packers[TYPE_COUNT] = {
     [TYPE_IQ2_XXS] = {256, 66, .weighted = pack_iq2_xxs_weighted, .grid_points = 256, .grid_size = 8},
     [TYPE_IQ2_XS] = {256, 74, .weighted = pack_iq2_xs_weighted, .grid_points = 512, .grid_size = 8},
     [TYPE_IQ2_S] = {256, 82, .plain = pack_iq2_s, .weighted = pack_iq2_s_weighted, .grid_points = 1024, .grid_size = 8},
-    [TYPE_IQ3_XXS] =
-        {256, 98, .plain = pack_iq3_xxs, .weighted = pack_iq3_xxs_weighted, .grid_points = 256, .grid_size = 4},
+    [TYPE_IQ3_XXS] = {256, 98, .plain = pack_iq3_xxs, .weighted = pack_iq3_xxs_weighted, .grid_points = 256,
+                      .grid_size = 4},
     [TYPE_IQ3_S] = {256, 110, .plain = pack_iq3_s, .weighted = pack_iq3_s_weighted, .grid_points = 512, .grid_size = 4},
     [TYPE_IQ1_S] = {256, 50, .weighted = pack_iq1_s_weighted, .grid_points = 2048, .grid_size = 8},
     [TYPE_IQ1_M] = {256, 56, .plain = pack_iq1_m, .weighted = pack_iq1_m_weighted, .grid_points = 2048, .grid_size = 8},
@@ -127,8 +127,8 @@ static void pack_some(const pack_job *job, size_t from, size_t count, row_cache 
     const int weighted = job->importance && !p->ignores_importance;
     const size_t batches = (count + BATCH - 1) / BATCH, whole = batches * BATCH;
     uint8_t *const place = job->out + from / p->block_weights * p->block_bytes;
-    batch b = {(int)batches,  job->weights + from, scratch->importance, scratch->row_mean_square,
-               place,         scratch->work,       job->grid};
+    batch b = {(int)batches, job->weights + from, scratch->importance, scratch->row_mean_square, place, scratch->work,
+               job->grid};
     if (weighted) fill_importance(job, from, whole, scratch->importance);
     if (weighted && p->needs_row_mean_square) {
         for (size_t i = 0; i < count; i += 32) {
@@ -187,5 +187,5 @@ static void f32_to_bf16(const float *from, uint16_t *to, size_t count)
     for (size_t i = 0; i < count; i++) to[i] = bfloat_of(from[i]);
 }
 
-const level LEVEL_SYMBOL = {LEVEL_NAME,  packers,     find_nonfinite, pack,
+const level LEVEL_SYMBOL = {LEVEL_NAME, packers,     find_nonfinite, pack,
                             f16_to_f32, bf16_to_f32, f32_to_f16,     f32_to_bf16};

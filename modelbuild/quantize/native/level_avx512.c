@@ -1,3 +1,3 @@
-#define LEVEL_NAME "avx512"
+#define LEVEL_NAME   "avx512"
 #define LEVEL_SYMBOL level_avx512
 #include "level.c"

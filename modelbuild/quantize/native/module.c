@@ -123,9 +123,10 @@ static int take_grid(PyObject *object, const packer *p, const grid **g)
     }
     *g = PyCapsule_GetPointer(object, GRID_NAME);
     if (!*g) return -1;
-    if ((*g)->points == p->grid_points && (*g)->size == p->grid_size && (*g)->base == (p->grid_size == 8 ? 3 : 8)) return 0;
-    PyErr_Format(PyExc_ValueError, "grid: %d points of %d levels expected, found %d of %d", p->grid_points, p->grid_size,
-                 (*g)->points, (*g)->size);
+    if ((*g)->points == p->grid_points && (*g)->size == p->grid_size && (*g)->base == (p->grid_size == 8 ? 3 : 8))
+        return 0;
+    PyErr_Format(PyExc_ValueError, "grid: %d points of %d levels expected, found %d of %d", p->grid_points,
+                 p->grid_size, (*g)->points, (*g)->size);
     return -1;
 }
 
@@ -148,8 +149,8 @@ static Py_ssize_t pack_buffers(const level *level, const packer *p, const grid *
         return -1;
     }
     if (out->len != count / p->block_weights * p->block_bytes) {
-        PyErr_Format(PyExc_ValueError, "out: %zd bytes expected, found %zd",
-                     count / p->block_weights * p->block_bytes, out->len);
+        PyErr_Format(PyExc_ValueError, "out: %zd bytes expected, found %zd", count / p->block_weights * p->block_bytes,
+                     out->len);
         return -1;
     }
     if (overlap(weights, out) || (importance && overlap(importance, out))) {
@@ -167,7 +168,7 @@ static Py_ssize_t pack_buffers(const level *level, const packer *p, const grid *
     };
     size_t end;
     Py_BEGIN_ALLOW_THREADS
-    end = level->pack(&job);
+        end = level->pack(&job);
     Py_END_ALLOW_THREADS
     if (end == PACK_FAILED) PyErr_NoMemory();
     return end == PACK_FAILED ? -1 : (Py_ssize_t)end;
@@ -190,8 +191,8 @@ static PyObject *native_pack(PyObject *module, PyObject *args)
     PyObject *weights_object, *importance_object, *out_object, *grid_object = Py_None;
     const char *name;
     const grid *g;
-    if (!PyArg_ParseTuple(args, "iOnOOs|O:pack", &type, &weights_object, &columns, &importance_object, &out_object, &name,
-                          &grid_object))
+    if (!PyArg_ParseTuple(args, "iOnOOs|O:pack", &type, &weights_object, &columns, &importance_object, &out_object,
+                          &name, &grid_object))
         return NULL;
     const int weighted = importance_object != Py_None;
     const level *level = find_level(name);
@@ -216,11 +217,12 @@ static PyObject *native_pack(PyObject *module, PyObject *args)
 
 static void free_capsule(PyObject *capsule) { grid_free(PyCapsule_GetPointer(capsule, GRID_NAME)); }
 
-PyDoc_STRVAR(make_grid_doc, "make_grid(numbers, size, base, shells)\n--\n\n"
-                            "A grid for pack().\n\n"
-                            "numbers: uint16, of each point: level 0 + level 1 * base + level 2 * base**2 and so on, for\n"
-                            "size levels. A combination that is no point gets as neighbours the points at the least\n"
-                            "`shells` distances. Raises ValueError for numbers out of range or given twice.");
+PyDoc_STRVAR(make_grid_doc,
+             "make_grid(numbers, size, base, shells)\n--\n\n"
+             "A grid for pack().\n\n"
+             "numbers: uint16, of each point: level 0 + level 1 * base + level 2 * base**2 and so on, for\n"
+             "size levels. A combination that is no point gets as neighbours the points at the least\n"
+             "`shells` distances. Raises ValueError for numbers out of range or given twice.");
 
 static PyObject *native_make_grid(PyObject *module, PyObject *args)
 {
@@ -234,7 +236,7 @@ static PyObject *native_make_grid(PyObject *module, PyObject *args)
     grid *g = NULL;
     if (numbers.len / 2 <= GRID_MOST_POINTS) {
         Py_BEGIN_ALLOW_THREADS
-        g = grid_create(size, base, shells, numbers.buf, (int)(numbers.len / 2));
+            g = grid_create(size, base, shells, numbers.buf, (int)(numbers.len / 2));
         Py_END_ALLOW_THREADS
     }
     PyBuffer_Release(&numbers);
@@ -258,7 +260,7 @@ static PyObject *native_find_nonfinite(PyObject *module, PyObject *weights_objec
     const size_t count = (size_t)weights.len / 4;
     size_t at;
     Py_BEGIN_ALLOW_THREADS
-    at = best_level()->find_nonfinite(weights.buf, count);
+        at = best_level()->find_nonfinite(weights.buf, count);
     Py_END_ALLOW_THREADS
     PyBuffer_Release(&weights);
     if (at == count) Py_RETURN_NONE;
@@ -290,7 +292,7 @@ static PyObject *widen(PyObject *args, void (*convert)(const uint16_t *, float *
     Py_buffer views[2];
     if (take_pair(args, &HALVES, &FLOATS_OUT, views) < 0) return NULL;
     Py_BEGIN_ALLOW_THREADS
-    convert(views[0].buf, views[1].buf, (size_t)views[0].len / 2);
+        convert(views[0].buf, views[1].buf, (size_t)views[0].len / 2);
     Py_END_ALLOW_THREADS
     PyBuffer_Release(&views[0]);
     PyBuffer_Release(&views[1]);
@@ -302,17 +304,33 @@ static PyObject *narrow(PyObject *args, void (*convert)(const float *, uint16_t 
     Py_buffer views[2];
     if (take_pair(args, &FLOATS, &HALVES_OUT, views) < 0) return NULL;
     Py_BEGIN_ALLOW_THREADS
-    convert(views[0].buf, views[1].buf, (size_t)views[0].len / 4);
+        convert(views[0].buf, views[1].buf, (size_t)views[0].len / 4);
     Py_END_ALLOW_THREADS
     PyBuffer_Release(&views[0]);
     PyBuffer_Release(&views[1]);
     Py_RETURN_NONE;
 }
 
-static PyObject *native_f16_to_f32(PyObject *m, PyObject *args) { (void)m; return widen(args, best_level()->f16_to_f32); }
-static PyObject *native_bf16_to_f32(PyObject *m, PyObject *args) { (void)m; return widen(args, best_level()->bf16_to_f32); }
-static PyObject *native_f32_to_f16(PyObject *m, PyObject *args) { (void)m; return narrow(args, best_level()->f32_to_f16); }
-static PyObject *native_f32_to_bf16(PyObject *m, PyObject *args) { (void)m; return narrow(args, best_level()->f32_to_bf16); }
+static PyObject *native_f16_to_f32(PyObject *m, PyObject *args)
+{
+    (void)m;
+    return widen(args, best_level()->f16_to_f32);
+}
+static PyObject *native_bf16_to_f32(PyObject *m, PyObject *args)
+{
+    (void)m;
+    return widen(args, best_level()->bf16_to_f32);
+}
+static PyObject *native_f32_to_f16(PyObject *m, PyObject *args)
+{
+    (void)m;
+    return narrow(args, best_level()->f32_to_f16);
+}
+static PyObject *native_f32_to_bf16(PyObject *m, PyObject *args)
+{
+    (void)m;
+    return narrow(args, best_level()->f32_to_bf16);
+}
 
 PyDoc_STRVAR(levels_doc, "levels()\n--\n\nNames of the code paths that this machine can run, slowest first.");
 
@@ -329,9 +347,10 @@ static PyObject *native_levels(PyObject *module, PyObject *ignored)
     return names;
 }
 
-PyDoc_STRVAR(packers_doc, "packers()\n--\n\n"
-                          "For each type that has a kernel: (type, weights a block, bytes a block, without importance,\n"
-                          "with importance, needs a grid); the last three are true or false.");
+PyDoc_STRVAR(packers_doc,
+             "packers()\n--\n\n"
+             "For each type that has a kernel: (type, weights a block, bytes a block, without importance,\n"
+             "with importance, needs a grid); the last three are true or false.");
 
 static PyObject *native_packers(PyObject *module, PyObject *ignored)
 {
@@ -355,17 +374,29 @@ static PyMethodDef methods[] = {
     {"packers", native_packers, METH_NOARGS, packers_doc},
     {"levels", native_levels, METH_NOARGS, levels_doc},
     {"find_nonfinite", native_find_nonfinite, METH_O, find_nonfinite_doc},
-    {"f16_to_f32", native_f16_to_f32, METH_VARARGS, "f16_to_f32(from, to)\n--\n\nWiden uint16 halves to float32, exactly."},
-    {"bf16_to_f32", native_bf16_to_f32, METH_VARARGS, "bf16_to_f32(from, to)\n--\n\nWiden uint16 bfloats to float32, exactly."},
-    {"f32_to_f16", native_f32_to_f16, METH_VARARGS, "f32_to_f16(from, to)\n--\n\nRound float32 to uint16 halves, to nearest even; NaN becomes quiet."},
-    {"f32_to_bf16", native_f32_to_bf16, METH_VARARGS, "f32_to_bf16(from, to)\n--\n\nRound float32 to uint16 bfloats, to nearest even; NaN becomes quiet."},
+    {"f16_to_f32", native_f16_to_f32, METH_VARARGS,
+     "f16_to_f32(from, to)\n--\n\nWiden uint16 halves to float32, exactly."},
+    {"bf16_to_f32", native_bf16_to_f32, METH_VARARGS,
+     "bf16_to_f32(from, to)\n--\n\nWiden uint16 bfloats to float32, exactly."},
+    {"f32_to_f16", native_f32_to_f16, METH_VARARGS,
+     "f32_to_f16(from, to)\n--\n\nRound float32 to uint16 halves, to nearest even; NaN becomes quiet."},
+    {"f32_to_bf16", native_f32_to_bf16, METH_VARARGS,
+     "f32_to_bf16(from, to)\n--\n\nRound float32 to uint16 bfloats, to nearest even; NaN becomes quiet."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyModuleDef_Slot slots[] = {{0, NULL}};
 
 static PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "_native", "Kernels that pack weights into GGUF block types.", 0, methods, slots, NULL, NULL, NULL,
+    PyModuleDef_HEAD_INIT,
+    "_native",
+    "Kernels that pack weights into GGUF block types.",
+    0,
+    methods,
+    slots,
+    NULL,
+    NULL,
+    NULL,
 };
 
 PyMODINIT_FUNC PyInit__native(void) { return PyModuleDef_Init(&definition); }

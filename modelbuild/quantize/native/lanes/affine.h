@@ -36,27 +36,24 @@ INLINE void weigh(affine_columns *c, int count, weighing rule, const float *impo
     }
     vfloat base[VECTORS] = {{0}};
     if (rule == WEIGH_BY_RMS_MAGNITUDE) {
-        for (int i = 0; i < count; i++) EACH(v) base[v] += c->x[i][v] * c->x[i][v];
-        EACH(v) base[v] = root(base[v] / (float)count);
+        for (int i = 0; i < count; i++)
+            EACH (v) base[v] += c->x[i][v] * c->x[i][v];
+        EACH (v) base[v] = root(base[v] / (float)count);
     }
-    for (int i = 0; i < count; i++) EACH(v) c->w[i][v] = base[v] + magnitude(c->x[i][v]);
+    for (int i = 0; i < count; i++)
+        EACH (v) c->w[i][v] = base[v] + magnitude(c->x[i][v]);
 }
 
 typedef struct {
-    vfloat scale[VECTORS], low[VECTORS], inverse[VECTORS], low_then[VECTORS], sum_w[VECTORS];
-    vint out_of_range[VECTORS];
+    vfloat scale[VECTORS], low[VECTORS], inverse[VECTORS], low_then[VECTORS]; /* as affine_fit */
+    vfloat least[VECTORS], most[VECTORS], sum_w[VECTORS], sum_x[VECTORS];     /* of the sub-block */
+    vfloat best[VECTORS];                                                     /* the least error so far */
+    vint out_of_range[VECTORS]; /* lanes that hold nothing useful, because they rounded out of range */
 } affine_lanes;
 
-/* fit_affine_scalar, lane by lane; lanes marked out_of_range hold nothing useful. */
-INLINE void fit_affine(const affine_grid *grid, affine_columns *c, affine_lanes *fit)
+INLINE void start_affine(int count, const affine_columns *c, affine_lanes *fit)
 {
-    const int count = grid->count;
-    const float top = (float)grid->top;
-    vfloat least[VECTORS], most[VECTORS], sum_x[VECTORS], best[VECTORS];
-    vint flat[VECTORS];
-
-    EACH(v)
-    {
+    EACH (v) {
         vfloat low = c->x[0][v], high = low, w = c->w[0][v], x = w * low;
         for (int i = 1; i < count; i++) {
             low = lesser(c->x[i][v], low);
@@ -64,83 +61,107 @@ INLINE void fit_affine(const affine_grid *grid, affine_columns *c, affine_lanes 
             w += c->w[i][v];
             x += c->w[i][v] * c->x[i][v];
         }
-        least[v] = low;
-        most[v] = high;
+        fit->least[v] = low;
+        fit->most[v] = high;
         fit->sum_w[v] = w;
-        sum_x[v] = x;
+        fit->sum_x[v] = x;
         fit->low[v] = fit->low_then[v] = lesser(all(0), low);
-        flat[v] = high == fit->low[v];
-        fit->inverse[v] = top / (high - fit->low[v]);
-        fit->scale[v] = 1 / fit->inverse[v];
-        best[v] = all(0);
         fit->out_of_range[v] = (vint){0};
     }
+}
 
-    /* Step -1 is the plain range: no regression, and nothing to beat yet. */
-    for (int step = -1; step <= grid->steps; step++) {
-        vfloat inverse[VECTORS], s1[VECTORS], s2[VECTORS], sx[VECTORS], scale[VECTORS], low[VECTORS], error[VECTORS];
-        const float span = step < 0 ? top : (grid->first + grid->delta * (float)step) + top;
-        EACH(v)
-        {
-            inverse[v] = span / (most[v] - fit->low[v]);
-            const vfloat below = inverse[v] * (least[v] - fit->low[v]), above = inverse[v] * (most[v] - fit->low[v]);
-            fit->out_of_range[v] |= ~((magnitude(below) <= ROUNDING_LIMIT) & (magnitude(above) <= ROUNDING_LIMIT));
-            s1[v] = s2[v] = sx[v] = error[v] = all(0);
-        }
-        for (int i = 0; i < count; i++) {
-            EACH(v)
-            {
-                const vfloat x = c->x[i][v], l = level_between(inverse[v] * (x - fit->low[v]), 0, top);
-                const vfloat p = c->w[i][v] * l;
-                c->level[i][v] = l;
-                s1[v] += p;
-                s2[v] += p * l;
-                sx[v] += p * x;
-            }
-        }
-        EACH(v)
-        {
-            const vfloat determinant = fit->sum_w[v] * s2[v] - s1[v] * s1[v];
-            const vfloat free_low = (s2[v] * sum_x[v] - s1[v] * sx[v]) / determinant;
-            const vfloat free_scale = (fit->sum_w[v] * sx[v] - sum_x[v] * s1[v]) / determinant;
-            const vint positive = free_low > 0;
-            scale[v] = choose(positive, sx[v] / s2[v], free_scale);
-            low[v] = choose(positive, all(0), free_low);
-            /* A NaN origin makes the error NaN, and a NaN never wins. */
-            low[v] = choose(determinant > 0, low[v], all(NAN));
-            if (step < 0) {
-                scale[v] = fit->scale[v];
-                low[v] = fit->low[v];
-            }
-        }
-        for (int i = 0; i < count; i++) {
-            EACH(v)
-            {
-                const vfloat diff = ((scale[v] * c->level[i][v]) + low[v]) - c->x[i][v];
-                error[v] += c->w[i][v] * (grid->absolute_error ? magnitude(diff) : diff * diff);
-            }
-        }
-        EACH(v)
-        {
-            if (step < 0) {
-                best[v] = error[v];
-                continue;
-            }
-            const vint wins = error[v] < best[v];
-            best[v] = choose(wins, error[v], best[v]);
-            fit->inverse[v] = choose(wins, inverse[v], fit->inverse[v]);
-            fit->low_then[v] = choose(wins, fit->low[v], fit->low_then[v]);
-            fit->scale[v] = choose(wins, scale[v], fit->scale[v]);
-            fit->low[v] = choose(wins, low[v], fit->low[v]);
+/* Levels for an inverse scale, and the sums over them. */
+INLINE void affine_sums(const affine_grid *grid, affine_columns *c, const affine_lanes *fit, const vfloat *inverse,
+                        vfloat *s1, vfloat *s2, vfloat *sx)
+{
+    EACH (v) s1[v] = s2[v] = sx[v] = all(0);
+    for (int i = 0; i < grid->count; i++) {
+        EACH (v) {
+            const vfloat x = c->x[i][v];
+            const vfloat l = level_between(inverse[v] * (x - fit->low[v]), 0, (float)grid->top);
+            const vfloat p = c->w[i][v] * l;
+            c->level[i][v] = l;
+            s1[v] += p;
+            s2[v] += p * l;
+            sx[v] += p * x;
         }
     }
-    EACH(v)
-    {
-        const vfloat origin = lesser(all(0), least[v]);
-        fit->scale[v] = choose(flat[v], all(0), fit->scale[v]);
-        fit->inverse[v] = choose(flat[v], all(0), fit->inverse[v]);
-        fit->low[v] = choose(flat[v], origin, fit->low[v]);
-        fit->out_of_range[v] &= ~flat[v];
+}
+
+INLINE void affine_error(const affine_grid *grid, const affine_columns *c, const vfloat *scale, const vfloat *low,
+                         vfloat *error)
+{
+    EACH (v) error[v] = all(0);
+    for (int i = 0; i < grid->count; i++) {
+        EACH (v) {
+            const vfloat diff = ((scale[v] * c->level[i][v]) + low[v]) - c->x[i][v];
+            error[v] += c->w[i][v] * (grid->absolute_error ? magnitude(diff) : diff * diff);
+        }
+    }
+}
+
+INLINE void set_inverse(float span, affine_lanes *fit, vfloat *inverse)
+{
+    EACH (v) {
+        inverse[v] = span / (fit->most[v] - fit->low[v]);
+        const vfloat below = inverse[v] * (fit->least[v] - fit->low[v]);
+        const vfloat above = inverse[v] * (fit->most[v] - fit->low[v]);
+        fit->out_of_range[v] |= ~((magnitude(below) <= ROUNDING_LIMIT) & (magnitude(above) <= ROUNDING_LIMIT));
+    }
+}
+
+/* The plain range, for the trials to beat. */
+INLINE void try_plain(const affine_grid *grid, affine_columns *c, affine_lanes *fit)
+{
+    vfloat unused[3][VECTORS];
+    set_inverse((float)grid->top, fit, fit->inverse);
+    EACH (v) fit->scale[v] = 1 / fit->inverse[v];
+    affine_sums(grid, c, fit, fit->inverse, unused[0], unused[1], unused[2]);
+    affine_error(grid, c, fit->scale, fit->low, fit->best);
+}
+
+/* A trial: levels for a span of so many levels, the regression over them, and its error. */
+INLINE void try_span(const affine_grid *grid, float span, affine_columns *c, affine_lanes *fit)
+{
+    vfloat inverse[VECTORS], s1[VECTORS], s2[VECTORS], sx[VECTORS], scale[VECTORS], low[VECTORS], error[VECTORS];
+    set_inverse(span, fit, inverse);
+    affine_sums(grid, c, fit, inverse, s1, s2, sx);
+    EACH (v) {
+        const vfloat determinant = fit->sum_w[v] * s2[v] - s1[v] * s1[v];
+        const vfloat free_low = (s2[v] * fit->sum_x[v] - s1[v] * sx[v]) / determinant;
+        const vfloat free_scale = (fit->sum_w[v] * sx[v] - fit->sum_x[v] * s1[v]) / determinant;
+        const vint positive = free_low > 0;
+        scale[v] = choose(positive, sx[v] / s2[v], free_scale);
+        low[v] = choose(positive, all(0), free_low);
+        /* A NaN origin makes the error NaN, and a NaN never wins. */
+        low[v] = choose(determinant > 0, low[v], all(NAN));
+    }
+    affine_error(grid, c, scale, low, error);
+    EACH (v) {
+        const vint wins = error[v] < fit->best[v];
+        fit->best[v] = choose(wins, error[v], fit->best[v]);
+        fit->inverse[v] = choose(wins, inverse[v], fit->inverse[v]);
+        fit->low_then[v] = choose(wins, fit->low[v], fit->low_then[v]);
+        fit->scale[v] = choose(wins, scale[v], fit->scale[v]);
+        fit->low[v] = choose(wins, low[v], fit->low[v]);
+    }
+}
+
+/* fit_affine_scalar, lane by lane. */
+INLINE void fit_affine(const affine_grid *grid, affine_columns *c, affine_lanes *fit)
+{
+    start_affine(grid->count, c, fit);
+    try_plain(grid, c, fit);
+    for (int step = 0; step <= grid->steps; step++) {
+        try_span(grid, (grid->first + grid->delta * (float)step) + (float)grid->top, c, fit);
+    }
+    EACH (v) {
+        const vfloat origin = lesser(all(0), fit->least[v]);
+        const vint flat = fit->most[v] == origin;
+        fit->scale[v] = choose(flat, all(0), fit->scale[v]);
+        fit->inverse[v] = choose(flat, all(0), fit->inverse[v]);
+        fit->low[v] = choose(flat, origin, fit->low[v]);
+        fit->out_of_range[v] &= ~flat;
     }
 }
 

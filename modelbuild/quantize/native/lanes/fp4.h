@@ -1,4 +1,5 @@
-/* MXFP4 and NVFP4: 4-bit floats (sign, 0 0.5 1 1.5 2 3 4 6, stored doubled) under a scale that is itself a tiny float. */
+/* MXFP4 and NVFP4: 4-bit floats (sign, 0 0.5 1 1.5 2 3 4 6, stored doubled) under a scale that is itself a tiny float.
+ */
 
 #include "simple.h"
 

@@ -118,20 +118,19 @@ INLINE void set_levels(const grid_trials *t, int size, int base, const vfloat *i
     for (int group = 0; group < t->weights / size; group++) {
         vfloat number[VECTORS];
         float power = 1;
-        EACH(v) number[v] = all(0);
+        EACH (v) number[v] = all(0);
         for (int i = group * size; i < (group + 1) * size; i++) {
-            EACH(v)
-            {
+            EACH (v) {
                 const vfloat exact = 0.5f * (inverse[v] * c->v[i][v] - 1) + ROUNDING_MAGIC;
                 const vint bits = ((vint)exact & 0x7fffff) - 0x400000;
-                const vfloat level = lesser(greater(__builtin_convertvector(bits, vfloat), all(0)), all((float)(t->top - 1)));
+                const vfloat level =
+                    lesser(greater(__builtin_convertvector(bits, vfloat), all(0)), all((float)(t->top - 1)));
                 c->level[i][v] = level;
                 number[v] += level * power;
             }
             power *= (float)base;
         }
-        EACH(v)
-        {
+        EACH (v) {
             const vint whole = __builtin_convertvector(number[v], vint);
             memcpy(c->number[group] + v * WIDTH, &whole, sizeof whole);
         }
@@ -163,10 +162,9 @@ INLINE void set_points(const grid *g, const grid_trials *t, int size, int base, 
 /* The sums from which the best scale for the levels at hand follows. */
 INLINE void grid_sums(const grid_trials *t, const grid_columns *c, vfloat *sum_qx, vfloat *sum_q2)
 {
-    EACH(v) sum_qx[v] = sum_q2[v] = all(0);
+    EACH (v) sum_qx[v] = sum_q2[v] = all(0);
     for (int i = 0; i < t->weights; i++) {
-        EACH(v)
-        {
+        EACH (v) {
             const vfloat q = 2 * c->level[i][v] + 1;
             sum_qx[v] += c->wv[i][v] * q;
             sum_q2[v] += (c->w[i][v] * q) * q;
@@ -186,13 +184,12 @@ INLINE void try_scale(const grid *g, const grid_trials *t, int size, int base, c
     vfloat scale[VECTORS], sum_qx[VECTORS], sum_q2[VECTORS];
     vint better[VECTORS];
     float scales[LANES];
-    EACH(v) scale[v] = 1 / inverse[v];
+    EACH (v) scale[v] = 1 / inverse[v];
     store_lanes(scales, scale);
     set_levels(t, size, base, inverse, c);
     set_points(g, t, size, base, v, root, scales, c);
     grid_sums(t, c, sum_qx, sum_q2);
-    EACH(v)
-    {
+    EACH (v) {
         better[v] = (sum_q2[v] > 0) & (sum_qx[v] * sum_qx[v] > best->best[v] * sum_q2[v]);
         best->scale[v] = choose(better[v], sum_qx[v] / sum_q2[v], best->scale[v]);
         best->best[v] = choose(better[v], best->scale[v] * sum_qx[v], best->best[v]);
@@ -220,8 +217,8 @@ INLINE void refit_grid(const grid *g, const grid_trials *t, int size, int base, 
         again[k] = scales[k] > 0 && (!all_points || t->refit == REFIT_ALL) ? -1 : 0;
         if (!again[k]) scales[k] = 1;
     }
-    EACH(v) memcpy(&inverse[v], scales + v * WIDTH, sizeof inverse[v]);
-    EACH(v) inverse[v] = 1 / inverse[v];
+    EACH (v) memcpy(&inverse[v], scales + v * WIDTH, sizeof inverse[v]);
+    EACH (v) inverse[v] = 1 / inverse[v];
     set_levels(t, size, base, inverse, c);
     set_points(g, t, size, base, v, root, scales, c);
     for (int group = 0; group < t->weights / size; group++) {
@@ -236,8 +233,7 @@ INLINE void refit_grid(const grid *g, const grid_trials *t, int size, int base, 
         }
     }
     grid_sums(t, c, sum_qx, sum_q2);
-    EACH(v)
-    {
+    EACH (v) {
         vint mask;
         memcpy(&mask, again + v * WIDTH, sizeof mask);
         best->scale[v] = choose(mask & (sum_q2[v] > 0), sum_qx[v] / sum_q2[v], best->scale[v]);
@@ -248,19 +244,20 @@ INLINE void start_columns(const grid_trials *t, const magnitudes *m, int at, gri
 {
     load_columns(m->v + at * t->weights, t->weights, c->v);
     load_columns(m->w + at * t->weights, t->weights, c->w);
-    for (int i = 0; i < t->weights; i++) EACH(v) c->wv[i][v] = c->w[i][v] * c->v[i][v];
+    for (int i = 0; i < t->weights; i++)
+        EACH (v) c->wv[i][v] = c->w[i][v] * c->v[i][v];
 }
 
 /* Stores what was found for LANES sub-blocks; a negative scale is made positive by turning all signs. */
-INLINE void finish_grid(const grid_trials *t, int size, int at, const grid_best *best, magnitudes *m,
-                        grid_table *table)
+INLINE void finish_grid(const grid_trials *t, int size, int at, const grid_best *best, magnitudes *m, grid_table *table)
 {
     float scales[LANES];
     store_lanes(scales, best->scale);
     for (int k = 0; k < LANES; k++) {
         const int sub_block = at + k, groups = t->weights / size, is_empty = table->is_empty[sub_block];
         uint8_t *const signs = m->signs + sub_block * (t->weights / 8);
-        for (int i = 0; i < t->weights / 8; i++) signs[i] = is_empty ? 0 : scales[k] < 0 ? (uint8_t)~signs[i] : signs[i];
+        for (int i = 0; i < t->weights / 8; i++)
+            signs[i] = is_empty ? 0 : scales[k] < 0 ? (uint8_t)~signs[i] : signs[i];
         for (int group = 0; group < groups; group++) {
             table->points[sub_block * groups + group] = is_empty ? 0 : best->point[group][k];
         }
@@ -282,8 +279,7 @@ INLINE void search_grid(const grid *g, const grid_trials *t, int size, int base,
         start_columns(t, m, at, &c);
         memset(best.point, 0, sizeof best.point);
         memset(best.is_point, t->refit == REFIT_MOVED, sizeof best.is_point);
-        EACH(l)
-        {
+        EACH (l) {
             largest[l] = c.v[0][l];
             for (int i = 1; i < t->weights; i++) largest[l] = greater(c.v[i][l], largest[l]);
             best.scale[l] = largest[l] / (float)(2 * t->top - 1);
@@ -295,7 +291,7 @@ INLINE void search_grid(const grid *g, const grid_trials *t, int size, int base,
         }
         for (int k = -t->count; k <= t->count; k++) {
             vfloat inverse[VECTORS];
-            EACH(l) inverse[l] = ((float)(2 * t->top - 1) + (float)k * t->step) / largest[l];
+            EACH (l) inverse[l] = ((float)(2 * t->top - 1) + (float)k * t->step) / largest[l];
             try_scale(g, t, size, base, v, root, inverse, &c, &best);
         }
         refit_grid(g, t, size, base, v, root, &c, &best);

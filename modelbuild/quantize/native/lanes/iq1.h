@@ -1,8 +1,8 @@
 /* IQ1_S and IQ1_M: 8 weights become a point of levels -1, 0, 1, all shifted by an eighth up or down.
  *
- * The levels of a sub-block follow from cutting its sorted weights in three, at the best of all places. Sums over a part
- * are differences of prefix sums, so that a trial is the same few operations in every lane. Equal weights keep their
- * order; the original leaves that to the C library's sort.
+ * The levels of a sub-block follow from cutting its sorted weights in three, at the best of all places. Sums over a
+ * part are differences of prefix sums, so that a trial is the same few operations in every lane. Equal weights keep
+ * their order; the original leaves that to the C library's sort.
  */
 
 #include "grid_search.h"
@@ -41,8 +41,7 @@ INLINE void rank_weights(iq1_sub_block *s, int count, float nearly_zero)
 
 INLINE void start_cut(best_cut *best)
 {
-    EACH(v)
-    {
+    EACH (v) {
         best->scale[v] = all(0);
         best->best[v] = all(-FLT_MAX);
         best->first[v] = best->second[v] = best->shift[v] = (vint){0};
@@ -52,10 +51,9 @@ INLINE void start_cut(best_cut *best)
 INLINE void offer_cut(best_cut *best, const vfloat *sum_qx, const vfloat *sum_q2, int first, int second, int shift)
 {
     vint better[VECTORS];
-    EACH(v) better[v] = (sum_q2[v] > 0) & (sum_qx[v] * sum_qx[v] > best->best[v] * sum_q2[v]);
+    EACH (v) better[v] = (sum_q2[v] > 0) & (sum_qx[v] * sum_qx[v] > best->best[v] * sum_q2[v]);
     if (lane_bits(better) == 0) return; /* seldom any lane improves, and the rest has a division */
-    EACH(v)
-    {
+    EACH (v) {
         best->scale[v] = choose(better[v], sum_qx[v] / sum_q2[v], best->scale[v]);
         best->best[v] = choose(better[v], best->scale[v] * sum_qx[v], best->best[v]);
         best->first[v] = (better[v] & first) | (~better[v] & best->first[v]);
@@ -99,8 +97,7 @@ INLINE void cut_iq1_s(const iq1_sub_block *lanes, best_cut *best)
             for (int shift = 0; shift < 2; shift++) {
                 const float low = iq1_values[shift][0], middle = iq1_values[shift][1], high = iq1_values[shift][2];
                 vfloat sum_qx[VECTORS], sum_q2[VECTORS];
-                EACH(v)
-                {
+                EACH (v) {
                     const vfloat w_low = sums.w[first][v], w_middle = sums.w[second][v] - sums.w[first][v];
                     const vfloat w_high = sums.w[32][v] - sums.w[second][v];
                     sum_qx[v] = sums.wx[first][v] * low + (sums.wx[second][v] - sums.wx[first][v]) * middle +
@@ -125,8 +122,7 @@ INLINE void cut_iq1_m(const iq1_sub_block *lanes, best_cut *best)
             for (int h = 0; h < 2; h++) {
                 for (int shift = 0; shift < 2; shift++) {
                     const float *const p = iq1_values[shift];
-                    EACH(v)
-                    {
+                    EACH (v) {
                         qx[h][shift][v] = half[h].wx[16][v] * p[2] - (half[h].wx[first][v] + half[h].wx[second][v]);
                         q2[h][shift][v] = (half[h].w[16][v] * p[2]) * p[2] +
                                           half[h].w[first][v] * (p[0] * p[0] - p[1] * p[1]) +
@@ -136,8 +132,7 @@ INLINE void cut_iq1_m(const iq1_sub_block *lanes, best_cut *best)
             }
             for (int shift = 0; shift < 4; shift++) {
                 vfloat sum_qx[VECTORS], sum_q2[VECTORS];
-                EACH(v)
-                {
+                EACH (v) {
                     sum_qx[v] = qx[0][shift >> 1][v] + qx[1][shift & 1][v];
                     sum_q2[v] = q2[0][shift >> 1][v] + q2[1][shift & 1][v];
                 }

@@ -41,15 +41,14 @@ INLINE void search_iq2_xxs(const grid *g, magnitudes *m, grid_table *table)
             scales[k] = fit_positive_scalar(32, 4, v + k * 32, m->w + (at + k) * 32, levels);
             table->is_empty[at + k] = largest < NEARLY_ZERO || scales[k] * 3 <= 0;
         }
-        EACH(l) memcpy(&best.scale[l], scales + l * WIDTH, sizeof best.scale[l]);
-        EACH(l)
-        {
+        EACH (l) memcpy(&best.scale[l], scales + l * WIDTH, sizeof best.scale[l]);
+        EACH (l) {
             reach[l] = best.scale[l] * 3;
             best.best[l] = all(0);
         }
         for (int k = -t->count; k <= t->count; k++) {
             vfloat inverse[VECTORS];
-            EACH(l) inverse[l] = (5 + (float)k * t->step) / reach[l];
+            EACH (l) inverse[l] = (5 + (float)k * t->step) / reach[l];
             try_scale(g, t, 8, 3, v, root, inverse, &c, &best);
         }
         refit_grid(g, t, 8, 3, v, root, &c, &best);

@@ -7,7 +7,8 @@ static const float iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1
 
 /* A value belongs to level j + 1 from here on, to j below. The definition compares the distances to both neighbours;
  * the middle between them is a whole number or a half, so those differences are exact where it matters. */
-static const float iq4_limits[15] = {-115.5f, -93.5f, -74, -57, -42, -28.5f, -16, -4.5f, 7, 19, 31.5f, 45.5f, 61, 79, 101};
+static const float iq4_limits[15] = {-115.5f, -93.5f, -74,   -57,   -42, -28.5f, -16, -4.5f,
+                                     7,       19,     31.5f, 45.5f, 61,  79,     101};
 
 INLINE vfloat nearest_iq4_value(vfloat x)
 {
@@ -29,24 +30,21 @@ INLINE void fit_iq4(const iq4_columns *c, vfloat (*x)[VECTORS], vfloat *scale)
 {
     vfloat extreme[VECTORS], best[VECTORS];
     find_extreme(32, x, extreme);
-    EACH(v) scale[v] = best[v] = all(0);
+    EACH (v) scale[v] = best[v] = all(0);
     for (int trial = -8; trial <= 7; trial++) {
         vfloat inverse[VECTORS], sum_qx[VECTORS], sum_q2[VECTORS];
-        EACH(v)
-        {
+        EACH (v) {
             inverse[v] = trial == -8 ? 1 / (-extreme[v] / iq4_values[0]) : ((float)trial + iq4_values[0]) / extreme[v];
             sum_qx[v] = sum_q2[v] = all(0);
         }
         for (int i = 0; i < 32; i++) {
-            EACH(v)
-            {
+            EACH (v) {
                 const vfloat q = nearest_iq4_value(inverse[v] * c->x[i][v]), wq = c->w[i][v] * q;
                 sum_qx[v] += wq * c->x[i][v];
                 sum_q2[v] += wq * q;
             }
         }
-        EACH(v)
-        {
+        EACH (v) {
             /* The first trial stands in any case; its scale is 0 where no weight counts. */
             const vint better = sum_qx[v] * sum_qx[v] > best[v] * sum_q2[v];
             const vint wins = trial == -8 ? ~(vint){0} : (sum_q2[v] > 0) & better;
@@ -55,7 +53,7 @@ INLINE void fit_iq4(const iq4_columns *c, vfloat (*x)[VECTORS], vfloat *scale)
             best[v] = choose(wins, scale[v] * sum_qx[v], best[v]);
         }
     }
-    EACH(v) scale[v] = choose(magnitude(extreme[v]) < NEARLY_ZERO, all(0), scale[v]);
+    EACH (v) scale[v] = choose(magnitude(extreme[v]) < NEARLY_ZERO, all(0), scale[v]);
 }
 
 /* Scales of all sub-blocks of a batch. size: weights whose mean square counts with importance. */
@@ -70,7 +68,8 @@ INLINE void fit_iq4_batch(const batch *b, int weighted, int size, float *scales)
         if (weighted) {
             weigh_by_importance(32, c.x, b->importance + at * 32, sigma + at, c.w);
         } else {
-            for (int i = 0; i < 32; i++) EACH(v) c.w[i][v] = c.x[i][v] * c.x[i][v];
+            for (int i = 0; i < 32; i++)
+                EACH (v) c.w[i][v] = c.x[i][v] * c.x[i][v];
         }
         fit_iq4(&c, c.x, scale);
         store_lanes(scales + at, scale);

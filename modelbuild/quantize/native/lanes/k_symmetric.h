@@ -11,7 +11,8 @@ INLINE void fit_q6_k(const batch *b, int weighted, symmetric_table *table)
         if (weighted) {
             load_columns(b->importance + at * 16, 16, c.w);
         } else {
-            for (int i = 0; i < 16; i++) EACH(v) c.w[i][v] = c.x[i][v] * c.x[i][v];
+            for (int i = 0; i < 16; i++)
+                EACH (v) c.w[i][v] = c.x[i][v] * c.x[i][v];
         }
         fit_symmetric(16, 32, &c, scale, inverse);
         store_lanes(table->scale + at, scale);

@@ -10,7 +10,7 @@
 #include "symmetric.h"
 #include "weights.h"
 
-#define TURN_HALF 4
+#define TURN_HALF  4
 #define SUB_BLOCKS (BATCH / 16)
 
 typedef struct {
@@ -30,14 +30,12 @@ INLINE void load_turns(const float *weights, const int *places, turn_columns *c)
     vfloat extreme[VECTORS];
     load_columns_at(weights, places, 16, c->x);
     find_extreme(16, c->x, extreme);
-    EACH(v)
-    {
+    EACH (v) {
         c->largest[v] = magnitude(extreme[v]);
         c->inverse[v] = choose(c->largest[v] < NEARLY_ZERO, all(0), -(float)TURN_HALF / extreme[v]);
     }
     for (int i = 0; i < 16; i++) {
-        EACH(v)
-        {
+        EACH (v) {
             c->w[i][v] = c->x[i][v] * c->x[i][v];
             c->wx[i][v] = c->w[i][v] * c->x[i][v];
         }
@@ -47,10 +45,9 @@ INLINE void load_turns(const float *weights, const int *places, turn_columns *c)
 /* The levels by the extreme value, and their sums. */
 INLINE void start_turns(turn_columns *c)
 {
-    EACH(v) c->sum_lx[v] = c->sum_l2[v] = all(0);
+    EACH (v) c->sum_lx[v] = c->sum_l2[v] = all(0);
     for (int i = 0; i < 16; i++) {
-        EACH(v)
-        {
+        EACH (v) {
             const vfloat l = level_between(c->inverse[v] * c->x[i][v], -TURN_HALF, TURN_HALF - 1);
             c->level[i][v] = l;
             c->sum_lx[v] += c->wx[i][v] * l;
@@ -66,14 +63,12 @@ INLINE void start_turns(turn_columns *c)
 INLINE void find_settled(const turn_columns *c, vint *settled)
 {
     vfloat least[VECTORS];
-    EACH(v)
-    {
+    EACH (v) {
         settled[v] = ~(vint){0};
         least[v] = all(FLT_MAX);
     }
     for (int i = 0; i < 16; i++) {
-        EACH(v)
-        {
+        EACH (v) {
             const vfloat l = c->level[i][v];
             const vfloat lx = c->sum_lx[v] - c->wx[i][v] * l, l2 = c->sum_l2[v] - (c->w[i][v] * l) * l;
             const vfloat inside = lesser(greater(c->x[i][v] * l2, lx * -(float)TURN_HALF), lx * (float)(TURN_HALF - 1));
@@ -82,8 +77,7 @@ INLINE void find_settled(const turn_columns *c, vint *settled)
             least[v] = lesser(choose(no_turn, all(FLT_MAX), lx), least[v]);
         }
     }
-    EACH(v)
-    {
+    EACH (v) {
         const vint safe = (least[v] > 1e-30f) & (c->largest[v] * c->sum_l2[v] < 1e6f * least[v]);
         settled[v] = (settled[v] & safe) | (c->inverse[v] == 0);
     }
@@ -139,7 +133,7 @@ typedef struct {
 
 INLINE void turn_scales(const turn_columns *c, vfloat *scale)
 {
-    EACH(v) scale[v] = choose(c->sum_l2[v] > 0, c->sum_lx[v] / c->sum_l2[v], all(0));
+    EACH (v) scale[v] = choose(c->sum_l2[v] > 0, c->sum_lx[v] / c->sum_l2[v], all(0));
 }
 
 INLINE void load_state(const turn_state *state, const int *places, turn_columns *c)
@@ -220,7 +214,7 @@ INLINE void fit_turns(const batch *b, turn_table *table)
         turn_scales(&c, scale);
         store_lanes(table->scale + at, scale);
         store_lanes(table->inverse + at, c.inverse);
-        EACH(v) settled[v] = ~settled[v];
+        EACH (v) settled[v] = ~settled[v];
         for (uint32_t bits = lane_bits(settled); bits != 0; bits &= bits - 1) {
             const int place = at + __builtin_ctz(bits);
             table->was_swept[place] = 1;
@@ -243,7 +237,8 @@ INLINE void fit_weighted_q3(const batch *b, int part, symmetric_table *table, fl
         vfloat scale[VECTORS], inverse[VECTORS], sum[VECTORS] = {{0}};
         load_columns(one.weights + at * 16, 16, c.x);
         weigh_by_importance(16, c.x, one.importance + at * 16, sigma + at, c.w);
-        for (int i = 0; i < 16; i++) EACH(v) sum[v] += c.w[i][v];
+        for (int i = 0; i < 16; i++)
+            EACH (v) sum[v] += c.w[i][v];
         fit_symmetric(16, TURN_HALF, &c, scale, inverse);
         store_lanes(table->scale + at, scale);
         store_lanes(table->inverse + at, inverse);

@@ -29,7 +29,7 @@
 
 /* Vectors in a group. With one, each running sum waits for itself; with four, the registers no longer hold them. */
 #define VECTORS 2
-#define LANES (WIDTH * VECTORS)
+#define LANES   (WIDTH * VECTORS)
 #define EACH(v) for (int v = 0; v < VECTORS; v++)
 
 /* Bytes between the columns that a loop reads and those that it writes. Processors compare the low twelve bits of
@@ -101,11 +101,11 @@ INLINE uint32_t lane_bits(const vint *mask)
 {
     uint32_t bits = 0;
 #if defined __AVX512F__
-    EACH(v) bits |= (uint32_t)_mm512_movepi32_mask((__m512i)mask[v]) << (v * WIDTH);
+    EACH (v) bits |= (uint32_t)_mm512_movepi32_mask((__m512i)mask[v]) << (v * WIDTH);
 #elif defined __AVX2__
-    EACH(v) bits |= (uint32_t)_mm256_movemask_ps((__m256)mask[v]) << (v * WIDTH);
+    EACH (v) bits |= (uint32_t)_mm256_movemask_ps((__m256)mask[v]) << (v * WIDTH);
 #elif defined __SSE2__
-    EACH(v) bits |= (uint32_t)_mm_movemask_ps((__m128)mask[v]) << (v * WIDTH);
+    EACH (v) bits |= (uint32_t)_mm_movemask_ps((__m128)mask[v]) << (v * WIDTH);
 #else
     for (int k = 0; k < LANES; k++) bits |= (uint32_t)(mask[k / WIDTH][k % WIDTH] & 1) << k;
 #endif
@@ -116,13 +116,13 @@ INLINE uint32_t lane_bits(const vint *mask)
 
 /* In each quarter of 128 bits: the lower or upper halves of a and b, interleaved by one or by two floats. */
 #if defined __AVX512F__
-#define PART(name, a, b) ((vfloat)_mm512_##name##_ps((__m512)(a), (__m512)(b)))
+#define PART(name, a, b)  ((vfloat)_mm512_##name##_ps((__m512)(a), (__m512)(b)))
 #define PAIRS(name, a, b) ((vfloat)_mm512_##name##_pd((__m512d)(a), (__m512d)(b)))
 #elif defined __AVX2__
-#define PART(name, a, b) ((vfloat)_mm256_##name##_ps((__m256)(a), (__m256)(b)))
+#define PART(name, a, b)  ((vfloat)_mm256_##name##_ps((__m256)(a), (__m256)(b)))
 #define PAIRS(name, a, b) ((vfloat)_mm256_##name##_pd((__m256d)(a), (__m256d)(b)))
 #else
-#define PART(name, a, b) ((vfloat)_mm_##name##_ps((__m128)(a), (__m128)(b)))
+#define PART(name, a, b)  ((vfloat)_mm_##name##_ps((__m128)(a), (__m128)(b)))
 #define PAIRS(name, a, b) ((vfloat)_mm_##name##_pd((__m128d)(a), (__m128d)(b)))
 #endif
 
@@ -146,8 +146,7 @@ INLINE vfloat load_quads(const float *a, const float *b, const float *c, const f
  * count is a multiple of four. */
 INLINE void load_columns_at(const float *from, const int *places, int count, vfloat (*columns)[VECTORS])
 {
-    EACH(v)
-    {
+    EACH (v) {
         const float *row[16];
         for (int k = 0; k < WIDTH; k++) row[k] = from + count * (places ? places[v * WIDTH + k] : v * WIDTH + k);
         for (int k = WIDTH; k < 16; k++) row[k] = from;

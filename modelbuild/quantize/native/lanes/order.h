@@ -74,8 +74,7 @@ INLINE float extreme_of(const float *x, int count)
 /* The same for the columns of each lane. */
 INLINE void find_extreme(int count, vfloat (*x)[VECTORS], vfloat *extreme)
 {
-    EACH(v)
-    {
+    EACH (v) {
         vfloat largest = all(0), value = all(0);
         for (int i = 0; i < count; i++) {
             const vint larger = magnitude(x[i][v]) > largest;

@@ -1,5 +1,6 @@
-/* Types without a search: halves, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1. Plain loops in natural order, which compilers vectorize;
- * what is needed once a block is computed for all blocks of the batch together, so that this too becomes vectors. */
+/* Types without a search: halves, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1. Plain loops in natural order, which compilers
+ * vectorize; what is needed once a block is computed for all blocks of the batch together, so that this too becomes
+ * vectors. */
 #ifndef MODELBUILD_SIMPLE_H
 #define MODELBUILD_SIMPLE_H
 

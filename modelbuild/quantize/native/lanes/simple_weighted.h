@@ -1,4 +1,5 @@
-/* Q4_0, Q4_1, Q5_0, Q5_1 with importance: blocks of 32 are the sub-blocks of a search, and the levels that won stand. */
+/* Q4_0, Q4_1, Q5_0, Q5_1 with importance: blocks of 32 are the sub-blocks of a search, and the levels that won stand.
+ */
 
 #include "affine.h"
 #include "simple.h"

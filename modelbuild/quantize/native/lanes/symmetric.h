@@ -22,43 +22,38 @@ INLINE void fit_symmetric(int count, int half, symmetric_columns *c, vfloat *sca
     vint empty[VECTORS];
 
     find_extreme(count, c->x, extreme);
-    EACH(v)
-    {
+    EACH (v) {
         empty[v] = magnitude(extreme[v]) < NEARLY_ZERO;
         scale[v] = inverse[v] = best[v] = all(0);
     }
-    for (int i = 0; i < count; i++) EACH(v) wx[i][v] = c->w[i][v] * c->x[i][v];
+    for (int i = 0; i < count; i++)
+        EACH (v) wx[i][v] = c->w[i][v] * c->x[i][v];
 
     for (int trial = 0; trial <= 18; trial++) {
         const int tenths = trial == 0 ? 0 : trial <= 9 ? trial - 10 : trial - 9;
         const float span = -(top + 0.1f * (float)tenths);
         vfloat trial_inverse[VECTORS], sum_lx[VECTORS], sum_l2[VECTORS];
-        EACH(v)
-        {
+        EACH (v) {
             trial_inverse[v] = span / extreme[v];
             sum_lx[v] = sum_l2[v] = all(0);
         }
         for (int i = 0; i < count; i++) {
-            EACH(v)
-            {
+            EACH (v) {
                 const vfloat l = level_between(trial_inverse[v] * c->x[i][v], -top, top - 1);
                 sum_lx[v] += wx[i][v] * l;
                 sum_l2[v] += (c->w[i][v] * l) * l;
             }
         }
-        EACH(v)
-        {
+        EACH (v) {
             const vfloat fitted = sum_lx[v] / sum_l2[v];
             /* The first trial always stands, and has scale 0 where no weight counts. */
-            const vint wins = trial == 0 ? ~(vint){0}
-                                         : (sum_l2[v] > 0) & (sum_lx[v] * sum_lx[v] > best[v] * sum_l2[v]);
+            const vint wins = trial == 0 ? ~(vint){0} : (sum_l2[v] > 0) & (sum_lx[v] * sum_lx[v] > best[v] * sum_l2[v]);
             scale[v] = choose(wins, choose(sum_l2[v] != 0, fitted, all(0)), scale[v]);
             best[v] = choose(wins, scale[v] * sum_lx[v], best[v]);
             inverse[v] = choose(wins, trial_inverse[v], inverse[v]);
         }
     }
-    EACH(v)
-    {
+    EACH (v) {
         scale[v] = choose(empty[v], all(0), scale[v]);
         inverse[v] = choose(empty[v], all(0), inverse[v]);
     }

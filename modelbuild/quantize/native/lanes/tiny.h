@@ -1,5 +1,5 @@
-/* Types of one to two bits without a search: TQ1_0, TQ2_0, Q2_0 (-1, 0, 1 times the largest magnitude) and Q1_0 (the sign
- * times the mean magnitude). */
+/* Types of one to two bits without a search: TQ1_0, TQ2_0, Q2_0 (-1, 0, 1 times the largest magnitude) and Q1_0 (the
+ * sign times the mean magnitude). */
 
 #include "bits.h"
 #include "simple.h"

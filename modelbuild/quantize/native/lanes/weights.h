@@ -12,7 +12,7 @@ INLINE void weigh_by_importance(int count, vfloat (*x)[VECTORS], const float *im
     load_columns(importance, count, w);
     load_lanes(sigma, s);
     for (int i = 0; i < count; i++) {
-        EACH(v) w[i][v] *= root(s[v] + x[i][v] * x[i][v]);
+        EACH (v) w[i][v] *= root(s[v] + x[i][v] * x[i][v]);
     }
 }
 
