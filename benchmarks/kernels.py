@@ -64,11 +64,11 @@ def competitors(type_: GgmlType, importance: Float32 | None) -> dict[str, Job]:
 
 
 def native_job(type_: GgmlType, importance: Float32 | None, level: str) -> Job:
-    native = kernels.load_native()
+    native, grid = kernels.load_native(), kernels.native_grid(type_)
 
     def pack(rows: Float32) -> Uint8:
         out = np.empty((len(rows), row_bytes(type_, rows.shape[1])), np.uint8)
-        native.pack(int(type_), rows, rows.shape[1], importance, out, level)
+        native.pack(int(type_), rows, rows.shape[1], importance, out, level, grid)
         return out
 
     return pack
