@@ -56,7 +56,7 @@ enum {
 /* Weights that a kernel packs at a time: a multiple of every block size and of every lane group. */
 #define BATCH 1024
 /* Batches that a kernel is given at most, where it gathers what needs more work. */
-#define MOST_BATCHES 32
+#define MOST_BATCHES 64
 /* Memory for such a kernel, too much for the stack of a thread. */
 #define WORK_BYTES (BATCH * MOST_BATCHES * 8)
 
