@@ -15,8 +15,6 @@
 
 typedef struct {
     vfloat x[16][VECTORS];
-    vfloat w[16][VECTORS];  /* x * x */
-    vfloat wx[16][VECTORS]; /* (x * x) * x */
     char gap[STORE_GAP];
     vfloat level[16][VECTORS];
     vfloat sum_lx[VECTORS], sum_l2[VECTORS];
@@ -34,12 +32,6 @@ INLINE void load_turns(const float *weights, const int *places, turn_columns *c)
         c->largest[v] = magnitude(extreme[v]);
         c->inverse[v] = choose(c->largest[v] < NEARLY_ZERO, all(0), -(float)TURN_HALF / extreme[v]);
     }
-    for (int i = 0; i < 16; i++) {
-        EACH (v) {
-            c->w[i][v] = c->x[i][v] * c->x[i][v];
-            c->wx[i][v] = c->w[i][v] * c->x[i][v];
-        }
-    }
 }
 
 /* The levels by the extreme value, and their sums. */
@@ -48,10 +40,11 @@ INLINE void start_turns(turn_columns *c)
     EACH (v) c->sum_lx[v] = c->sum_l2[v] = all(0);
     for (int i = 0; i < 16; i++) {
         EACH (v) {
-            const vfloat l = level_between(c->inverse[v] * c->x[i][v], -TURN_HALF, TURN_HALF - 1);
+            const vfloat x = c->x[i][v], w = x * x;
+            const vfloat l = level_between(c->inverse[v] * x, -TURN_HALF, TURN_HALF - 1);
             c->level[i][v] = l;
-            c->sum_lx[v] += c->wx[i][v] * l;
-            c->sum_l2[v] += (c->w[i][v] * l) * l;
+            c->sum_lx[v] += (w * x) * l;
+            c->sum_l2[v] += (w * l) * l;
         }
     }
 }
@@ -69,9 +62,9 @@ INLINE void find_settled(const turn_columns *c, vint *settled)
     }
     for (int i = 0; i < 16; i++) {
         EACH (v) {
-            const vfloat l = c->level[i][v];
-            const vfloat lx = c->sum_lx[v] - c->wx[i][v] * l, l2 = c->sum_l2[v] - (c->w[i][v] * l) * l;
-            const vfloat inside = lesser(greater(c->x[i][v] * l2, lx * -(float)TURN_HALF), lx * (float)(TURN_HALF - 1));
+            const vfloat l = c->level[i][v], x = c->x[i][v], w = x * x;
+            const vfloat lx = c->sum_lx[v] - (w * x) * l, l2 = c->sum_l2[v] - (w * l) * l;
+            const vfloat inside = lesser(greater(x * l2, lx * -(float)TURN_HALF), lx * (float)(TURN_HALF - 1));
             const vint no_turn = lx <= 0, same = magnitude(inside - l * lx) < 0.499f * lx;
             settled[v] &= same | no_turn;
             least[v] = lesser(choose(no_turn, all(FLT_MAX), lx), least[v]);
@@ -100,7 +93,7 @@ INLINE void sweep(turn_columns *groups)
         for (int v = 0; v < SWEEP_GROUPS * VECTORS; v++) {
             turn_columns *const c = &groups[v / VECTORS];
             vfloat *const sum_lx = &c->sum_lx[v % VECTORS], *const sum_l2 = &c->sum_l2[v % VECTORS];
-            const vfloat x = c->x[i][v % VECTORS], w = c->w[i][v % VECTORS], wx = c->wx[i][v % VECTORS];
+            const vfloat x = c->x[i][v % VECTORS], w = x * x, wx = w * x;
             const vfloat old = c->level[i][v % VECTORS];
             const vfloat lx = *sum_lx - wx * old, l2 = *sum_l2 - (w * old) * old;
             const vfloat l = turn_level((x * l2) / lx);
