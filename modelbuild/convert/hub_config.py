@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from modelbuild.convert.checkpoint import CONFIG, Checkpoint
 from modelbuild.errors import InputError
@@ -42,8 +43,8 @@ def read_hub_config(checkpoint: Checkpoint) -> HubConfig:
     text = _text_section(root)
     if text is not None and not isinstance(text, dict):
         raise InputError("CONFIG", "an object expected", path=path, key="text_config")
-    outer = _first_class(root)
-    inner = _first_class(text) if text else ""
+    outer = _only_class(root, path)
+    inner = _only_class(text, path) if text else ""
     chosen = inner if inner and outer not in _OUTER_CLASS_WINS else outer
     if not chosen:
         hint = "config.json must name the model's class in 'architectures'"
@@ -59,8 +60,11 @@ def _text_section(root: Mapping[str, object]) -> object:
     return thinker.get("text_config", section) if isinstance(thinker, dict) else section
 
 
-def _first_class(values: Mapping[str, object]) -> str:
+def _only_class(values: Mapping[str, object], path: Path | str) -> str:
     names = values.get("architectures")
+    if isinstance(names, list) and len(names) > 1:
+        hint = "keep the class whose weights these are"
+        raise InputError("CONFIG", f"{len(names)} classes, one expected", path=path, key="architectures", hint=hint)
     if isinstance(names, list) and names and isinstance(names[0], str):
         return names[0]
     return _state_space_class(values)

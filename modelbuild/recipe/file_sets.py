@@ -55,7 +55,7 @@ class FileSets:
             if _claims_digest(text) and not is_digest(text):
                 message = f"invalid digest format: {printable(text)!r}"
                 raise RecipeError("DIGEST", message, content.position, hint="sha256: and 64 lower-case hex digits")
-            yield FileEntry(name, Digest(text) if is_digest(text) else self._path(text, content), content.position)
+            yield FileEntry(name, Digest(text) if is_digest(text) else self._source(text, content), content.position)
 
     def _listed(self, value: Node) -> Iterator[FileEntry]:
         seen: dict[str, Path] = {}
@@ -64,7 +64,7 @@ class FileSets:
             if _claims_digest(text):
                 hint = f"write it as a mapping: {{model.gguf: {printable(text)}}}"
                 raise RecipeError("PATH", "a digest needs a file name", item.position, hint=hint)
-            for path in self._matches(text, item) if _PATTERN.search(text) else (self._path(text, item),):
+            for path in self._matches(text, item) if _PATTERN.search(text) else (self._source(text, item),):
                 if path.name in seen and seen[path.name] != path:
                     message = (
                         f"a second file called {printable(path.name)!r}; the first is {printable(str(seen[path.name]))}"
@@ -75,6 +75,9 @@ class FileSets:
                     raise RecipeError("DUPLICATE", message, item.position, hint="remove one of them")
                 seen[path.name] = path
                 yield FileEntry(path.name, path, item.position)
+
+    def _source(self, text: str, node: Node) -> Path:
+        return located(lambda: self._roots.source(text, Path(node.position.path).parent), node.position)
 
     def _path(self, text: str, node: Node) -> Path:
         return located(lambda: self._roots.path(text, Path(node.position.path).parent), node.position)

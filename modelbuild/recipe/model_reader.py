@@ -129,7 +129,7 @@ class ModelReader:
         text = _text_of(value).strip()
         if text.startswith(PATH_STARTS) or text in (".", ".."):
             return FromPath(
-                located(lambda: self._roots.path(text, directory_of(value)), value.position), value.position
+                located(lambda: self._roots.source(text, directory_of(value)), value.position), value.position
             )
         _check_reference(text, value.position)
         return FromName(text, value.position)

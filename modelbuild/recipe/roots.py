@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from modelbuild.errors import InputError, printable
 
+#: A source directory has files in itself and in directories of its own; nothing deeper is ever read.
+_SOURCE_DEPTH = 2
+_ENTRY_LIMIT = 100_000
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://", re.ASCII)
 
 
@@ -39,10 +42,23 @@ class AllowedRoots:
         self._known[text, str(directory)] = path
         return path
 
-    def check(self, path: Path) -> None:
-        """InputError PATH or LINK unless the path, and what it leads to, lie below a root."""
+    def source(self, text: str, directory: Path) -> Path:
+        """Like `path`, for weights: when it is a directory, the links in it must not lead outside the roots either.
+
+        A snapshot of a hub cache may link to the blobs of its own repository. Raises also InputError LIMIT for a
+        directory with too many entries.
+        """
+        path = self.path(text, directory)
+        if path.is_dir():
+            repository = _hub_repository(path)
+            for link in _links_below(path, _SOURCE_DEPTH):
+                self.check(link, repository)
+        return path
+
+    def check(self, path: Path, *more: str) -> None:
+        """InputError PATH or LINK unless the path, and what it leads to, lie below a root, or one of `more`."""
         real = os.path.realpath(path)
-        if _holds(self._roots, real):
+        if _holds((*self._roots, *filter(None, more)), real):
             return
         is_link = _holds(self._places, os.path.abspath(path))  # noqa: PTH100 - lexical: what the recipe says
         outside = Path(real).parent
@@ -52,6 +68,28 @@ class AllowedRoots:
             path=printable(str(path), 4096),
             hint=f"if the recipe may read there: --allow-root {printable(str(outside), 4096)}",
         )
+
+
+def _hub_repository(snapshot: Path) -> str:
+    """The directory with `blobs` and `snapshots` that a snapshot belongs to, or an empty text."""
+    snapshots = Path(os.path.realpath(snapshot)).parent
+    is_snapshot = snapshots.name == "snapshots" and (snapshots.parent / "blobs").is_dir()
+    return str(snapshots.parent) if is_snapshot else ""
+
+
+def _links_below(directory: Path, depth: int) -> Iterator[Path]:
+    """The links in a directory and, so many levels deep, in directories of it that are no links."""
+    try:
+        entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
+    except OSError:
+        return
+    if len(entries) > _ENTRY_LIMIT:
+        raise InputError("LIMIT", f"{len(entries):,} entries, at most {_ENTRY_LIMIT:,} allowed", path=directory)
+    for entry in entries:
+        if entry.is_symlink():
+            yield Path(entry.path)
+        elif depth > 1 and entry.is_dir(follow_symlinks=False):
+            yield from _links_below(Path(entry.path), depth - 1)
 
 
 def _holds(roots: Sequence[str], place: str) -> bool:
