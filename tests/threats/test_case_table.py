@@ -21,7 +21,7 @@ FAMILIES = {
 
 
 @cache
-def tests_of(file: str) -> dict[str, str]:
+def sources_of(file: str) -> dict[str, str]:
     """The source of each test function in a file."""
     source = (ROOT / file).read_text()
     return {
@@ -38,7 +38,7 @@ def test_named_tests_exist(case: str) -> None:
     for name in TABLE[case]:
         file, _, test = name.partition("::")
         function, _, parameter = test.rstrip("]").partition("[")
-        assert function in tests_of(file), name
+        assert function in sources_of(file), name
         assert not parameter or f'"{parameter}"' in (ROOT / file).read_text(), name
 
 
