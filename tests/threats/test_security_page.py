@@ -1,0 +1,43 @@
+"""docs/security.md states the limits that the code has."""
+
+from __future__ import annotations
+
+import pytest
+
+from modelbuild.engine import archive
+from modelbuild.formats import json_text, modelfile, safetensors
+from modelbuild.formats.gguf import limits
+from modelbuild.recipe import documents, request, text
+from modelbuild.server.settings import Limits
+from modelbuild.store import manifest
+from modelbuild.template import expressions, parser
+from tests.space import ROOT
+
+PAGE = (ROOT / "docs/security.md").read_text("utf-8")
+
+
+def mib(size_bytes: int) -> str:
+    return f"{size_bytes >> 20} MiB"
+
+
+ROWS = {
+    "GGUF header": f"{mib(limits.HEADER_LIMIT_BYTES)}, {limits.KEY_COUNT_LIMIT:,} keys, "
+    f"{limits.TENSOR_COUNT_LIMIT:,} tensors",
+    "GGUF string, array": f"{mib(limits.STRING_LIMIT_BYTES)}, {limits.ARRAY_LIMIT:,} elements",
+    "safetensors header": mib(safetensors.HEADER_LIMIT_BYTES),
+    "JSON of a checkpoint": f"{mib(json_text.FILE_LIMIT_BYTES)}, {json_text.DEPTH_LIMIT} levels",
+    "recipe in YAML": f"{mib(text.TEXT_LIMIT_BYTES)}, {text.DEPTH_LIMIT} levels, {text.NODE_LIMIT:,} values, "
+    f"{text.ALIAS_LIMIT:,} aliases that expand to {text.EXPANDED_NODE_LIMIT:,} values",
+    "included files": f"{documents.INCLUDE_LIMIT}, {documents.INCLUDE_DEPTH_LIMIT} levels",
+    "Modelfile": f"{mib(modelfile.SIZE_LIMIT_BYTES)}, {modelfile.COMMAND_LIMIT:,} commands",
+    "Go template": f"{mib(parser.MAX_BYTES)}, {expressions.MAX_NESTING} levels, {expressions.MAX_NODES:,} nodes",
+    "manifest": f"{mib(manifest.MANIFEST_LIMIT_BYTES)}, {manifest.LAYER_COUNT_LIMIT:,} layers",
+    "create request": f"{mib(Limits().json_bytes)}, {request.MESSAGE_LIMIT:,} messages",
+    "archive": f"a ratio of {archive._RATIO_LIMIT} between content and compressed size",
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_limits_of_the_page_are_those_of_the_code(name: str) -> None:
+    """A limit that is changed in the code alone fails here."""
+    assert f"| {name} | {ROWS[name]} |" in PAGE
