@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from modelbuild.store.state import State
 
 if TYPE_CHECKING:
     from modelbuild.plan.decide import Decision
+    from modelbuild.plan.graph import Plan
+    from modelbuild.store.store import Store
 
 
 @click.command(name="explain")
@@ -21,10 +24,12 @@ if TYPE_CHECKING:
 @click.option("--recipe", "-f", type=click.Path(path_type=Path), default=DEFAULT_RECIPE, show_default=True,
               help="The recipe.")  # fmt: skip
 @click.option("--action", metavar="TEXT", default="", help="Only actions whose id contains TEXT.")
+@click.option("--provenance", "as_statement", is_flag=True,
+              help="Print an in-toto statement (SLSA provenance v1) for each model instead.")  # fmt: skip
 @recipe_options
 @settings_options
 @click.pass_context
-def command(context: click.Context, models: tuple[str, ...], recipe: Path, action: str) -> None:
+def command(context: click.Context, models: tuple[str, ...], recipe: Path, action: str, *, as_statement: bool) -> None:
     """Say for every action of MODELS (default: all) why it would run, or what it was made from."""
     from modelbuild.engine.run import decide_all
     from modelbuild.engine.template_evidence import template_evidence
@@ -36,7 +41,11 @@ def command(context: click.Context, models: tuple[str, ...], recipe: Path, actio
     store, state = Store(settings.store), State(settings.cache)
     try:
         resolved = load_recipe(recipe, current_recipe_options(context))
-        decisions = decide_all(make_plan(resolved, store, models), store, state)
+        plan = make_plan(resolved, store, models)
+        decisions = decide_all(plan, store, state)
+        if as_statement:
+            _show_statements(decisions, plan, recipe, store)
+            return
         actions = {decision.action.id: decision.action for decision in decisions}
         results = {item.action.id: item.result for item in decisions if item.result is not None}
         for decision in decisions:
@@ -46,6 +55,15 @@ def command(context: click.Context, models: tuple[str, ...], recipe: Path, actio
                     click.echo(f"  template {line}")
     finally:
         state.close()
+
+
+def _show_statements(decisions: list[Decision], plan: Plan, recipe: Path, store: Store) -> None:
+    from modelbuild.engine.provenance import provenance
+
+    for name in plan.models:
+        path = store.manifest_path(name)
+        written_ns = path.stat().st_mtime_ns if path.exists() else None
+        click.echo(json.dumps(provenance(decisions, str(name), recipe, written_ns), sort_keys=True))
 
 
 def _show(decision: Decision) -> None:

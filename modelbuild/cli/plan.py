@@ -15,6 +15,7 @@ from modelbuild.cli.settings import current_settings, settings_options
 from modelbuild.store.state import State
 
 if TYPE_CHECKING:
+    from modelbuild.engine.estimate import Cost
     from modelbuild.plan.preview import ActionPreview
 
 EXIT_WORK_PENDING = 3
@@ -39,10 +40,13 @@ def command(
     exit_code: bool,
 ) -> int:
     """Show what building RECIPE (default: recipe.yaml) would do, action by action, and why."""
+    from modelbuild.engine.estimate import cost_of, experience_of
     from modelbuild.engine.run import decide_all
+    from modelbuild.engine.run_log import stored_runs
     from modelbuild.plan.planner import make_plan
     from modelbuild.plan.preview import preview_actions
     from modelbuild.recipe.resolve import load_recipe
+    from modelbuild.store.staged import free_space
     from modelbuild.store.store import Store
 
     settings = current_settings(context)
@@ -53,18 +57,33 @@ def command(
     finally:
         state.close()
     previews = preview_actions(decisions, store)
+    experience = experience_of(stored_runs(settings.cache))
     for preview in previews:
-        click.echo(json.dumps(preview.to_json(tensors=tensors)) if as_json else _line(preview, tensors=tensors))
+        seconds = experience.expected_seconds(preview) if preview.runs else None
+        if as_json:
+            click.echo(json.dumps(preview.to_json(tensors=tensors) | {"expected_seconds": seconds}))
+        else:
+            click.echo(_line(preview, seconds, tensors=tensors))
     pending = sum(preview.runs for preview in previews)
     if not as_json:
         click.echo(f"{pending} to run, {len(previews) - pending} up to date")
+        if pending:
+            click.echo(_cost_line(cost_of(previews, experience), free_space(settings.store)))
     return EXIT_WORK_PENDING if exit_code and pending else 0
 
 
-def _line(preview: ActionPreview, *, tensors: bool) -> str:
+def _cost_line(cost: Cost, free_bytes: int) -> str:
+    disk = f"at most {format_size(cost.needed_bytes)} of disk needed, {format_size(free_bytes)} free"
+    if cost.seconds is None:
+        return f"{disk}; no earlier run tells how long it takes"
+    return f"{disk}; {'about' if cost.is_complete else 'at least'} {cost.seconds:.1f} s, going by earlier runs"
+
+
+def _line(preview: ActionPreview, seconds: float | None, *, tensors: bool) -> str:
     head = f"{'run   ' if preview.runs else 'cached'}  {preview.title}"
     if preview.write_bytes is not None and preview.runs:
-        head += f"  (reads {format_size(preview.read_bytes or 0)}, writes {format_size(preview.write_bytes)})"
+        expected = "" if seconds is None else f", about {seconds:.1f} s"
+        head += f"  (reads {format_size(preview.read_bytes or 0)}, writes {format_size(preview.write_bytes)}{expected})"
     lines = [head, *(f"          {reason}" for reason in preview.reasons)]
     if tensors:
         lines += [f"          {row.name}  {row.source_type} → {row.type}  {row.rule}" for row in preview.tensors]
