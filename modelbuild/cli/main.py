@@ -26,6 +26,7 @@ COMMANDS = {
     "fmt": ("modelbuild.cli.fmt", "Lay out recipes in one way."),
     "init": ("modelbuild.cli.init", "Write a first recipe."),
     "schema": ("modelbuild.cli.schema", "Print a JSON Schema: for recipes, create requests, events."),
+    "inspect": ("modelbuild.cli.inspect", "Say what a path is, and what a build would make of it."),
     "explain": ("modelbuild.cli.explain", "Say for every action of a model why it runs or does not."),
     "check": ("modelbuild.cli.check", "Rebuild from nothing and compare with the store."),
     "graph": ("modelbuild.cli.graph", "Draw the actions of a recipe and what they depend on."),

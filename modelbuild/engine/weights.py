@@ -14,10 +14,11 @@ from modelbuild.engine.output_file import Job, Progress, Written
 from modelbuild.engine.reuse import TensorRecords
 from modelbuild.errors import ChangedError
 from modelbuild.events import ActionProgress, Emit, Warned
-from modelbuild.plan.action import ActionInput, DigestInput, FileInput
+from modelbuild.plan.action import FileInput
 from modelbuild.plan.assembly import Assembly, Conversions, prepare_assembly
 from modelbuild.plan.decide import Decision, Result
 from modelbuild.plan.graph import Action, AssembleWork
+from modelbuild.plan.preview import source_files
 from modelbuild.store.state import FileStat, State
 from modelbuild.store.store import Store
 
@@ -52,16 +53,7 @@ class WeightsBuilder:
 
     def source_paths(self, action: Action, results: Mapping[str, Result]) -> list[Path] | None:
         """The GGUF files an action starts from; none for a checkpoint. None while one of them does not exist."""
-        paths: list[Path] = []
-        for item in action.inputs if _work_of(action).checkpoint is None else ():
-            if isinstance(item, FileInput):
-                paths.append(item.path)
-                continue
-            digest = _known_digest(item, results)
-            if digest is None:
-                return None
-            paths.append(self._store.blobs.path(digest))
-        return paths
+        return source_files(action, self._store, results)
 
     def shares_source(self, one: Action, other: Action, results: Mapping[str, Result]) -> bool:
         """Can the two be made from one read? They need the same weights, tensor by tensor."""
@@ -159,13 +151,6 @@ def _stats_of(action: Action) -> dict[Path, FileStat]:
 
 def _result(job: Job, file: Written) -> Result:
     return Result(file.digest, job.assembly.layout.file_size)
-
-
-def _known_digest(item: ActionInput | DigestInput, results: Mapping[str, Result]) -> Digest | None:
-    if isinstance(item, DigestInput):
-        return item.digest
-    result = results.get(item.action)
-    return None if result is None else result.digest
 
 
 def _work_of(action: Action) -> AssembleWork:

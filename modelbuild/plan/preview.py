@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuild.plan.action import DigestInput, FileInput
-from modelbuild.plan.decide import Decision
-from modelbuild.plan.graph import AssembleWork, ImportWork
+from modelbuild.plan.decide import Decision, Result
+from modelbuild.plan.graph import Action, AssembleWork, ImportWork
+from modelbuild.plan.wishes import IMATRIX_ROLE
 from modelbuild.store.store import Store
 
 
@@ -85,7 +86,7 @@ def _preview_assembly(
 ) -> tuple[int | None, int | None, tuple[TensorPreview, ...]]:
     from modelbuild.plan.assembly import prepare_assembly
 
-    sources = sources_of(decision, store)
+    sources = source_files(decision.action, store)
     if sources is None:
         return None, None, ()
     assembly = prepare_assembly(work, sources)
@@ -96,15 +97,24 @@ def _preview_assembly(
     return assembly.source_bytes, assembly.layout.file_size, rows
 
 
-def sources_of(decision: Decision, store: Store) -> list[Path] | None:
-    """The GGUF files an assemble action starts from, none for a checkpoint; None while one is yet to be made."""
-    work = decision.action.work
+def source_files() -> list[Path] | None:
+    """The GGUF files an assemble action starts from, none for a checkpoint; None while one is yet to be made.
+
+    results: of the actions that are up to date.
+    """
+    work = action.work
+    if not isinstance(work, AssembleWork) or work.checkpoint is not None:
+        return []
     paths: list[Path] = []
-    for item in decision.action.inputs if isinstance(work, AssembleWork) and work.checkpoint is None else ():
+    for item in action.inputs:
+        if item.role == IMATRIX_ROLE:
+            continue
         if isinstance(item, FileInput):
             paths.append(item.path)
         elif isinstance(item, DigestInput):
             paths.append(store.blobs.path(item.digest))
+        elif results and item.action in results:
+            paths.append(store.blobs.path(results[item.action].digest))
         else:
             return None
     return paths

@@ -70,4 +70,4 @@ def _near_names(path: Path) -> str:
     except OSError:
         return f"the directory {path.parent} does not exist"
     near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(sorted(near))}?" if near else "paths are relative to the recipe"
+    return f"did you mean {' or '.join(sorted(near))}?" if near else "in a recipe, paths are relative to its directory"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from modelbuild.formats.gguf.reader import GgufHeader, open_gguf
+from tests.small_gguf import write_gguf
 from tests.space import Space
 from tests.tinydocs import CHECKPOINT
 
@@ -127,6 +129,22 @@ def test_importance_matrix_steers_the_packing(space: Space) -> None:
     assert "input imatrix changed" in space.run("explain").stdout
     space.build()
     assert first != space.blobs()
+
+
+def test_plan_of_a_gguf_with_a_matrix(space: Space) -> None:
+    """The matrix is no part of the weights: the plan tells the size of the file that the build makes."""
+    space.write("base.gguf", write_gguf())
+    _imatrix(space, {"blk.0.attn_q.weight": 32})
+    space.recipe("model: m\nfrom: ./base.gguf\nquantize: Q4_0\nimatrix: ./m.imatrix\n")
+
+    outcome = space.run("plan", "--json")
+    assert 0 == outcome.status, outcome.stderr
+    planned = [json.loads(line) for line in outcome.stdout.splitlines()]
+
+    space.build()
+    assert _weights(space).stat().st_size == next(
+        row["write_bytes"] for row in planned if row.get("kind") == "assemble"
+    )
 
 
 @pytest.mark.parametrize("columns", [{"blk.1.ffn_up.weight": 255}, {"blk.77.ffn_up.weight": 256}])

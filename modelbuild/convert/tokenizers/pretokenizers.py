@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelbuild.convert.tokenizers.check_hash import name_by_check_hash
@@ -33,25 +34,47 @@ def check_pre_tokenizer_name(name: str) -> str:
     raise UsageError("UNKNOWN", f"unknown pre-tokenizer {printable(name)!r}", hint=hint)
 
 
+@dataclass(frozen=True, slots=True)
+class PreTokenizer:
+    """The name, and in words how it was found."""
+
+    name: str
+    evidence: str
+
+
 def find_pre_tokenizer(files: TokenizerFiles, model: Model) -> str:
     """The name for a tokenizer; UnsupportedError TOKENIZER when nothing known fits."""
+    return choose_pre_tokenizer(files, model).name
+
+
+def choose_pre_tokenizer(files: TokenizerFiles, model: Model) -> PreTokenizer:
+    """The name for a tokenizer with the evidence; UnsupportedError TOKENIZER when nothing known fits."""
     if model.pre_tokenizer is not None:
-        return check_pre_tokenizer_name(model.pre_tokenizer)
+        return PreTokenizer(check_pre_tokenizer_name(model.pre_tokenizer), "the recipe says so")
     preferred = model.family.pre_tokenizers
+    usual = PreTokenizer(preferred[0] if preferred else "default", "what models of this architecture have")
     if files.model_type not in ("BPE", "WordPiece"):
-        return preferred[0] if preferred else "default"
+        return usual
     if files.model_type == "WordPiece":  # the runtime looks at the name for BPE alone
-        return name_by_check_hash(files) or (preferred[0] if preferred else "default")
+        name = name_by_check_hash(files)
+        return usual if name is None else PreTokenizer(name, _BY_IDS)
     digest = split_digest(files)
     candidates = _candidates(files, digest)
+    how = "its split expressions" if digest else f"its steps, {printable(structure_of(files))},"
     if len(candidates) == 1:  # whatever the ids say, and working them out takes a while
-        return candidates[0]
+        return PreTokenizer(candidates[0], f"{how} are those of this name alone")
     name = name_by_check_hash(files)
     if name is not None and (not candidates or name in candidates):
-        return name
+        return PreTokenizer(name, _BY_IDS)
     if not candidates:
         raise _unknown(files, digest, preferred)
-    return _choose(candidates, preferred, ignores_merges=files.model.get("ignore_merges") is True)
+    chosen = _choose(candidates, preferred, ignores_merges=files.model.get("ignore_merges") is True)
+    others = [name for name in candidates if name != chosen]
+    shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+    return PreTokenizer(chosen, f"{how} are those of this name, and of {shown}, which split alike")
+
+
+_BY_IDS = "it gives the reference converter's check text the ids that this name stands for"
 
 
 def _candidates(files: TokenizerFiles, digest: str) -> Sequence[str]:

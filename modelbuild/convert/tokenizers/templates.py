@@ -15,6 +15,7 @@ _LIMIT_BYTES = 1 << 20
 _NAME_CHARS = frozenset(ascii_letters + digits)
 _DIRECTORY = "additional_chat_templates/"
 _DEFAULT = "default"
+_TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 
 
 def template_keys(files: TokenizerFiles) -> Iterable[KeyValue]:
@@ -32,6 +33,13 @@ def template_keys(files: TokenizerFiles) -> Iterable[KeyValue]:
         yield strings("tokenizer.chat_templates", list(others))
     if named.get(_DEFAULT):
         yield string("tokenizer.chat_template", named[_DEFAULT])
+
+
+def template_file(files: TokenizerFiles) -> str:
+    """The name of the file that the chat template of a checkpoint that has one comes from."""
+    if "chat_template" in files.config:
+        return TOKENIZER_CONFIG
+    return next(name for name in _TEMPLATE_FILES if files.checkpoint.has(name))
 
 
 def _from_config(files: TokenizerFiles) -> dict[str, str]:
