@@ -98,6 +98,9 @@ def _preview_assembly(
 
 
 def source_files() -> list[Path] | None:
+
+
+def source_files(action: Action, store: Store, results: Mapping[str, Result] | None = None) -> list[Path] | None:
     """The GGUF files an assemble action starts from, none for a checkpoint; None while one is yet to be made.
 
     results: of the actions that are up to date.
