@@ -97,9 +97,6 @@ def _preview_assembly(
     return assembly.source_bytes, assembly.layout.file_size, rows
 
 
-def source_files() -> list[Path] | None:
-
-
 def source_files(action: Action, store: Store, results: Mapping[str, Result] | None = None) -> list[Path] | None:
     """The GGUF files an assemble action starts from, none for a checkpoint; None while one is yet to be made.
 
