@@ -136,6 +136,6 @@ def decode_event(line: str) -> Event | None:
         known = {item.name for item in fields(kind)}
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
         event = kind(**{key: value for key, value in values.items() if key in known})
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return event  # type: ignore[no-any-return]  # the values of _EVENT_TYPES are the members of Event

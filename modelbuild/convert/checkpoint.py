@@ -11,7 +11,7 @@ from pathlib import Path
 
 from modelbuild.errors import InputError, printable
 from modelbuild.formats.files import open_input
-from modelbuild.formats.json_text import parse_json
+from modelbuild.formats.json_text import MARK_LIMIT, parse_json
 from modelbuild.formats.safetensors import StoredTensor, open_safetensors
 from modelbuild.formats.safetensors_index import (
     INDEX_NAME,
@@ -25,6 +25,9 @@ CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 _ENTRY_LIMIT = 100_000
 SMALL_FILE_LIMIT_BYTES = 16 << 20
 TOKENIZER_LIMIT_BYTES = 256 << 20
+#: A JSON document has at most one comma, colon or bracket in so many bytes, beyond what small ones may have: entries of
+#: vocabularies and merges have fewer, and nothing that is denser is a tokenizer.
+_BYTES_PER_MARK = 4
 #: Tokenizer configurations spell "no limit" as 10^30 written out.
 _DIGIT_LIMIT = 40
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -98,7 +101,8 @@ class Checkpoint:
         if name not in self.files:
             return None
         data, path = self.read(name, limit_bytes), self.files[name]
-        return parse_json(data, path=path, allow_nonfinite=nonfinite, digit_limit=_DIGIT_LIMIT)
+        marks = MARK_LIMIT + (len(data) // _BYTES_PER_MARK if limit_bytes > SMALL_FILE_LIMIT_BYTES else 0)
+        return parse_json(data, path=path, allow_nonfinite=nonfinite, digit_limit=_DIGIT_LIMIT, max_marks=marks)
 
     def read_object(
         self, name: str, limit_bytes: int = SMALL_FILE_LIMIT_BYTES, *, nonfinite: bool = False

@@ -41,7 +41,7 @@ def _load(source: str) -> Mapping[str, object]:
     try:
         _check_events(source)
         value = yaml.safe_load(source)
-    except (yaml.YAMLError, InputError, ValueError, RecursionError):
+    except (yaml.YAMLError, InputError, ValueError, OverflowError, RecursionError):
         return {}
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         return {}

@@ -23,6 +23,7 @@ from modelbuild.digest import Digest, is_digest
 from modelbuild.engine.stored import read_stored
 from modelbuild.errors import InputError, UsageError, printable
 from modelbuild.formats.files import open_input
+from modelbuild.formats.json_text import parse_json
 from modelbuild.formats.tar import Member, read_tar
 from modelbuild.model_name import ModelName, parse_name
 from modelbuild.store.manifest import MANIFEST_LIMIT_BYTES, Manifest, decode_manifest, read_manifest_bytes
@@ -188,8 +189,8 @@ def _check_index(member: Member) -> None:
     if member.size_bytes > MANIFEST_LIMIT_BYTES:
         raise _bad(member, "is too large")
     try:
-        index = json.loads(b"".join(member.chunks))
-    except ValueError as error:
+        index = parse_json(b"".join(member.chunks), path=_INDEX)
+    except InputError as error:
         raise _bad(member, "is no JSON") from error
     if not isinstance(index, dict) or index.get("format") != _FORMAT or index.get("version") != _FORMAT_VERSION:
         raise _bad(member, f"is not of version {_FORMAT_VERSION}; this is modelbuild {__version__}")

@@ -48,7 +48,9 @@ def lock_path(recipe: Path) -> Path:
 def read_lock(path: Path) -> Lock:
     """The lock in a file; InputError with the line when it is none."""
     with open_input(path) as source:
-        text = source.read_at(0, min(source.size_bytes, _LIMIT_BYTES)).decode("utf-8", "replace")
+        if source.size_bytes > _LIMIT_BYTES:
+            raise InputError("LIMIT", f"{source.size_bytes:,} bytes, at most {_LIMIT_BYTES:,} allowed", path=path)
+        text = source.read_at(0, source.size_bytes).decode("utf-8", "replace")
     parts: dict[str, dict[str, str]] = {"input": {}, "model": {}}
     for number, line in enumerate(text.splitlines(), 1):
         if not line or line.startswith("#"):

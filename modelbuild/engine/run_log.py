@@ -27,6 +27,8 @@ from modelbuild.events import (
 
 RUNS_DIRECTORY = "runs"
 KEPT_RUNS = 30
+#: A run of ten thousand actions writes some megabytes.
+_FILE_LIMIT_BYTES = 64 << 20
 #: Progress is for the eye; a stored run needs few points of it.
 _PROGRESS_INTERVAL_S = 1.0
 
@@ -118,7 +120,10 @@ def _read(path: Path) -> RunRecord:
 
 
 def _events_of(path: Path) -> Iterator[tuple[float, Event]]:
-    for line in path.read_text("utf-8", "replace").splitlines():
+    with path.open("rb") as file:
+        text = file.read(_FILE_LIMIT_BYTES).decode("utf-8", "replace")
+    for line in text.splitlines():
         event = decode_event(line)
         if event is not None:
-            yield float(json.loads(line).get("at", 0)), event
+            at_s = json.loads(line).get("at", 0)
+            yield float(at_s) if isinstance(at_s, int | float) else 0.0, event

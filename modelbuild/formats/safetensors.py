@@ -13,13 +13,16 @@ from typing import cast
 
 from modelbuild.errors import InputError, printable
 from modelbuild.formats.files import InputFile, open_input
-from modelbuild.formats.json_text import parse_json
+from modelbuild.formats.json_text import has_more_marks, parse_json
 from modelbuild.formats.signatures import SIGNATURE_BYTES, describe_format
 
 #: Room for some 250,000 tensors; without it a file could claim a header that takes all memory.
 HEADER_LIMIT_BYTES = 32 << 20
-#: Brackets of the JSON text: two for each tensor. Without it nested empty lists would take 20 times the header's size.
+#: Brackets of the JSON text: three for each of 256 Ki tensors. Without it nested empty lists would take 20 times the
+#: header's size.
 _BRACKET_LIMIT = 1 << 20
+#: Commas, colons and brackets of the JSON text: a dozen for each tensor.
+_MARK_LIMIT = 3 << 20
 _NAME_LIMIT_BYTES = 4096
 _DIMENSION_LIMIT = 8
 _INT64_MAX = (1 << 63) - 1
@@ -113,7 +116,10 @@ def _parse(text: bytes, path: Path) -> dict[str, object]:
         raise InputError("JSON", "the header must start with {", path=path, offset=_LENGTH_BYTES)
     if text.count(b"[") + text.count(b"{") > _BRACKET_LIMIT:
         raise InputError("HEADER", f"the header has more than {_BRACKET_LIMIT:,} brackets", path=path)
-    return cast("dict[str, object]", parse_json(text, path=path))  # a document that starts with { is an object
+    if has_more_marks(text, _MARK_LIMIT):
+        raise InputError("HEADER", f"the header has more than {_MARK_LIMIT:,} values, keys and lists", path=path)
+    header = parse_json(text, path=path, max_marks=_MARK_LIMIT)
+    return cast("dict[str, object]", header)  # a document that starts with { is an object
 
 
 def _check_metadata(value: object, path: Path) -> dict[str, str]:

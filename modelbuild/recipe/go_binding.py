@@ -96,7 +96,7 @@ class _Pairs(list[tuple[str, object]]):
 def bind_request(body: bytes, kind: Record) -> dict[str, object]:
     """The fields of a request body; fields that are absent or null are left out.
 
-    Raises InputError: EMPTY "missing request body", or JSON with Go's text for what is wrong.
+    Raises InputError: EMPTY "missing request body", LIMIT, or JSON with Go's text for what is wrong.
     """
     span = find_value(body)
     text = body[span].decode("utf-8", "surrogateescape")

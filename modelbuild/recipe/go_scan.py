@@ -6,14 +6,27 @@ import re
 from collections.abc import Callable
 
 from modelbuild.errors import InputError
+from modelbuild.formats.json_text import has_more_marks
 
 #: Go stops at 10,000 levels; no request needs more than these, and our parser recurses.
 DEPTH_LIMIT = 64
+#: Commas, colons and opening brackets outside of strings: ten thousand messages have some 100,000.
+MARK_LIMIT = 1 << 18
 
 _BLANKS = re.compile(rb"[ \t\r\n]*")
 _STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+"')
 _STRING_PART = re.compile(rb'"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+')
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+#: What most requests consist of, swallowed in one step: entries that are text, numbers or words, and flat objects.
+_SCALAR = (
+    rb'(?:"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+"|true|false|null'
+    rb"|-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?)"
+)
+_KEY = rb'[ \t\r\n]*+"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+"[ \t\r\n]*+:'
+_MEMBER = _KEY + rb"[ \t\r\n]*+" + _SCALAR + rb"[ \t\r\n]*+"
+_FLAT = rb"\{" + _MEMBER + rb"(?:," + _MEMBER + rb")*+\}"
+_PLAIN_MEMBERS = re.compile(rb"(?:" + _MEMBER + rb",)*+")
+_PLAIN_ITEMS = re.compile(rb"(?:[ \t\r\n]*+(?:" + _SCALAR + rb"|" + _FLAT + rb")[ \t\r\n]*+,)*+")
 _LITERALS = {ord("t"): b"true", ord("f"): b"false", ord("n"): b"null"}
 _VALUE_START = b'{["-0123456789tfn'
 
@@ -21,11 +34,13 @@ _VALUE_START = b'{["-0123456789tfn'
 def find_value(body: bytes) -> slice:
     """The extent of the first JSON value of a request body.
 
-    Raises InputError: EMPTY when there is nothing but blanks, JSON with Go's text otherwise.
+    Raises InputError: EMPTY when there is nothing but blanks, LIMIT for too many values, JSON with Go's text otherwise.
     """
     start = _skip_blanks(body, 0)
     if start == len(body):
         raise InputError("EMPTY", "missing request body")
+    if has_more_marks(body, MARK_LIMIT):
+        raise InputError("LIMIT", f"more than {MARK_LIMIT:,} values, keys and lists in a request")
     return slice(start, _Scanner(body, start).scan())
 
 
@@ -48,6 +63,8 @@ class _Scanner:
         return self._at
 
     def _value(self) -> None:
+        if self._open and self._open[-1] == ord("]"):
+            self._skip_run(_PLAIN_ITEMS)
         char = self._char()
         if char in b"{[":
             self._enter(char)
@@ -92,6 +109,7 @@ class _Scanner:
             raise _invalid(char, "after object key:value pair" if is_object else "after array element")
 
     def _key(self) -> None:
+        self._skip_run(_PLAIN_MEMBERS)
         char = self._char()
         if char != ord('"'):
             raise _invalid(char, "looking for beginning of object key string")
@@ -101,6 +119,12 @@ class _Scanner:
             raise _invalid(char, "after object key")
         self._at += 1
         self._next_step = self._value
+
+    def _skip_run(self, plain: re.Pattern[bytes]) -> None:
+        """Step over entries with their commas; the entry behind them is looked at as if it came first."""
+        match = plain.match(self._data, self._at)
+        if match:
+            self._at = match.end()
 
     def _char(self) -> int:
         """The next byte that is no blank."""

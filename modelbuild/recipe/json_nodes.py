@@ -24,6 +24,7 @@ _TOKEN = re.compile(
     r"|(?P<word>true|false|null)|(?P<mark>[{}\[\]:,]))"
 )
 _BLANKS = re.compile(r"[ \t\r\n]*")
+_BLANK = (" ", "\t", "\r", "\n")
 _WORDS: dict[str, Scalar] = {"true": True, "false": False, "null": None}
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -168,8 +169,10 @@ class _Reader:
 
     def _skip(self, mark: str) -> bool:
         """Step over a punctuation mark if it comes next."""
-        match = _BLANKS.match(self._text, self._at)
-        start = self._at if match is None else match.end()
+        start = self._at
+        if self._text[start : start + 1] in _BLANK:
+            match = _BLANKS.match(self._text, start)
+            start = start if match is None else match.end()
         if not self._text.startswith(mark, start):
             return False
         self._at = start + 1

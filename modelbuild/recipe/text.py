@@ -14,6 +14,7 @@ from typing import Protocol
 import yaml
 
 from modelbuild.errors import Position, RecipeError, printable
+from modelbuild.formats.json_text import has_more_marks
 from modelbuild.recipe.json_nodes import looks_like_json, read_json_nodes
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from modelbuild.recipe.scalars import is_not_finite, read_plain
@@ -63,6 +64,8 @@ def parse_recipe_text(data: bytes, path: str) -> Node:
         raise too_large(path, len(data))
     text = decode_text(data, path)
     if looks_like_json(data):
+        if len(data) > TEXT_LIMIT_BYTES and has_more_marks(data, 3 * NODE_LIMIT):  # each value has at most three
+            raise RecipeError("LIMIT", "too many values", Position(path, 1, 1))
         root = read_json_nodes(text, path, max_depth=DEPTH_LIMIT, max_nodes=NODE_LIMIT)
         if root is not None:
             return root

@@ -10,7 +10,8 @@ from urllib.parse import urljoin
 import httpx
 
 from modelbuild.digest import Digest
-from modelbuild.errors import RemoteError, printable
+from modelbuild.errors import InputError, RemoteError, printable
+from modelbuild.formats.json_text import parse_json
 from modelbuild.remote.address import Address, check_redirect, is_local, token_realm
 
 _REDIRECTS = 5
@@ -140,8 +141,8 @@ class Registry:
         try:
             with self._client.stream("GET", realm, params=query, auth=self._auth) as response:
                 self._expect(response, 200)
-                answer = httpx.Response(200, content=_read_limited(response, _TOKEN_LIMIT_BYTES)).json()
-        except (httpx.HTTPError, ValueError) as error:
+                answer = parse_json(_read_limited(response, _TOKEN_LIMIT_BYTES), path=self._address.host)
+        except (httpx.HTTPError, InputError) as error:
             raise _unreachable(self._address, error) from error
         token = answer.get("token") or answer.get("access_token") if isinstance(answer, dict) else None
         if not isinstance(token, str):

@@ -7,7 +7,7 @@ import pytest
 from modelbuild.engine import archive
 from modelbuild.formats import json_text, modelfile, safetensors
 from modelbuild.formats.gguf import limits
-from modelbuild.recipe import documents, request, text
+from modelbuild.recipe import documents, go_scan, request, text
 from modelbuild.server.settings import Limits
 from modelbuild.store import manifest
 from modelbuild.template import expressions, parser
@@ -25,14 +25,16 @@ ROWS = {
     f"{limits.TENSOR_COUNT_LIMIT:,} tensors",
     "GGUF string, array": f"{mib(limits.STRING_LIMIT_BYTES)}, {limits.ARRAY_LIMIT:,} elements",
     "safetensors header": mib(safetensors.HEADER_LIMIT_BYTES),
-    "JSON of a checkpoint": f"{mib(json_text.FILE_LIMIT_BYTES)}, {json_text.DEPTH_LIMIT} levels",
+    "JSON of a checkpoint": f"{mib(json_text.FILE_LIMIT_BYTES)}, {json_text.DEPTH_LIMIT} levels, "
+    f"{json_text.MARK_LIMIT:,} commas, colons and brackets",
     "recipe in YAML": f"{mib(text.TEXT_LIMIT_BYTES)}, {text.DEPTH_LIMIT} levels, {text.NODE_LIMIT:,} values, "
     f"{text.ALIAS_LIMIT:,} aliases that expand to {text.EXPANDED_NODE_LIMIT:,} values",
     "included files": f"{documents.INCLUDE_LIMIT}, {documents.INCLUDE_DEPTH_LIMIT} levels",
     "Modelfile": f"{mib(modelfile.SIZE_LIMIT_BYTES)}, {modelfile.COMMAND_LIMIT:,} commands",
     "Go template": f"{mib(parser.MAX_BYTES)}, {expressions.MAX_NESTING} levels, {expressions.MAX_NODES:,} nodes",
     "manifest": f"{mib(manifest.MANIFEST_LIMIT_BYTES)}, {manifest.LAYER_COUNT_LIMIT:,} layers",
-    "create request": f"{mib(Limits().json_bytes)}, {request.MESSAGE_LIMIT:,} messages",
+    "create request": f"{mib(Limits().json_bytes)}, {request.MESSAGE_LIMIT:,} messages, "
+    f"{go_scan.MARK_LIMIT:,} commas, colons and brackets",
     "archive": f"a ratio of {archive._RATIO_LIMIT} between content and compressed size",
 }
 
