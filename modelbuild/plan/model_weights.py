@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from modelbuild.convert.vision_classes import projector_kind
-from modelbuild.errors import InputError, Position, RecipeError, UnsupportedError, printable
+from modelbuild.errors import InputError, Position, RecipeError, printable
 from modelbuild.formats.gguf.reader import GgufHeader, open_gguf
 from modelbuild.formats.gguf.types import is_quantized
 from modelbuild.formats.json_text import read_json_object
@@ -112,7 +112,9 @@ class WeightsPlanner:
                 continue
             if preset != COPY_PRESET:
                 self._check_source(facts, preset)
-            made.append(self._assemble_gguf(f"weights-{index}", [layer], preset, keeps_embedded=facts.is_embedding))
+            wishes = Wishes.of(self._model)
+            action = self._assemble_gguf(f"weights-{index}", [layer], preset, wishes, keeps_embedded=facts.is_embedding)
+            made.append(action)
             self.inputs[index] = ActionInput(source_role(0), made[-1])
         if any(made):
             self.replacements = tuple(made)
@@ -184,22 +186,33 @@ class WeightsPlanner:
         entries = self._model.draft_files
         if not entries:
             return
+        origin, first = "draft_files", self._path_of(entries[0])
+        if len(entries) == 1 and first.is_dir():
+            origin, entries = str(first), self._list_checkpoint(first, entries[0].position)
         paths = {entry.name: self._path_of(entry) for entry in entries}
         with located(entries[0].position):
-            if identify_files(paths) is SourceKind.CHECKPOINT:
-                message = "a draft model in safetensors form is not supported"
-                raise UnsupportedError("DRAFT", message, hint="convert it to GGUF in a model of its own first")
-        self._add_gguf_files(entries, "draft")
+            if identify_files(paths) is not SourceKind.CHECKPOINT:
+                self._add_gguf_files(entries, "draft")
+                return
+            config = _config_of(paths)
+        preset = self._preset(self._model.draft_quantize) if self._model.draft_quantize else ""
+        work = AssembleWork(paths, origin, preset or (_FP8_PRESET if _is_fp8(config) else ""))
+        action = self._assemble("draft", work, tuple(_checkpoint_input(entry) for entry in entries))
+        self._add_slot("draft", action, "", SlotRole.EXTRA)
 
-    def _add_checkpoint_directory(self, path: Path, position: Position) -> None:
+    def _list_checkpoint(self, path: Path, position: Position) -> tuple[FileEntry, ...]:
+        """The files of a checkpoint directory; the directory is watched from now on."""
         from modelbuild.convert.checkpoint import Checkpoint
 
         with located(position):
             checkpoint = Checkpoint.of_directory(path)
         self._registry.directories.extend(_directories_of(path, checkpoint.files))
-        entries = [FileEntry(name, file, position) for name, file in checkpoint.files.items()]
-        inputs = [_checkpoint_input(entry) for entry in entries]
-        self._add_checkpoint(dict(checkpoint.files), inputs, str(path), position)
+        return tuple(FileEntry(name, file, position) for name, file in checkpoint.files.items())
+
+    def _add_checkpoint_directory(self, path: Path, position: Position) -> None:
+        entries = self._list_checkpoint(path, position)
+        files = {entry.name: self._path_of(entry) for entry in entries}
+        self._add_checkpoint(files, [_checkpoint_input(entry) for entry in entries], str(path), position)
 
     def _add_checkpoint(self, files: dict[str, Path], inputs: Sequence[Input], origin: str, position: Position) -> None:
         preset = self._wanted_preset()
@@ -270,7 +283,10 @@ class WeightsPlanner:
             preset = COPY_PRESET
         _check_architecture(unit.header)
         sources = [_file_input(file.entry, index) for index, file in enumerate(unit.files)]
-        action = self._assemble_gguf(what, sources, preset, keeps_embedded=unit.is_embedding)
+        wishes = Wishes.of(self._model)
+        if unit.kind != "model":  # what a recipe wishes for single tensors and keys concerns the model itself
+            wishes = Wishes(ollama_rules=wishes.ollama_rules)
+        action = self._assemble_gguf(what, sources, preset, wishes, keeps_embedded=unit.is_embedding)
         self._add_slot(unit.kind, action, "", SlotRole.EXTRA if role else SlotRole.FILES)
 
     def _preset_of(self, unit: GgufUnit, facts: WeightsFacts) -> str:
@@ -292,7 +308,7 @@ class WeightsPlanner:
         is_vision = unit.header.kv.get_boolean("clip.has_vision_encoder")
         if self._model.rewrite_gguf and unit.kind == "projector" and is_vision and not is_typed:
             sources = [_file_input(unit.files[0].entry, 0)]
-            return self._assemble_gguf(what, sources, COPY_PRESET, keeps_embedded=True, added=(_MLP,))
+            return self._assemble_gguf(what, sources, COPY_PRESET, Wishes(), keeps_embedded=True, added=(_MLP,))
         return self._import(what, unit.files[0].entry)
 
     # -- actions ---------------------------------------------------------------------------------------------------
@@ -319,6 +335,7 @@ class WeightsPlanner:
         what: str,
         sources: Sequence[Input],
         preset: str,
+        wishes: Wishes,
         *,
         keeps_embedded: bool = False,
         added: tuple[tuple[str, str], ...] = (),
@@ -331,7 +348,7 @@ class WeightsPlanner:
             keeps_embedded=keeps_embedded,
             added=added,
             allow_requantize=self._model.allow_requantize,
-            wishes=Wishes.of(self._model),
+            wishes=wishes,
         )
         by_tensor = [replace(item, by_tensor=True) if isinstance(item, FileInput) else item for item in sources]
         return self._assemble(what, work, tuple(by_tensor))
@@ -343,6 +360,7 @@ class WeightsPlanner:
             "pre_tokenizer": work.pre_tokenizer,
             "keeps_embedded": work.keeps_embedded,
             "part": work.part,
+            "directory": _directory_name(work),
             "added": dict(work.added),
             **work.wishes.to_json(),
         }
@@ -409,6 +427,13 @@ def _title(work: AssembleWork, source_count: int) -> str:
     else:
         what, origin = "merge" if source_count > 1 else "rewrite", work.origin
     return f"{what} {origin}" if work.preset in ("", COPY_PRESET) else f"{what} {origin} to {work.preset}"
+
+
+def _directory_name(work: AssembleWork) -> str:
+    """The name of a checkpoint's directory, which becomes the name of the model where nothing else names it."""
+    from modelbuild.convert.checkpoint import Checkpoint
+
+    return "" if work.checkpoint is None else Checkpoint(work.checkpoint, work.origin).directory_name
 
 
 def _check_architecture(header: GgufHeader) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.checkpoints import write_checkpoint
 from tests.space import Space
 
 RECIPE = """model: m
@@ -146,3 +147,23 @@ def test_edits_without_meaning_run_nothing(built: Space, text: str) -> None:
 
     assert {} == _reasons(built)
     assert "nothing to do" in built.build().stderr
+
+
+def test_directory_name_of_a_checkpoint_is_in_the_key(space: Space) -> None:
+    """A checkpoint that names nothing else gets its directory's name, so another name is another file."""
+    write_checkpoint(space.root / "First-1B")
+    space.recipe("model: m\nfrom: ./First-1B\n")
+    space.build()
+    (space.root / "First-1B").rename(space.root / "Second-1B")
+    space.recipe("model: m\nfrom: ./Second-1B\n")
+
+    assert 'option directory: "First-1B" → "Second-1B"' in space.build().stderr
+
+    (space.root / "elsewhere").mkdir()
+    (space.root / "Second-1B").rename(space.root / "elsewhere" / "Second-1B")
+    space.recipe("model: m\nfrom: ./elsewhere/Second-1B\n")
+    before = space.blobs()
+
+    space.build()
+
+    assert before == space.blobs()
