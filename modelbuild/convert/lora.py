@@ -21,6 +21,7 @@ from modelbuild.convert.lora_pairs import LowRank, factor, transposed, transpose
 from modelbuild.convert.mapping import RuleIndex, map_tensors
 from modelbuild.convert.metadata import ParameterCount, general_keys
 from modelbuild.convert.model import Model
+from modelbuild.convert.name_list import list_names
 from modelbuild.convert.planned import PlannedTensor, Source
 from modelbuild.convert.value_transforms import Computed
 from modelbuild.errors import InputError, printable
@@ -28,7 +29,6 @@ from modelbuild.formats.gguf.types import GgmlType
 from modelbuild.formats.gguf.writer import KeyValue, f32, string, u32, u32_array
 
 _EMBEDDING = "token_embd.weight"
-_LISTED = 12
 
 
 def plan_adapter(files: Checkpoint, base: AdapterBase, float_type: str = "source") -> Conversion:
@@ -108,8 +108,7 @@ def _renamed(model: Model, sources: Mapping[str, Source]) -> dict[str, Source]:
         else:
             renamed[found] = source
     if ignored:
-        shown = ", ".join(ignored[:_LISTED]) + (" …" if len(ignored) > _LISTED else "")
-        message = f"{shown} is present in adapter, but is ignored in base model"
+        message = f"{', '.join(list_names(ignored))} is present in adapter, but is ignored in base model"
         raise InputError("ADAPTER", message, path=model.checkpoint.origin, hint="train the adapter without it")
     return renamed
 
@@ -161,8 +160,7 @@ def _check_base(base: AdapterBase, planned: tuple[PlannedTensor, ...]) -> None:
 
 def _refuse(lines: list[str], origin: str) -> None:
     if lines:
-        more = [f"… and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
-        listed = "\n".join(f"  {line}" for line in [*lines[:_LISTED], *more])
+        listed = "\n".join(list_names(lines, "  "))
         hint = "was the adapter trained on this model?"
         raise InputError("ADAPTER", f"the adapter does not fit the base model:\n{listed}", path=origin, hint=hint)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from modelbuild.convert.checkpoint import ADAPTER_CONFIG, Checkpoint
 from modelbuild.convert.lora_pairs import LowRank
+from modelbuild.convert.name_list import list_names
 from modelbuild.convert.planned import Source, Stored
 from modelbuild.convert.transforms import Transposed
 from modelbuild.errors import InputError, printable
@@ -25,7 +26,6 @@ _PREFIX = "base_model.model."
 _PEFT = re.compile(r"(.+)\.lora_([AB])(?:\.[^.]+)?\.weight", re.DOTALL)
 _PEFT_EMBEDDING = re.compile(r"(.+)\.lora_embedding_([AB])(?:\.[^.]+)?", re.DOTALL)
 _MLX = re.compile(r"(.+)\.lora_([ab])", re.DOTALL)
-_LISTED = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,7 @@ def read_pairs(tensors: Iterable[StoredTensor], origin: str) -> AdapterTensors:
             trouble.append(f"{printable(tensor.name)}: {_advice(tensor.name)}")
     trouble += [line for module, pair in halves.items() for line in _faults(module, pair, kinds[module])]
     if trouble:
-        more = [f"… and {len(trouble) - _LISTED} more"] if len(trouble) > _LISTED else []
-        listed = "\n".join(f"  {line}" for line in [*trouble[:_LISTED], *more])
+        listed = "\n".join(list_names(trouble, "  "))
         raise InputError("ADAPTER", f"tensors that cannot be part of an adapter:\n{listed}", path=origin)
     pairs = {f"{module}.weight": _pair(module, pair, kinds[module]) for module, pair in halves.items()}
     return AdapterTensors(pairs, norms)

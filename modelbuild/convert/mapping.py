@@ -9,6 +9,7 @@ from itertools import product
 
 from modelbuild.convert.family import Family, Presence, TensorRule
 from modelbuild.convert.model import Model
+from modelbuild.convert.name_list import list_names
 from modelbuild.convert.planned import Source
 from modelbuild.convert.transforms import stack
 from modelbuild.errors import InputError, printable
@@ -17,8 +18,6 @@ _SUFFIXES = (".weight", ".bias")
 #: What a number of numbers in a name may stand for.
 _READINGS = {0: ((),), 1: (("{b}",), ("{e}",)), 2: (("{b}", "{e}"),)}
 _DIGITS = re.compile(r"[0-9]{1,6}", re.ASCII)
-#: How many names of each kind of trouble a message lists.
-_LISTED = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +93,7 @@ class _Trouble:
 
 def _listed(kind: str, names: Sequence[str]) -> Iterator[str]:
     yield f"  {len(names)} {kind}:"
-    yield from (f"    {name}" for name in names[:_LISTED])
-    if len(names) > _LISTED:
-        yield f"    … and {len(names) - _LISTED} more"
+    yield from list_names(names, "    ")
 
 
 def map_tensors(

@@ -6,10 +6,13 @@ import errno
 import json
 import os
 import struct
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from tests.checkpoints import llama_config, write_checkpoint, write_sparse
 from tests.space import Outcome, Space
 from tests.tinydocs import copy_checkpoint, with_header
 
@@ -206,3 +209,23 @@ def test_disk_that_fills_up_leaves_nothing(place: Space, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, call, refuse)
 
     _fails(place, 1, "not enough room")
+
+
+def test_unsupported_architecture_fails_before_anything_is_read(space: Space) -> None:
+    """In less than a second and 4 MiB, however large weights and tokenizer are."""
+    directory = write_checkpoint(space.root / "checkpoint", llama_config(architectures=["FooForCausalLM"]))
+    write_sparse(directory / "model.safetensors", {"model.embed_tokens.weight": ("BF16", (300_000_000, 32))})
+    with (directory / "tokenizer.json").open("wb") as file:
+        file.truncate(200 << 20)
+    space.recipe(GOOD)
+    _fails(space, 1, "unsupported architecture")  # what is imported stays so
+    read_before, started = _read_bytes(), time.process_time()
+
+    _fails(space, 1, 'unsupported architecture "FooForCausalLM"', "similar and supported: ")
+
+    assert time.process_time() - started < 1
+    assert _read_bytes() - read_before < 4 << 20
+
+
+def _read_bytes() -> int:
+    return int(Path("/proc/self/io").read_text().split()[1])

@@ -95,9 +95,35 @@ def _choose(candidates: Sequence[str], preferred: Sequence[str], *, ignores_merg
 
 def split_digest(files: TokenizerFiles) -> str:
     """SHA-256 over all split expressions, concatenated; empty when there is none."""
-    expressions = [_expression(step) for step in pre_tokenizer_steps(files)]
-    text = "".join(expression for expression in expressions if expression)
+    text = "".join(_expressions(files))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() if text else ""
+
+
+def near_names(files: TokenizerFiles) -> list[str]:
+    """Names under which the runtime splits by expressions like the tokenizer's, the most similar first; at most 3.
+
+    Of names that split alike the first counts; expressions are compared as texts and never run.
+    """
+    found = _comparable("".join(_expressions(files)))
+    ways: dict[str, str] = {}
+    for name, expressions in pre_tokenizer_table().expressions.items():
+        ways.setdefault(_comparable("".join(expressions)), name)
+    return [ways[way] for way in difflib.get_close_matches(found, ways, n=3, cutoff=0.6)] if found else []
+
+
+def _comparable(expressions: str) -> str:
+    """The runtime spells a case-insensitive part out, which says nothing about how alike two are."""
+    for spelt, short in _SPELLINGS:
+        expressions = expressions.replace(spelt, short)
+    return expressions[:_COMPARED_LENGTH]
+
+
+_SPELLINGS = (
+    ("(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])", "(?i:'s|'t|'re|'ve|'m|'ll|'d)"),
+    ("[sdmt]|ll|ve|re", "s|t|re|ve|m|ll|d"),
+)
+#: Comparing takes the product of both lengths.
+_COMPARED_LENGTH = 1000
 
 
 def structure_of(files: TokenizerFiles) -> str:
@@ -119,6 +145,10 @@ def _flatten(step: object, depth: int) -> list[Mapping[str, object]]:
     return [item for child in inner for item in _flatten(child, depth + 1)]
 
 
+def _expressions(files: TokenizerFiles) -> list[str]:
+    return [text for step in pre_tokenizer_steps(files) if (text := _expression(step))]
+
+
 def _expression(step: Mapping[str, object]) -> str:
     pattern = step.get("pattern")
     expression = pattern.get("Regex") if isinstance(pattern, dict) and step.get("type") == "Split" else None
@@ -136,11 +166,13 @@ def _unknown(files: TokenizerFiles, digest: str, preferred: Sequence[str]) -> Un
     found = (
         f"its split expressions have the digest {digest[:16]}…" if digest else f"its steps are {structure_of(files)!r}"
     )
-    shown = ", ".join(preferred or ("llama-bpe", "qwen2", "gpt-2", "default"))
+    near = near_names(files)
+    shown = ", ".join(near or preferred or ("llama-bpe", "qwen2", "gpt-2", "default"))
+    similar = "these split by similar expressions" if near else "for example"
     return UnsupportedError(
         "TOKENIZER",
         f"no known pre-tokenizer fits: {printable(found)}",
         path=files.path,
         key="pre_tokenizer",
-        hint=f"say 'pre_tokenizer: NAME' in the recipe with a name that splits alike, such as {shown}",
+        hint=f"say 'pre_tokenizer: NAME' in the recipe with a name that splits alike; {similar}: {shown}",
     )

@@ -17,6 +17,7 @@ class PreTokenizerTable:
     SHA-256 of the concatenated split expressions. structures: candidates for tokenizers without such expressions.
     hashes: name by check hash. check_text: what is hashed; check_splits: ways to split it, as expressions that are
     applied one after another and fit the characters of that text only.
+    expressions: how the runtime splits under each name, for comparing with a tokenizer's own; never run.
     """
 
     ignores_merges: Mapping[str, bool]
@@ -25,6 +26,7 @@ class PreTokenizerTable:
     hashes: Mapping[str, str]
     check_text: str
     check_splits: Sequence[Sequence[str]]
+    expressions: Mapping[str, Sequence[str]]
 
 
 @cache
@@ -32,7 +34,13 @@ def pre_tokenizer_table() -> PreTokenizerTable:
     """The table, read once."""
     text = package_files("modelbuild.convert.tokenizers").joinpath("pretokenizers.json").read_text("utf-8")
     data = json.loads(text)
-    ignores = {name: ignores for name, (_, ignores) in data["names"].items()}
+    ways = data["expressions"]
     return PreTokenizerTable(
-        ignores, data["digests"], data["structures"], data["hashes"], data["check_text"], data["check_splits"]
+        ignores_merges={name: ignores for name, (_, ignores) in data["names"].items()},
+        digests=data["digests"],
+        structures=data["structures"],
+        hashes=data["hashes"],
+        check_text=data["check_text"],
+        check_splits=data["check_splits"],
+        expressions={name: ways[way] for name, (way, _) in data["names"].items() if way in ways},
     )

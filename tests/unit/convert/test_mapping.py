@@ -8,6 +8,7 @@ import pytest
 
 from modelbuild.convert.families import all_families
 from modelbuild.convert.mapping import RuleIndex
+from modelbuild.convert.name_list import list_names
 from modelbuild.errors import InputError
 from tests.checkpoints import convert, llama_config, llama_tensors, write_checkpoint
 
@@ -48,12 +49,46 @@ def test_wrong_shapes_alone_have_their_own_code(tmp_path: Path) -> None:
     assert "SHAPE" == caught.value.code
 
 
-def test_many_names_are_cut(tmp_path: Path) -> None:
-    """A wrong checkpoint must not flood the terminal."""
-    tensors = {**llama_tensors(), **{f"stray.{number}": ("F32", (1,)) for number in range(1000)}}
+def test_all_missing_names_are_listed_in_few_lines(tmp_path: Path) -> None:
+    """A cut download: every missing tensor of every block and expert is named."""
+    blocks, experts = 40, 128
+    config = llama_config(
+        architectures=["MixtralForCausalLM"], num_hidden_layers=blocks, num_local_experts=experts, num_experts_per_tok=2
+    )
+    kept = {name: entry for name, entry in llama_tensors().items() if ".mlp." not in name}
 
-    with pytest.raises(InputError, match="… and 988 more"):
+    with pytest.raises(InputError) as caught:
+        convert(write_checkpoint(tmp_path / "m", config, kept))
+
+    lines = caught.value.message.splitlines()
+    assert len(lines) < 20
+    assert "    model.layers.{0-39}.block_sparse_moe.experts.{0-127}.w1.weight" in lines
+    assert "    model.layers.{2-39}.input_layernorm.weight" in lines
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["a.0.x", "a.1.x", "a.2.x", "a.5.x", "b"], ["a.{0-2,5}.x", "b"]),
+        (["a.0.x", "b.0.x"], ["a.0.x", "b.0.x"]),
+        (["l.0.e.0.w", "l.0.e.1.w", "l.1.e.0.w", "l.1.e.1.w"], ["l.{0-1}.e.{0-1}.w"]),
+        (["l.0.e.0.w", "l.0.e.1.w", "l.1.e.0.w"], ["l.0.e.{0-1}.w", "l.1.e.0.w"]),
+        (["a.0.x: 2, expected 3", "a.1.x: 2, expected 3", "a.2.x: 4, expected 3"],
+         ["a.{0-1}.x: 2, expected 3", "a.2.x: 4, expected 3"]),
+    ],
+)  # fmt: skip
+def test_names_that_differ_in_a_number_are_merged(names: list[str], shown: list[str]) -> None:
+    """Nothing is lost: what a line stands for is exactly what was given."""
+    assert shown == list_names(names)
+
+
+def test_many_names_are_cut(tmp_path: Path) -> None:
+    """A hostile checkpoint must not flood the terminal."""
+    tensors = {**llama_tensors(), **{f"stray{number}": ("F32", (1,)) for number in range(1000)}}
+
+    with pytest.raises(InputError, match="… and 900 more"):
         convert(write_checkpoint(tmp_path / "m", tensors=tensors))
+    assert len(list_names([f"a.{2 * number}.x" for number in range(1000)])[0]) < 200
 
 
 def _mixtral(tmp_path: Path, experts: list[int], second: list[int] | None = None) -> Path:

@@ -13,7 +13,7 @@ from modelbuild.convert.tokenizers import check_hash
 from modelbuild.convert.tokenizers.files import TokenizerFiles
 from modelbuild.convert.tokenizers.table import pre_tokenizer_table
 from modelbuild.errors import InputError, UnsupportedError
-from tests.checkpoints import bpe_tokenizer, convert, keys_of, llama_config, write_checkpoint
+from tests.checkpoints import LLAMA3_SPLIT, bpe_tokenizer, convert, keys_of, llama_config, write_checkpoint
 
 TINYDOCS = Path(__file__).parents[4] / "examples" / "tinydocs" / "TinyDocs-4M"
 #: SHA-256 of the ids that the tokenizers package (0.23.3) gives for the check text with the TinyDocs tokenizer.
@@ -95,3 +95,14 @@ def test_an_expression_nobody_knows_is_an_error_and_never_runs(tmp_path: Path) -
 
     assert "pre_tokenizer: NAME" in caught.value.hint
     assert "gpt-2" == pre_of(directory, pre_tokenizer="gpt-2")
+
+
+def test_an_expression_like_a_known_one_has_near_names(tmp_path: Path) -> None:
+    """Four digits at a time instead of three: the name whose expressions are most alike comes first."""
+    edited = {"type": "Split", "pattern": {"Regex": LLAMA3_SPLIT.replace("{1,3}", "{1,4}")}, "behavior": "Isolated"}
+    directory = write_checkpoint(tmp_path / "m", tokenizer__json=with_steps(edited, LEVEL))
+
+    with pytest.raises(UnsupportedError) as caught:
+        convert(directory)
+
+    assert "similar expressions: llama3, " in caught.value.hint
