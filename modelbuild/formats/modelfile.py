@@ -9,7 +9,7 @@ import difflib
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelbuild.errors import InputError, printable
@@ -66,7 +66,8 @@ class Command:
     """One command.
 
     name: its word in lower case. argument: its value, for a message without the role. key: the name of a parameter
-    or the role of a message, else empty. line, column: where the value begins.
+    or the role of a message, else empty. line, column: where the value begins. inner: how many columns behind that the
+    argument stands as it is; -1 when something was dropped from it.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Command:
     key: str = ""
     line: int = 1
     column: int = 1
+    inner: int = -1
 
 
 def parse_modelfile(data: bytes, path: Path | str) -> tuple[Command, ...]:
@@ -133,8 +135,7 @@ class _Parser:
                 raise self._error(f"(line {self._line}): {_BAD_ROLE}")
         if word in ("parameter", "message"):
             self._at += 1
-        line, column, argument = self._value()
-        return Command(word, argument, key, line, column)
+        return self._value(Command(word, "", key))
 
     def _check_word(self, word: str, column: int) -> None:
         """A command's word has to be known and followed by a blank; a newline counts as the next line."""
@@ -160,23 +161,28 @@ class _Parser:
             raise self._error(f"{_UNEXPECTED_END}: {name}")
         return name
 
-    def _value(self) -> tuple[int, int, str]:
-        """Line, column and text of a value, which ends with its line, or with the line that closes its quotes."""
+    def _value(self, command: Command) -> Command:
+        """The command with its value, which ends with its line, or with the line that closes its quotes."""
         self._skip(_VALUE_BLANKS)
-        line, column = self._line, self._at - self._line_start + 1
+        start, line, column = self._at, self._line, self._at - self._line_start + 1
         first = _LINE.match(self._text, self._at)
         head = _printable_only("" if first is None else first[0]).strip()
         quote = '"""' if head.startswith('"""') else '"' if head.startswith('"') else ""
         if not quote:
             self._skip(_LINE)
-            return line, column, head
+            return replace(command, argument=head, line=line, column=column, inner=self._inner(start, "", head))
         end = self._closing(quote)
         if end is None:
             hint = f"close the value with {quote} at the end of a line"
             raise ModelfileError(_UNEXPECTED_END, path=self._path, line=line, column=column, hint=hint)
         value = _printable_only(self._text[self._at : end]).strip()
         self._pass(self._text[self._at : end])
-        return line, column, value[len(quote) : -len(quote)]
+        value = value[len(quote) : -len(quote)]
+        return replace(command, argument=value, line=line, column=column, inner=self._inner(start, quote, value))
+
+    def _inner(self, start: int, quote: str, value: str) -> int:
+        is_verbatim = "\r" not in value and self._text.startswith(value, start + len(quote))
+        return len(quote) if is_verbatim else -1
 
     def _closing(self, quote: str) -> int | None:
         """Where the first line ends that closes the quotes which open here; None when none does."""

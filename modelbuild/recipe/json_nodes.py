@@ -140,7 +140,9 @@ class _Reader:
         self._count(position)
         if kind == "string":
             value = self._string(found, position)
-            return ScalarNode(value, position, None, 1 if len(found) == len(value) + 2 else -1)
+            if len(found) == len(value) + 2:
+                return ScalarNode(value, position, None, 1)
+            return ScalarNode(value, position, None, quoted=found[1:-1])
         return ScalarNode(_WORDS[found] if kind == "word" else self._number(found, position), position)
 
     def _string(self, found: str, position: Position) -> str:

@@ -27,6 +27,7 @@ from modelbuild.recipe.resolved import (
     TensorTypeRule,
 )
 from modelbuild.recipe.roots import AllowedRoots
+from modelbuild.recipe.schema import INTERPOLATION
 
 #: A template, system prompt or licence; larger ones are mistakes (a model file named by accident).
 TEXT_FILE_LIMIT_BYTES = 4 << 20
@@ -105,11 +106,17 @@ class ModelReader:
             "cleared": lambda: frozenset(_cleared(node)),
         }
 
-    def check_name(self, node: MappingNode) -> None:
-        """RecipeError MODELNAME when the model gives itself a name that is none."""
-        value, text = node.get("model"), _text_of(node.get("model"))
-        if value is not None and text and "${" not in text:
-            located(partial(parse_name, text), value.position)
+    def check_texts(self, node: MappingNode, problems: ProblemCollector) -> None:
+        """What is wrong with the name and the template of a model that cannot be read, for something else is wrong."""
+        value, template = node.get("model"), node.get("template")
+        text = _text_of(value)
+        if value is not None and text and INTERPOLATION not in text:
+            with problems.collect():
+                located(partial(parse_name, text), value.position)
+        file = template.get("file") if isinstance(template, MappingNode) else template
+        if isinstance(file, ScalarNode) and INTERPOLATION not in _text_of(file):
+            with problems.collect():
+                self._template(template)
 
     def _name(self, model_id: str, node: MappingNode, position: Position) -> ModelName:
         for field in ("model", "name"):

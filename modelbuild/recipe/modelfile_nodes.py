@@ -182,7 +182,9 @@ class _Maker:
     def _scalar(self, value: object, command: Command) -> ScalarNode:
         if not isinstance(value, str | int | float | bool):
             raise AssertionError("Modelfile values are scalars")
-        return ScalarNode(value, self._at(command))
+        if value != command.argument or command.inner < 0:
+            return ScalarNode(value, self._at(command))
+        return ScalarNode(value, self._at(command), None, command.inner, 0)
 
     def _at(self, command: Command) -> Position:
         return Position(str(self._path), command.line, command.column)

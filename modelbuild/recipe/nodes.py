@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from modelbuild.errors import Position
+from modelbuild.recipe.escapes import offset_of_character
 from modelbuild.recipe.scalars import Scalar
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
@@ -19,7 +20,9 @@ class ScalarNode:
     interpolation); None where the file itself decides (quoted and block scalars, JSON).
     inner: how many columns after `position` the first character of the value stands; -1 when the value's characters
     do not follow each other there (several lines, escapes).
-    block_indent: of a literal block (`|`), the columns before its lines; -1 for every other scalar.
+    block_indent: the columns before each line of a text that stands line by line in the file: below `position` in a
+    literal block (`|`), from the line of `position` on when `inner` says where there; -1 for every other scalar.
+    quoted: what stands between the quotes with its escapes, when all of it stands on one line; else empty.
     via: the variables that the value was made with, each with where it got its value.
     """
 
@@ -29,20 +32,26 @@ class ScalarNode:
     inner: int = -1
     block_indent: int = -1
     via: tuple[str, ...] = ()
+    quoted: str = ""
 
     def position_of(self, index: int) -> Position:
         """Where a character of the value stands, as exactly as is known."""
-        before = str(self.value)[:index] if self.block_indent >= 0 else ""
+        has_lines = self.block_indent >= 0 or self.quoted
+        before = str(self.value)[:index] if has_lines else ""
         line = before.count("\n") + 1
         return self.position_in(line, index - (before.rfind("\n") + 1 if before else 0) + 1)
 
     def position_in(self, line: int, column: int) -> Position:
         """Where a line and column of the value stand (both from 1), as exactly as is known."""
         at = self.position
-        if self.block_indent >= 0:
-            return Position(at.path, at.line + line, self.block_indent + column)
+        if self.quoted:
+            lines = str(self.value).split("\n")[: line - 1]
+            index = sum(len(text) + 1 for text in lines) + column - 1
+            return Position(at.path, at.line, at.column + 1 + offset_of_character(self.quoted, index))
         if self.inner >= 0 and line == 1:
             return Position(at.path, at.line, at.column + self.inner + column - 1)
+        if self.block_indent >= 0:
+            return Position(at.path, at.line + line - (self.inner >= 0), self.block_indent + column)
         return at
 
 

@@ -192,7 +192,7 @@ class _Resolution:
         own |= {override.field for override in overrides}
         if raw.key in self._tainted:
             check_rules(without_nulls(node), raw.position, own, self._problems)
-            self._models.check_name(node)
+            self._models.check_texts(node, self._problems)
             return []
         matrix = node.get("matrix")
         if matrix is not None and self._document.variables:

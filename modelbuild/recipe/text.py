@@ -270,16 +270,24 @@ class _Builder:
             return ScalarNode(read_plain(text), position, text, 0 if width == len(text) else -1)
         if event.style == "|":
             return ScalarNode(text, position, None, -1, self._block_indent(position.line, end.line))
+        if event.style == '"' and width > len(text) + 2:
+            start = position.column
+            return ScalarNode(text, position, None, quoted=self._line(position.line - 1)[start : start + width - 2])
         return ScalarNode(text, position, None, 1 if width == len(text) + 2 else -1)
 
     def _block_indent(self, first: int, end: int) -> int:
         """The indentation of a block's first line that is not blank; lines count from 0."""
-        if not self._lines:
-            self._lines = _LINE_BREAK.split(self._text)
-        for line in self._lines[first:end]:
+        for index in range(first, end):
+            line = self._line(index)
             if line.strip(" "):
                 return len(line) - len(line.lstrip(" "))
         return -1
+
+    def _line(self, index: int) -> str:
+        """A line of the file, counted from 0; empty behind the last."""
+        if not self._lines:
+            self._lines = _LINE_BREAK.split(self._text)
+        return self._lines[index] if index < len(self._lines) else ""
 
     def _check_tag(self, event: yaml.NodeEvent) -> None:
         tag = getattr(event, "tag", None)

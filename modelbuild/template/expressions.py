@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from modelbuild.template.errors import TemplateError
 from modelbuild.template.functions import FUNCTIONS
+from modelbuild.template.hints import hint_for
 from modelbuild.template.lexer import Token, TokenKind
 from modelbuild.template.nodes import (
     BoolNode,
@@ -69,7 +70,7 @@ class Source:
     def error(self, message: str, token: Token) -> TemplateError:
         """The refusal of the text at a token."""
         _, column = position_at(self.text, token.offset)
-        return TemplateError(message, line=token.line, column=column, name=self.name)
+        return TemplateError(message, line=token.line, column=column, name=self.name, hint=hint_for(message))
 
 
 class ExpressionParser:

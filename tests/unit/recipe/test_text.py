@@ -85,14 +85,18 @@ def test_nodes_know_their_places() -> None:
     [
         ("a: plain text", 6, "1:10"),
         ("a: 'quoted'", 2, "1:7"),
-        ('a: "with \\n escape"', 6, "1:4"),
+        ('a: "with \\n escape"', 6, "1:12"),
+        ('a: "\\x41\\u00e9\\U0001F600\\" x"', 5, "1:28"),
+        ('{"a": "\\ud83d\\ude00\\/x"}', 2, "1:22"),
+        ("a: 'it''s'", 4, "1:4"),
+        ('a: "on two\n  lines"', 8, "1:4"),
         ("a: |\n  first\n    second\n", 8, "3:5"),
         ("a: >\n  folded\n  text\n", 3, "1:4"),
         ("a: &x anchored", 3, "1:4"),
     ],
 )
 def test_places_inside_scalars_are_exact_where_they_can_be(text: str, index: int, place: str) -> None:
-    """A character of a value is found in the text, unless escapes or folding hide it; then the value's start counts."""
+    """A character of a value is found in the text, unless folding hides it; then the value's start counts."""
     root = parse_recipe_text(text.encode(), "r")
     assert isinstance(root, MappingNode)
     scalar = root.entries["a"]

@@ -59,6 +59,27 @@ def test_error_is_an_input_error_with_its_place() -> None:
     assert isinstance(error, InputError)
     assert isinstance(error, ModelbuildError)
     assert ("TEMPLATE", 2, 8) == (error.code, error.line, error.column)
-    assert 'template:2:8: function "nope" not defined' == str(error)
-    assert 'chat.tmpl:2:8: function "nope" not defined' == str(error.with_path("chat.tmpl"))
+    hint = "  hint: a variable has a dot in front: .nope"
+    assert f'template:2:8: function "nope" not defined\n{hint}' == str(error)
+    assert f'chat.tmpl:2:8: function "nope" not defined\n{hint}' == str(error.with_path("chat.tmpl"))
     assert error.go_message == error.with_path("chat.tmpl").go_message
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("{{ printff 1 }}", "did you mean printf?"),
+        ("{{ prompt }}", "a variable has a dot in front: .Prompt"),
+        ("{{ $x }}", "set it first, in the same block: {{ $x := … }}"),
+        ("{{ if .A }}", "a block that was opened is not closed: add {{ end }}"),
+        ("{{ if }}{{ end }}", "for example {{ if .Messages }}"),
+        ("{{ end }}", "no block is open here: remove it"),
+        ('{{ "a }}', 'close the quotes; inside of them, a quote is written \\"'),
+    ],
+)
+def test_errors_say_what_to_write(text: str, hint: str) -> None:
+    """The frequent mistakes come with what to write instead."""
+    with pytest.raises(TemplateError) as caught:
+        check_template(text)
+
+    assert hint == caught.value.hint

@@ -1,0 +1,46 @@
+"""What to write instead, for the mistakes that people make in templates."""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+from modelbuild.template.functions import FUNCTIONS
+
+#: Of a conversation and of its messages; what people forget the dot of.
+_FIELDS = (
+    "Messages", "System", "Prompt", "Response", "Tools", "Suffix", "Think", "ThinkLevel", "IsThinkSet",
+    "Role", "Content", "Thinking", "ToolCalls", "ToolName", "Function", "Name", "Arguments",
+)  # fmt: skip
+_FUNCTION = re.compile(r'function "(\w+)" not defined')
+_VARIABLE = re.compile(r'undefined variable "(\$\w*)"')
+_NO_VALUE = re.compile(r"missing value for (if|range|with)")
+_STARTS = (
+    ("unexpected EOF", "a block that was opened is not closed: add {{ end }}"),
+    ("unclosed action", "close it with }}, on the same line if it holds quoted text"),
+    ("unterminated", 'close the quotes; inside of them, a quote is written \\"'),
+    ("unexpected {{end}}", "no block is open here: remove it"),
+    ("unexpected {{else}}", "no block is open here that could have one: remove it"),
+    ('unexpected "{"', 'an action starts with two braces; braces that are text are written {{ "{" }}'),
+    ("unclosed comment", "end it with */}}"),
+    ("non executable command", "on the right of | stands a function"),
+)
+
+
+def hint_for(message: str) -> str:
+    """The advice that goes with an error of the lexer or parser; empty when there is none."""
+    if found := _FUNCTION.fullmatch(message):
+        return _function_hint(found[1])
+    if found := _VARIABLE.fullmatch(message):
+        return f"set it first, in the same block: {{{{ {found[1]} := … }}}}"
+    if found := _NO_VALUE.fullmatch(message):
+        return f"for example {{{{ {found[1]} .Messages }}}}"
+    return next((hint for start, hint in _STARTS if message.startswith(start)), "")
+
+
+def _function_hint(name: str) -> str:
+    near = difflib.get_close_matches(name, FUNCTIONS, n=1, cutoff=0.7)
+    if near:
+        return f"did you mean {near[0]}?"
+    field = difflib.get_close_matches(name.capitalize(), _FIELDS, n=1, cutoff=0.7)
+    return f"a variable has a dot in front: .{field[0] if field else name}"
