@@ -32,6 +32,7 @@ from modelbuild.plan.graph import (
 )
 from modelbuild.plan.layer_kind import classify_gguf
 from modelbuild.plan.located import located
+from modelbuild.plan.pre_tokenizer import check_pre_tokenizer
 from modelbuild.plan.weights_facts import WeightsFacts, facts_of_header, facts_of_preset
 from modelbuild.plan.wishes import IMATRIX_ROLE, Wishes
 from modelbuild.recipe.resolved import FileEntry, FromPath, ResolvedModel
@@ -97,6 +98,7 @@ class WeightsPlanner:
 
         file_type: what the base's config says, if it has one; it saves opening files of which nothing can come.
         """
+        check_pre_tokenizer(self._model, is_checkpoint=False)
         self.inputs = list(layers)
         wanted = self._wanted_preset()
         if not wanted and file_type not in _FP8_FILE_TYPES and not self._model.metadata:
@@ -139,6 +141,7 @@ class WeightsPlanner:
         if isinstance(base, FromPath):
             with located(base.position):
                 kind = identify_path(base.path)
+            check_pre_tokenizer(self._model, is_checkpoint=kind is SourceKind.CHECKPOINT)
             if kind is SourceKind.CHECKPOINT:
                 self._add_checkpoint_directory(base.path, base.position)
             elif kind is SourceKind.GGUF_DIRECTORY:
@@ -150,6 +153,7 @@ class WeightsPlanner:
         paths = {entry.name: self._path_of(entry) for entry in files}
         with located(files[0].position):
             is_checkpoint = identify_files(paths) is SourceKind.CHECKPOINT
+        check_pre_tokenizer(self._model, is_checkpoint=is_checkpoint)
         if is_checkpoint:
             self._add_checkpoint(paths, [_checkpoint_input(entry) for entry in files], "files", files[0].position)
         else:

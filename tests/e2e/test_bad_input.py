@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.checkpoints import llama_config, write_checkpoint, write_sparse
+from tests.small_gguf import write_gguf
 from tests.space import Outcome, Space
 from tests.tinydocs import copy_checkpoint, with_header
 
@@ -229,3 +230,19 @@ def test_unsupported_architecture_fails_before_anything_is_read(space: Space) ->
 
 def _read_bytes() -> int:
     return int(Path("/proc/self/io").read_text().split()[1])
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "expected"),
+    [
+        ("./checkpoint", "llama-bp", "did you mean llama-bpe"),
+        ("./checkpoint", "qwen-9", "unknown pre-tokenizer 'qwen-9'"),
+        ("./model.gguf", "llama-bpe", "'pre_tokenizer' has no effect"),
+    ],
+)
+def test_pre_tokenizer_that_cannot_be_meant(place: Space, source: str, name: str, expected: str) -> None:
+    """The place is that of the field, and an unknown name has near ones."""
+    place.write("model.gguf", write_gguf())
+    place.recipe(f"model: m\nfrom: {source}\npre_tokenizer: {name}\n")
+
+    _fails(place, 2, "recipe.yaml:3:16: ", expected)
