@@ -49,6 +49,7 @@ _TOKEN_LIMIT_BYTES = 4096
 )
 @click.option("--insecure-no-auth", is_flag=True, help="Answer other machines without a token.")
 @click.option("--rewrite-gguf", is_flag=True, help="Rewrite every imported GGUF, as Ollama does.")
+@click.option("--strict-api", is_flag=True, help="Refuse create requests with unknown fields, instead of saying so.")
 @click.option("--access-log", is_flag=True, help="Write one JSON object per request to standard error.")
 @settings_options
 @click.pass_context
@@ -64,6 +65,7 @@ def command(
     *,
     insecure_no_auth: bool,
     rewrite_gguf: bool,
+    strict_api: bool,
     access_log: bool,
 ) -> None:  # fmt: skip
     """Serve the API that Ollama's clients create and manage models with, without Ollama."""
@@ -90,6 +92,7 @@ def command(
             token="" if token_file is None else _read_token(token_file),
             without_token=insecure_no_auth,
             rewrite_gguf=rewrite_gguf,
+            strict_api=strict_api,
             prune=is_pruning(),
             access_log=access_log,
         ),

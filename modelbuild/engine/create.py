@@ -19,9 +19,9 @@ from modelbuild.engine.create_files import check_file_sets
 from modelbuild.engine.layer_facts import read_gguf_facts
 from modelbuild.engine.publish import detect_for_files
 from modelbuild.engine.run import RunOptions, run_plan
-from modelbuild.errors import ModelbuildError
+from modelbuild.errors import ModelbuildError, printable
 from modelbuild.events import ActionFinished, ActionProgress, ActionStarted, Emit, Event, ignore_event
-from modelbuild.plan.graph import COPY_PRESET, Action, AssembleWork, Plan, PublishWork, SlotRole
+from modelbuild.plan.graph import COPY_PRESET, Action, AssembleWork, ImportWork, Plan, PublishWork, SlotRole
 from modelbuild.plan.planner import make_plan
 from modelbuild.recipe.request import (
     AllowPath,
@@ -37,11 +37,13 @@ from modelbuild.store.store import Store
 
 #: Ollama's placeholder for the digest of weights that are being made.
 _NO_DIGEST = "0" * 19
+#: So many unknown fields of a request are named.
+_NAMED_FIELDS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """One progress line: its text; digest and byte counts only where weights are being made."""
+    """One progress line: its text; digest and counts only where something is worked on."""
 
     text: str
     digest: str = ""
@@ -93,7 +95,7 @@ def create_model(
         plan = make_plan(Recipe(Path("request"), (model,), (), ()), store)
         if options.on_plan is not None:
             options.on_plan(plan)
-        _Creation(plan, files, store, state, report, emit).run(options.run)
+        _Creation(plan, _opening(request, files), store, state, report, emit).run(options.run)
     except RequestError:
         raise
     except ModelbuildError as error:
@@ -104,10 +106,10 @@ class _Creation:
     """One run of the plan, with the status lines that clients of Ollama expect around it."""
 
     def __init__(
-        self, plan: Plan, files: tuple[str, ...], store: Store, state: State, report: Report, emit: Emit
+        self, plan: Plan, opening: tuple[Status, ...], store: Store, state: State, report: Report, emit: Emit
     ) -> None:
         self._plan = plan
-        self._files = files
+        self._opening = opening
         self._store = store
         self._state = state
         self._report = report
@@ -137,6 +139,7 @@ class _Creation:
         if isinstance(event, ActionStarted | ActionFinished) and getattr(event, "outcome", "") != "failed":
             self._begin()
         if isinstance(event, ActionProgress):
+            self._begin()
             self._report_progress(event)
         self._emit(event)
 
@@ -145,17 +148,12 @@ class _Creation:
         if self._has_begun:
             return
         self._has_begun = True
-        self._report(Status("parsing modelfile"))
-        self._report(Status("looking up model manifest"))
-        for text in self._files:
-            self._report(Status(text))
+        for status in self._opening:
+            self._report(status)
 
     def _report_progress(self, event: ActionProgress) -> None:
-        work = self._actions[event.action].work
-        if isinstance(work, AssembleWork) and not _is_companion(work) and self._has_begun:
-            is_typed = work.preset not in ("", COPY_PRESET)
-            what = f"quantizing model to {work.preset}" if is_typed else "validating GGUF model"
-            self._report(Status(what, _NO_DIGEST, event.total_bytes, event.done_bytes))
+        what = _doing(self._actions[event.action])
+        self._report(Status(what, _NO_DIGEST, event.total_bytes, event.done_bytes))
 
     def _report_layers(self, before: set[str]) -> None:
         found = self._store.find(self._publish.target)
@@ -183,6 +181,31 @@ class _Creation:
         """A creation that changes nothing still makes the model the most recent one, as in Ollama."""
         now_ns = time.time_ns()
         os.utime(self._store.manifest_path(self._publish.target), ns=(now_ns, now_ns))
+
+
+def _opening(request: CreateRequest, files: tuple[str, ...]) -> tuple[Status, ...]:
+    """The lines that come before any work.
+
+    Those about fields that mean nothing have counts, which tell programs that compare streams to skip them.
+    """
+    named = request.unknown[:_NAMED_FIELDS]
+    texts = [f'ignoring unknown field "{printable(name)}"' for name in named]
+    ignored = [Status(text, "", len(request.unknown), number) for number, text in enumerate(texts, start=1)]
+    return (
+        Status("parsing modelfile"), *ignored, Status("looking up model manifest"), *(Status(text) for text in files)
+    )  # fmt: skip
+
+
+def _doing(action: Action) -> str:
+    """What is said while bytes are worked on."""
+    work = action.work
+    if not isinstance(work, AssembleWork):
+        return "importing file" if isinstance(work, ImportWork) else "reading files"
+    if work.base is not None:
+        return "converting adapter"
+    if work.preset not in ("", COPY_PRESET):
+        return f"quantizing model to {work.preset}"
+    return "validating GGUF model" if work.checkpoint is None else "converting model"
 
 
 def _rewriting(action: Action) -> str:

@@ -30,6 +30,7 @@ _SPLIT_KEYS = ("split.no", "split.count", "split.tensors.count")
 #: Presets that the converter makes itself, as the reference converter's --outtype does.
 _FLOAT_PRESETS = ("F32", "F16", "BF16")
 _FLOAT_TYPES = {GgmlType.F32: "F32", GgmlType.F16: "F16", GgmlType.BF16: "BF16"}
+_F16_FILE_TYPE = 1
 #: File type of a GGUF that does not say its own: flag "guessed" and the majority type (llama-quantize COPY).
 _GUESSED = 1024
 
@@ -86,9 +87,14 @@ def _from_checkpoint(work: AssembleWork, files: Mapping[str, Path], conversions:
         planned = conversions[key] = plan_conversion(Checkpoint(files, work.origin), options)
     if direct:
         rules = tuple("source precision" if not work.preset else f"preset {work.preset}" for _ in planned.tensors)
-        kv = edit_metadata(planned.kv, work.wishes.metadata)
-        return _assembly(kv, planned.tensors, rules, planned.notes)
+        noted = _noted_as_ollama_does(planned.kv, work.preset) if work.wishes.ollama_rules else planned.kv
+        return _assembly(edit_metadata(noted, work.wishes.metadata), planned.tensors, rules, planned.notes)
     return _quantized(planned.kv, planned.tensors, work, planned.notes)
+
+
+def _noted_as_ollama_does(kv: Sequence[KeyValue], preset: str) -> Sequence[KeyValue]:
+    """The keys with F16 as the file type when nothing was asked for: Ollama's converter notes it for BF16 as well."""
+    return kv if preset else [u32(_TYPE_KEY, _F16_FILE_TYPE) if item.key == _TYPE_KEY else item for item in kv]
 
 
 def _from_adapter(work: AssembleWork, base: AdapterBaseFiles) -> Assembly:

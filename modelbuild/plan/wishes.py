@@ -28,7 +28,8 @@ _TYPES: Mapping[str, ValueType] = {
 class Wishes:
     """tensor_types: in order, the first that matches decides. imatrix: a file of importance values.
 
-    metadata: GGUF keys to set, or to remove. ollama_rules: add the rules by architecture of Ollama's server.
+    metadata: GGUF keys to set, or to remove. ollama_rules: add the rules by architecture of Ollama's server, and note
+    types as its converter does.
     """
 
     tensor_types: tuple[TensorTypeRule, ...] = ()

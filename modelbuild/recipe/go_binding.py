@@ -1,6 +1,6 @@
 """Reads a JSON request as Go's encoding/json binds it to a struct, down to the wording of its errors.
 
-Keys match without regard to case, unknown ones are ignored, of duplicates the last wins, null leaves a field unset,
+Keys match without regard to case, unknown ones are left out, of duplicates the last wins, null leaves a field unset,
 numbers become doubles, invalid UTF-8 and lone surrogates become U+FFFD, data behind the first value is ignored.
 Source: behaviour of Ollama's API, August 2026, measured; Go's encoding/json for what was not.
 """
@@ -93,9 +93,10 @@ class _Pairs(list[tuple[str, object]]):
     __slots__ = ()
 
 
-def bind_request(body: bytes, kind: Record) -> dict[str, object]:
+def bind_request(body: bytes, kind: Record, unknown: list[str] | None = None) -> dict[str, object]:
     """The fields of a request body; fields that are absent or null are left out.
 
+    unknown: gets the keys of the body that are no fields, in text order.
     Raises InputError: EMPTY "missing request body", LIMIT, or JSON with Go's text for what is wrong.
     """
     span = find_value(body)
@@ -103,7 +104,7 @@ def bind_request(body: bytes, kind: Record) -> dict[str, object]:
     value = json.loads(
         _LONE_SURROGATE.sub("\ufffd", text), object_pairs_hook=_Pairs, parse_int=_Number, parse_float=_Number
     )
-    binder = _Binder(kind.go.rpartition(".")[2])
+    binder = _Binder(kind.go.rpartition(".")[2], [] if unknown is None else unknown)
     bound = binder.bind(value, kind, ())
     if binder.error:
         raise InputError("JSON", binder.error)
@@ -113,8 +114,9 @@ def bind_request(body: bytes, kind: Record) -> dict[str, object]:
 class _Binder:
     """Binds one document; remembers the first error, as Go does, and goes on."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, unknown: list[str]) -> None:
         self._root = root
+        self._unknown = unknown
         self.error = ""
 
     def bind(self, value: object, kind: Kind, where: tuple[str, ...]) -> object:
@@ -148,6 +150,8 @@ class _Binder:
         for given, item in pairs:
             key = given if given in kind.fields else folded.get(given.lower())
             if key is None:
+                if not where:
+                    self._unknown.append(_text(given))
                 continue
             value = self.bind(item, kind.fields[key], (*where, key))
             if value is not None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import cast
 
 from modelbuild.digest import Digest
-from modelbuild.errors import Blame, InputError, ModelbuildError, Position
+from modelbuild.errors import Blame, InputError, ModelbuildError, Position, printable
 from modelbuild.model_name import ModelName, parse_name
 from modelbuild.recipe.go_binding import Base64, Dictionary, Flag, Free, Items, Kind, Record, Text, Whole, bind_request
 from modelbuild.recipe.messages import normalize_messages
@@ -94,6 +94,7 @@ class CreateRequest:
     """A create request whose types and names are right; texts that are not given are empty.
 
     files, draft_files, adapters: name → digest as written, None when absent (which differs from an empty object).
+    unknown: keys of the body that are no fields, which Ollama ignores.
     """
 
     name: ModelName
@@ -114,12 +115,17 @@ class CreateRequest:
     parser: str = ""
     requires: str = ""
     info: Mapping[str, object] | None = None
+    unknown: tuple[str, ...] = ()
 
 
-def parse_create_request(body: bytes) -> CreateRequest:
-    """The request in a body; RequestError 400 for everything that is answered before any stream begins."""
+def parse_create_request(body: bytes, *, strict: bool = False) -> CreateRequest:
+    """The request in a body; RequestError 400 for everything that is answered before any stream begins.
+
+    strict: refuse unknown fields, too.
+    """
+    unknown: list[str] = []
     try:
-        bound = bind_request(body, CREATE_REQUEST)
+        bound = bind_request(body, CREATE_REQUEST, unknown)
     except InputError as error:
         raise RequestError(400, error.message) from error
     files, drafts, adapters = (cast("dict[str, str | None] | None", bound.get(k)) for k in _FILE_FIELDS)
@@ -133,13 +139,15 @@ def parse_create_request(body: bytes) -> CreateRequest:
         name = parse_name(_string(bound, "model") or _string(bound, "name"))
     except InputError as error:
         raise RequestError(400, "invalid model name") from error
-    return _request(bound, name)
+    if strict and unknown:
+        raise RequestError(400, f'json: unknown field "{printable(unknown[0])}"')
+    return _request(bound, name, tuple(dict.fromkeys(unknown)))
 
 
 _FILE_FIELDS = ("files", "draft_files", "adapters")
 
 
-def _request(bound: Mapping[str, object], name: ModelName) -> CreateRequest:
+def _request(bound: Mapping[str, object], name: ModelName, unknown: tuple[str, ...]) -> CreateRequest:
     messages = cast("list[Mapping[str, object] | None]", bound.get("messages") or [])
     return CreateRequest(
         name=name,
@@ -160,6 +168,7 @@ def _request(bound: Mapping[str, object], name: ModelName) -> CreateRequest:
         parser=_string(bound, "parser"),
         requires=_string(bound, "requires"),
         info=_numbers(cast("Mapping[str, object] | None", bound.get("info"))),
+        unknown=unknown,
     )
 
 

@@ -97,7 +97,7 @@ class Application:
             raise Refusal(415, "only bodies without Content-Encoding are taken", close=True)
 
     def _table(self, store: Store) -> Mapping[str, Mapping[str, Handler]]:
-        blobs = BlobRoutes(store.blobs, self._limits, self._observer.count_upload)
+        blobs = BlobRoutes(store.blobs, self._limits, self._observer.count_upload, keep_all=self._settings.rewrite_gguf)
         models = ModelRoutes(store, self._limits)
         create = CreateRoute(self._settings, store, self._builds)
         transfer = TransferRoutes(self._settings, store, self._builds)

@@ -28,11 +28,14 @@ _SPACE_CHECK_BYTES = 64 << 20
 class BlobRoutes:
     """The handlers of /api/blobs/:digest."""
 
-    def __init__(self, store: BlobStore, limits: Limits, count: Callable[[int], None]) -> None:
-        """count: gets the size of every new blob in bytes."""
+    def __init__(
+        self, store: BlobStore, limits: Limits, count: Callable[[int], None], *, keep_all: bool = False
+    ) -> None:
+        """count: gets the size of every new blob in bytes. keep_all: keep what has another digest under its own."""
         self._store = store
         self._limits = limits
         self._count = count
+        self._keep_all = keep_all
 
     async def head(self, request: web.BaseRequest, text: str) -> web.StreamResponse:
         """200 when the blob is there, else 404."""
@@ -54,6 +57,8 @@ class BlobRoutes:
             await self._receive(request, receiver)
             found = receiver.digest
             if found != digest:
+                if self._keep_all:
+                    await self._publish(staged, found)
                 raise Refusal(400, f'digest mismatch, expected "{text}", got "{found}"')
             await self._publish(staged, digest)
         self._count(receiver.size_bytes)

@@ -53,7 +53,7 @@ class CreateRoute:
     def _parse(self, body: bytes) -> tuple[CreateRequest, str]:
         """The request, and a key that equal requests have in common."""
         try:
-            wanted = parse_create_request(body)
+            wanted = parse_create_request(body, strict=self._settings.strict_api)
         except RequestError as error:
             raise Refusal(error.status, error.message) from error
         record = asdict(wanted)

@@ -45,7 +45,8 @@ class ServerSettings:
     allow_paths: directories that `from` may name files in. allow_hosts, allow_origins: in addition to the built-in
     ones. allow_registries: lower-case hosts that pull and push may contact; no other is ever contacted.
     token: required as a bearer token when it is not empty; without_token: other machines may be answered even so.
-    prune: delete what replaced models leave behind.
+    rewrite_gguf: do what Ollama does with imported GGUF files, and with uploads under a wrong digest.
+    strict_api: refuse create requests with unknown fields. prune: delete what replaced models leave behind.
     """
 
     store: Path
@@ -59,6 +60,7 @@ class ServerSettings:
     token: str = ""
     without_token: bool = False
     rewrite_gguf: bool = False
+    strict_api: bool = False
     prune: bool = True
     access_log: bool = False
     limits: Limits = Limits()

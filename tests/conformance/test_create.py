@@ -3,7 +3,6 @@
 Known differences:
 gguf-alignment: Ollama keeps a `general.alignment` that its file does not have, so that every tensor is read from the
 wrong place; here the key goes.
-st-bf16: Ollama notes F16 as the type of a file whose weights are BF16; here it is noted as what it is.
 Texts of known templates are our own (the recordings name them instead of quoting them).
 """
 
@@ -22,13 +21,13 @@ API = Path(SHARED) / "golden" / "api"
 #: Compared less strictly than byte for byte: scenario → level, with the reason in the comment.
 LEVEL = dict.fromkeys(
     # Our converter writes the metadata of llama.cpp's, Ollama's own writes fewer and other keys.
-    ("st-f16", "st-f32", "st-fp8", "st-generation-config", "st-overlays", "st-shards-chat-quantize"),
+    ("st-bf16", "st-f16", "st-f32", "st-fp8", "st-generation-config", "st-overlays", "st-shards-chat-quantize"),
     "tensors",
 ) | {
     # Ollama turns the wrong one of the two matrices for queries and keys, and rounds both to F16.
     "adapter-safetensors": "any",
 }
-EXCEPTIONS = ("gguf-alignment", "st-bf16")
+EXCEPTIONS = ("gguf-alignment",)
 
 
 def _scenarios() -> list[str]:

@@ -23,6 +23,7 @@ from modelbuild.store.state import State
 from modelbuild.store.store import Store
 from modelbuild.template import detect_template
 from modelbuild.template.known import load_known_templates
+from tests.checkpoints import write_checkpoint
 from tests.small_gguf import TENSORS, llama_keys, projector_keys, write_gguf, write_shards
 
 COPIES = CreateOptions(rewrite_gguf=True)
@@ -46,6 +47,13 @@ class Place:
         body = json.dumps({"model": "m", **{key.rstrip("_"): value for key, value in fields.items()}}).encode()
         create_model(parse_create_request(body), self.store, self.state, lines.append, options)
         return [line.text for line in lines if not line.total]
+
+    def lines(self, **fields: object) -> list[Status]:
+        """All status lines of creating model "m"."""
+        lines: list[Status] = []
+        body = json.dumps({"model": "m", **{key.rstrip("_"): value for key, value in fields.items()}}).encode()
+        create_model(parse_create_request(body), self.store, self.state, lines.append)
+        return lines
 
     def refuse(self, options: CreateOptions = CreateOptions(), **fields: object) -> tuple[int, str]:  # noqa: B008
         """Status and text of the answer to a request that has to fail, and fails before its first line."""
@@ -381,3 +389,38 @@ def test_rewriting_changes_no_weight(place: Place, tmp_path: Path) -> None:
     place.create(COPIES, files={"m.gguf": place.upload(source.read_bytes())})
 
     assert tensor_data(source) == tensor_data(place.weights())
+
+
+def test_unknown_fields_are_named(place: Place) -> None:
+    """A field that means nothing is ignored, as Ollama does, and said; its line has counts, escaped and cut."""
+    fields = {"nonsense": {"a": [1]}, "x" * 500: 1, "\x1b[1m": None}
+
+    lines = place.lines(files={"m.gguf": place.upload(write_gguf())}, **fields)
+
+    assert Status('ignoring unknown field "nonsense"', "", 3, 1) == lines[1]
+    assert ("parsing modelfile", "looking up model manifest") == (lines[0].text, lines[4].text)
+    assert 'ignoring unknown field "\\u{1b}[1m"' == lines[3].text
+    assert all(len(line.text) < 160 for line in lines)
+
+
+def test_unknown_fields_can_be_refused() -> None:
+    """When asked to be strict; what is wrong besides comes first."""
+    with pytest.raises(RequestError) as caught:
+        parse_create_request(b'{"model":"m","from":"b","sytem":"x"}', strict=True)
+    assert (400, 'json: unknown field "sytem"') == (caught.value.status, caught.value.message)
+    with pytest.raises(RequestError, match="invalid model name"):
+        parse_create_request(b'{"model":"a b","sytem":"x"}', strict=True)
+    assert parse_create_request(b'{"MODEL":"m","From":"b"}', strict=True).from_ == "b"
+
+
+@pytest.mark.parametrize(("options", "noted"), [(CreateOptions(), "BF16"), (COPIES, "F16")])
+def test_the_type_that_is_noted_for_bf16(place: Place, tmp_path: Path, options: CreateOptions, noted: str) -> None:
+    """BF16 weights stay what they are; Ollama's converter notes F16 for them, which --rewrite-gguf does as well."""
+    checkpoint = write_checkpoint(tmp_path / "checkpoint")
+    files = {path.name: place.upload(path.read_bytes()) for path in checkpoint.iterdir()}
+
+    lines = place.create(options, files=files)
+
+    assert "converting model" in lines
+    assert noted == place.config()["file_type"]
+    assert GgmlType.BF16 in {tensor.type for tensor in open_gguf(place.weights()).tensors}

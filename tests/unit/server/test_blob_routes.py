@@ -112,6 +112,16 @@ def test_mismatch_leaves_nothing(client: Client) -> None:
     assert set() == client.files()
 
 
+def test_mismatch_in_ollamas_way(tmp_path: Path) -> None:
+    """With --rewrite-gguf a body with another digest is refused as well, and kept under its own."""
+    found = digest_of(DATA)
+    settings = ServerSettings(tmp_path / "m", tmp_path / "c", port=0, rewrite_gguf=True)
+    with running_server(settings) as client:
+        assert 400 == client.ask("POST", f"/api/blobs/sha256:{'0' * 64}", DATA).status
+        assert 200 == client.ask("HEAD", f"/api/blobs/{found}").status
+        assert {f"blobs/{found.replace(':', '-')}"} == client.files()
+
+
 def test_a_cut_upload_leaves_nothing(client: Client) -> None:
     """When the client goes away half way, the staged file goes too."""
     connection = start_upload(client, digest_of(DATA), len(DATA), DATA[: len(DATA) // 2])
