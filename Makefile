@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .demo
+SECONDS ?= 600
 
-.PHONY: help demo test unit unit-all lint types sanitize conformance bench clean
+.PHONY: help demo test unit unit-all lint types sanitize fuzz conformance bench clean
 
 help:
 	@echo "make demo         install into $(VENV) and build a real example, twice"
@@ -12,6 +13,7 @@ help:
 	@echo "make unit         the fast tests only"
 	@echo "make lint types   ruff, mypy"
 	@echo "make sanitize     the kernels under the address and undefined-behaviour sanitizers"
+	@echo "make fuzz         look for inputs that break a reader: SECONDS=600 for each, TARGET=gguf"
 	@echo "make conformance  compare with reference data, where MODELBUILD_SHARED points to it"
 	@echo "make bench        the benchmarks, side by side with the references"
 
@@ -49,6 +51,11 @@ types: $(VENV)/.dev
 sanitize: $(VENV)/.test
 	@if command -v "$${CC:-gcc}" >/dev/null; then bash tests/native/run_sanitized.sh $(BIN)/python; \
 	else echo "no C compiler here: the kernels are not built, so there is nothing to sanitize"; fi
+
+fuzz: $(VENV)/.test
+	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[fuzz]"; \
+	then $(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(TARGET); \
+	else echo "no atheris for this Python: nothing is fuzzed"; fi
 
 conformance: $(VENV)/.test
 	$(BIN)/python -m pytest -q tests/conformance

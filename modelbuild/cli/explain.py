@@ -11,6 +11,7 @@ import click
 from modelbuild.cli.build import DEFAULT_RECIPE
 from modelbuild.cli.recipe_options import current_recipe_options, recipe_options
 from modelbuild.cli.settings import current_settings, settings_options
+from modelbuild.formats.files import does_exist
 from modelbuild.store.state import State
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def _show_statements(decisions: list[Decision], plan: Plan, recipe: Path, store:
 
     for name in plan.models:
         path = store.manifest_path(name)
-        written_ns = path.stat().st_mtime_ns if path.exists() else None
+        written_ns = path.stat().st_mtime_ns if does_exist(path) else None
         click.echo(json.dumps(provenance(decisions, str(name), recipe, written_ns), sort_keys=True))
 
 

@@ -41,6 +41,7 @@ def _parse_age(context: click.Context, parameter: click.Parameter, value: str) -
 @click.option("--max-size", callback=_parse_size, metavar="SIZE", help="Stop once unneeded files take no more.")
 @click.option("--keep-free", callback=_parse_size, metavar="SIZE", help="Stop once the disk has this much room.")
 @click.option("--pin", "pins", multiple=True, metavar="DIGEST", help="Keep this blob; repeatable.")
+@click.option("--follow-links", is_flag=True, help="Delete also where 'blobs' is a link to another directory.")
 @settings_options
 @click.pass_context
 def command(
@@ -51,6 +52,7 @@ def command(
     max_size: int | None,
     keep_free: int | None,
     pins: tuple[str, ...],
+    follow_links: bool,
 ) -> None:
     """Delete blobs and partial files that no model of the store needs."""
     from modelbuild.digest import parse_digest
@@ -62,7 +64,8 @@ def command(
     try:
         limits = GarbageLimits(older_than, max_size, keep_free)
         kept = [parse_digest(pin) for pin in pins]
-        gone = collect_garbage(Store(settings.store), state, limits, kept, dry_run=dry_run)
+        store = Store(settings.store)
+        gone = collect_garbage(store, state, limits, kept, dry_run=dry_run, follow_links=follow_links)
     finally:
         state.close()
     for item in gone:

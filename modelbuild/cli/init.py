@@ -10,6 +10,7 @@ import click
 
 from modelbuild.cli.build import DEFAULT_RECIPE
 from modelbuild.errors import UsageError
+from modelbuild.formats.files import does_exist
 
 
 @click.command(name="init")
@@ -26,7 +27,7 @@ def command(source: str, output: Path, name: str, *, force: bool) -> None:
     from modelbuild.recipe.starter import starter_fields, starter_text
 
     is_printed = str(output) == "-"
-    if not is_printed and output.exists() and not force:
+    if not is_printed and does_exist(output) and not force:
         raise UsageError("USAGE", f"{output} exists", hint="use --force to replace it, or --output FILE")
     directory = Path() if is_printed else output.parent
     if source:

@@ -8,6 +8,7 @@ import click
 
 from modelbuild.digest import Digest
 from modelbuild.errors import UsageError, printable
+from modelbuild.formats.files import is_regular
 from modelbuild.recipe.options import LoadOptions
 
 _SNIFFED_BYTES = 4096
@@ -15,7 +16,7 @@ _SNIFFED_BYTES = 4096
 
 def is_modelfile_path(path: Path) -> bool:
     """Is this an existing Modelfile, by name or by how it begins?"""
-    if not path.is_file():
+    if not is_regular(path):
         return False
     from modelbuild.formats.files import open_input
     from modelbuild.recipe.modelfile_nodes import is_modelfile

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from modelbuild.errors import InputError, printable
-from modelbuild.formats.files import open_input
+from modelbuild.formats.files import is_directory, is_regular, open_input
 from modelbuild.formats.json_text import MARK_LIMIT, parse_json
 from modelbuild.formats.safetensors import StoredTensor, open_safetensors
 from modelbuild.formats.safetensors_index import (
@@ -199,18 +199,18 @@ def _files_below(path: Path) -> dict[str, Path]:
     """Named chat templates, and the modules of a sentence-transformers model."""
     files: dict[str, Path] = {}
     templates = path / _TEMPLATE_DIRECTORY
-    if templates.is_dir():
+    if is_directory(templates):
         for name, file in _list_directory(templates).items():
             if name.endswith(".jinja"):
                 files[f"{_TEMPLATE_DIRECTORY}/{name}"] = file
-    if (path / "modules.json").is_file():
+    if is_regular(path / "modules.json"):
         for directory in sorted(path.iterdir()):
             if _MODULE_DIRECTORY.fullmatch(directory.name):
                 files.update(
                     {
                         f"{directory.name}/{name}": directory / name
                         for name in _MODULE_FILES
-                        if (directory / name).is_file()
+                        if is_regular(directory / name)
                     }
                 )
     return files

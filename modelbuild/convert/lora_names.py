@@ -16,6 +16,7 @@ from modelbuild.convert.name_list import list_names
 from modelbuild.convert.planned import Source, Stored
 from modelbuild.convert.transforms import Transposed
 from modelbuild.errors import InputError, printable
+from modelbuild.formats.files import does_exist, is_regular
 from modelbuild.formats.safetensors import StoredTensor
 
 #: What PEFT and mlx-lm call the weights of an adapter, in this order of preference.
@@ -42,7 +43,7 @@ def adapter_files(directory: Path) -> Checkpoint:
     Codes: CONFIG without adapter_config.json, PICKLE when the weights are a pickle, ENTRY without weights.
     """
     names = (ADAPTER_CONFIG, *WEIGHT_NAMES, _CARD)
-    found = {name: directory / name for name in names if (directory / name).is_file()}
+    found = {name: directory / name for name in names if is_regular(directory / name)}
     if ADAPTER_CONFIG not in found:
         message = f"open {ADAPTER_CONFIG}: no such file or directory"
         raise InputError("CONFIG", message, path=directory, hint="is this the directory of an adapter?")
@@ -55,7 +56,7 @@ def adapter_files(directory: Path) -> Checkpoint:
 
 
 def _no_weights(directory: Path) -> InputError:
-    if (directory / "adapter_model.bin").exists():
+    if does_exist(directory / "adapter_model.bin"):
         message = "the weights are a PyTorch pickle (adapter_model.bin), which can run code and is not read"
         return InputError("PICKLE", message, path=directory, hint="save the adapter as safetensors first")
     return InputError(

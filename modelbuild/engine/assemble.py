@@ -15,7 +15,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from modelbuild.convert.planned import ReadSpan
-from modelbuild.engine.blocks import Block, blocks_of
+from modelbuild.engine.blocks import Block, blocks_of, largest_block
+from modelbuild.engine.memory import memory_budget, workers_within
 from modelbuild.engine.output_file import Job, OutputFile, Written
 from modelbuild.engine.packing import Packed, pack_parts
 from modelbuild.errors import ChangedError, InputError
@@ -32,8 +33,14 @@ def write_assemblies(jobs: Sequence[Job], *, workers: int | None = None) -> list
     Raises InputError for weights that cannot be packed (naming tensor and index), ChangedError when a source file
     changed meanwhile.
     """
-    count = workers or os.cpu_count() or 1
     order = _driving_order(jobs)
+    count = workers_within(
+        memory_budget(),
+        workers or os.cpu_count() or 1,
+        block_weights=largest_block(jobs[0].assembly),
+        results=len(jobs),
+        blocks_each=_BLOCKS_PER_WORKER,
+    )
     with ExitStack() as stack:
         read = stack.enter_context(_open_sources(jobs))
         outputs = [stack.enter_context(OutputFile(job, order)) for job in jobs]

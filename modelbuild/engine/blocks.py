@@ -28,6 +28,12 @@ class Block:
     stop: int
 
 
+def largest_block(assembly: Assembly) -> int:
+    """How many weights the largest block has: a row is never cut."""
+    rows = (tensor.source.shape[-1] if tensor.source.shape else 1 for tensor in assembly.tensors)
+    return max((max(1, BLOCK_WEIGHTS // max(1, columns)) * columns for columns in rows), default=0)
+
+
 def blocks_of(assembly: Assembly, order: Sequence[str]) -> Iterator[Block]:
     """All blocks of the named tensors, tensor by tensor in the given order."""
     tensors = {tensor.name: tensor for tensor in assembly.tensors}

@@ -80,12 +80,17 @@ def collect_garbage(
     pins: Sequence[Digest] = (),
     *,
     dry_run: bool = False,
+    follow_links: bool = False,
     now_s: Callable[[], float] = time.time,
 ) -> list[Candidate]:
     """Delete what nothing needs, or only list it; roots are all manifests and the pins.
 
-    Raises StoreError when a build is running or a manifest cannot be read: then nothing is certain.
+    Raises StoreError when a build is running or a manifest cannot be read: then nothing is certain. Also when `blobs/`
+    is a link and `follow_links` is false: another store may use what it leads to, with manifests that are not seen.
     """
+    if store.blobs.blobs.is_symlink() and not follow_links:
+        message = f"{store.blobs.blobs} is a link to {store.blobs.blobs.readlink()}, which may belong to another store"
+        raise StoreError("LINK", message, hint="if nothing else uses it: 'modelbuild gc --follow-links'")
     with own_directory(store.blobs.blobs) as alone:
         if not alone and store.blobs.blobs.is_dir():
             raise StoreError("INUSE", "a build is using the store", hint="run 'modelbuild gc' again when it is done")

@@ -103,6 +103,25 @@ def open_input(path: Path) -> InputFile:
     return InputFile(path, fd, status)
 
 
+# What Python's Path says, without its errors for names that are too long and places that may not be searched: there is
+# nothing at such a path.
+
+
+def is_directory(path: Path) -> bool:
+    """Is there a directory, maybe behind links?"""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_regular(path: Path) -> bool:
+    """Is there a regular file, maybe behind links?"""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def does_exist(path: Path) -> bool:
+    """Is there anything, maybe behind links?"""
+    return os.path.exists(path)  # noqa: PTH110
+
+
 def _not_regular(what: str, path: Path) -> InputError:
     return InputError("NOTREGULAR", f"{what}, a file is expected", path=path)
 

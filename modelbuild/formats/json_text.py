@@ -23,6 +23,8 @@ DIGIT_LIMIT = 20
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 #: Whole strings and what stands between them, some at a time, so that counting can stop early.
 _PART = re.compile(rb'(?:[^"]++|"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)){1,65536}+', re.DOTALL)
+#: An escape that is a character only together with another one.
+_HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _MARKS = (b",", b":", b"[", b"{")
 _ONE_BRACKET = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
@@ -51,7 +53,7 @@ def parse_json(
     except UnicodeDecodeError as error:
         raise InputError("JSON", f"not UTF-8: byte 0x{data[error.start]:02x}", path=path, offset=error.start) from error
     try:
-        return json.loads(
+        value = json.loads(
             text,
             object_pairs_hook=_pairs_reader(path),
             parse_int=_integer_reader(path, digit_limit),
@@ -61,6 +63,10 @@ def parse_json(
         offset = len(text[: error.pos].encode("utf-8", "surrogatepass"))
         message = f"not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})"
         raise InputError("JSON", message, path=path, offset=offset) from error
+    half = _HALF_PAIR.search(text)
+    if half and not _is_encodable(value):
+        raise InputError("JSON", f"{half[0]} is half of a pair, and no character", path=path)
+    return value
 
 
 def read_json_object(
@@ -108,6 +114,15 @@ def _check_depth(data: bytes, max_depth: int, path: Path | str) -> None:
         brackets = brackets.replace(b"[]", b"")
     if b"[]" in brackets or brackets.count(b"[") > max_depth:
         raise InputError("JSON", f"nested deeper than {max_depth} levels", path=path)
+
+
+def _is_encodable(value: object) -> bool:
+    """Has no text in the value half of a surrogate pair? Everything that writes texts relies on it."""
+    if isinstance(value, dict):
+        return all(_is_encodable(key) and _is_encodable(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(map(_is_encodable, value))
+    return not isinstance(value, str) or not any("\ud800" <= char <= "\udfff" for char in value)
 
 
 def _pairs_reader(path: Path | str) -> Callable[[list[tuple[str, object]]], dict[str, object]]:

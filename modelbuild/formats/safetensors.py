@@ -146,11 +146,7 @@ def _read_entry(path: Path, name: str, entry: object, data_offset: int) -> Store
 
 
 def _check_name(name: str) -> None:
-    try:
-        size_bytes = len(name.encode("utf-8"))
-    except UnicodeEncodeError as error:
-        raise InputError("NAME", "a tensor name with a lone surrogate") from error
-    if not 0 < size_bytes <= _NAME_LIMIT_BYTES or "\0" in name:
+    if not 0 < len(name.encode("utf-8")) <= _NAME_LIMIT_BYTES or "\0" in name:
         raise InputError("NAME", f"a tensor name must have 1 to {_NAME_LIMIT_BYTES} bytes and no NUL")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from modelbuild.digest import Digest
 from modelbuild.errors import InputError
+from modelbuild.formats.files import is_directory
 from modelbuild.plan.action import ActionInput, DigestInput, FileInput, Input
 from modelbuild.plan.graph import Action, AdapterBaseFiles, AssembleWork, ImportWork
 from modelbuild.recipe.resolved import FileEntry
@@ -35,7 +36,7 @@ def find_adapter(entries: Sequence[FileEntry], path_of: Callable[[FileEntry], Pa
     Raises InputError for a directory that is no adapter's, ADAPTER for several of them.
     """
     paths = {entry.name: path_of(entry) for entry in entries}
-    if any(path.is_dir() for path in paths.values()):
+    if any(is_directory(path) for path in paths.values()):
         if len(entries) > 1:
             hint = "merge the adapters into one, or build a model on a model"
             raise InputError("ADAPTER", "only one adapter is currently supported", hint=hint)

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from modelbuild.convert.vision_classes import projector_kind
 from modelbuild.errors import InputError, Position, RecipeError, printable
+from modelbuild.formats.files import does_exist, is_directory
 from modelbuild.formats.gguf.reader import GgufHeader, open_gguf
 from modelbuild.formats.gguf.types import is_quantized
 from modelbuild.formats.json_text import read_json_object
@@ -182,7 +183,7 @@ class WeightsPlanner:
         work = AssembleWork(adapter.files, adapter.origin, "", base=described)
         action = self._assemble("adapter", work, (*adapter.inputs, base))
         self.slots.append(LayerSlot("adapter", action, "", SlotRole.EXTRA))
-        if Path(adapter.origin).is_dir():
+        if is_directory(Path(adapter.origin)):
             self._registry.directories.append(Path(adapter.origin))
 
     def add_drafts(self) -> None:
@@ -191,7 +192,7 @@ class WeightsPlanner:
         if not entries:
             return
         origin, first = "draft_files", self._path_of(entries[0])
-        if len(entries) == 1 and first.is_dir():
+        if len(entries) == 1 and is_directory(first):
             origin, entries = str(first), self._list_checkpoint(first, entries[0].position)
         paths = {entry.name: self._path_of(entry) for entry in entries}
         with located(entries[0].position):
@@ -385,7 +386,7 @@ class WeightsPlanner:
         if isinstance(entry.content, Path):
             return entry.content
         path = self._store.blobs.path(entry.content)
-        if not path.exists():
+        if not does_exist(path):
             message = f"no blob {entry.content} in the store {self._store.root}"
             raise RecipeError("MISSING", message, entry.position, hint="give the path of the file instead of a digest")
         return path

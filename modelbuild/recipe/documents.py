@@ -48,9 +48,14 @@ def parse_recipe(data: bytes, path: Path) -> Node:
     return parse_recipe_text(data, str(path))
 
 
-def read_limited(path: Path) -> bytes:
-    """The bytes of a recipe; RecipeError LIMIT before it is read when the file is too large to be one."""
+def read_limited(path: Path, roots: AllowedRoots | None = None) -> bytes:
+    """The bytes of a recipe; RecipeError LIMIT before it is read when the file is too large to be one.
+
+    roots: where it must lie; None for a recipe that the user names.
+    """
     with open_input(path) as source:
+        if roots is not None:
+            roots.confirm(source)
         if source.size_bytes > TEXT_LIMIT_BYTES:
             head = source.read_at(0, 4096)
             limit = JSON_LIMIT_BYTES if looks_like_json(head) else MODELFILE_LIMIT_BYTES
@@ -167,7 +172,7 @@ class DocumentReader:
         if known is not None:
             return Document(known.variables, known.defaults)
         try:
-            data = read_limited(target)
+            data = read_limited(target, self._roots)
         except InputError as error:
             raise locate(with_near_names(error, target), position) from error
         return self._read(target, data, chain)

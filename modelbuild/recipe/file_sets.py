@@ -13,6 +13,7 @@ from pathlib import Path
 
 from modelbuild.digest import Digest, is_digest
 from modelbuild.errors import Position, RecipeError, printable
+from modelbuild.formats.files import is_directory, is_regular
 from modelbuild.recipe.located import located
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode, is_null
 from modelbuild.recipe.resolved import FileEntry
@@ -92,7 +93,7 @@ class FileSets:
         for step in wild[:-1]:
             places = list(self._descend(places, step, node))
         names = wild[-1]
-        found = [path for place in places for path in self._list(place, names, node) if path.is_file()]
+        found = [path for place in places for path in self._list(place, names, node) if is_regular(path)]
         if not found:
             raise self._no_match(pattern, start, node)
         for path in found:
@@ -104,7 +105,7 @@ class FileSets:
             if step == "**":
                 yield from self._below(place, node, DEPTH_LIMIT)
             else:
-                yield from (path for path in self._list(place, step, node) if path.is_dir())
+                yield from (path for path in self._list(place, step, node) if is_directory(path))
 
     def _below(self, place: Path, node: Node, depth: int) -> Iterator[Path]:
         """A directory and all below it; links are not followed, so loops cannot trap."""
@@ -113,7 +114,7 @@ class FileSets:
             raise RecipeError("LIMIT", message, node.position, hint="name the directory")
         yield place
         for path in self._list(place, "*", node):
-            if path.is_dir() and not path.is_symlink():
+            if is_directory(path) and not path.is_symlink():
                 yield from self._below(path, node, depth - 1)
 
     def _list(self, place: Path, pattern: str, node: Node) -> list[Path]:

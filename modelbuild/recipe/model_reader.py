@@ -161,7 +161,7 @@ class ModelReader:
         file = value.entries["file"]
         path = located(lambda: self._roots.path(_text_of(file), directory_of(file)), file.position)
         if path not in self._texts:
-            self._texts[path] = located(lambda: read_text_file(path), file.position)
+            self._texts[path] = located(lambda: read_text_file(path, self._roots), file.position)
         return self._texts[path]
 
     def _template(self, value: Node | None) -> str:
@@ -215,13 +215,14 @@ def directory_of(node: Node) -> Path:
     return Path(node.position.path).parent
 
 
-def read_text_file(path: Path) -> str:
-    """The UTF-8 text of a file, unchanged; InputError PATH, NOTREGULAR, LIMIT or TEXT."""
+def read_text_file(path: Path, roots: AllowedRoots) -> str:
+    """The UTF-8 text of a file below the roots, unchanged; InputError PATH, LINK, NOTREGULAR, LIMIT or TEXT."""
     try:
         source = open_input(path)
     except InputError as error:
         raise with_near_names(error, path) from error
     with source:
+        roots.confirm(source)
         if source.size_bytes > TEXT_FILE_LIMIT_BYTES:
             message = f"{source.size_bytes:,} bytes, at most {TEXT_FILE_LIMIT_BYTES:,} allowed for a text"
             raise InputError("LIMIT", message, path=path)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modelbuild.formats.files import open_input
+from modelbuild.formats.files import does_exist, is_directory, is_regular, open_input
 from modelbuild.formats.modelfile import Command, ModelfileError
 
 #: Budget of a directory with a checkpoint.
@@ -63,12 +63,12 @@ def find_files(commands: Sequence[Command], modelfile: Path) -> ModelfileFiles:
             continue
         path = _expand(command, modelfile)
         if command.name == "from":
-            if path.exists():
+            if does_exist(path):
                 found.base_paths.append((path, command))
             else:
                 found.from_ = command
             continue
-        if not path.exists():
+        if not does_exist(path):
             raise _error(f"stat {path}: no such file or directory", command, modelfile)
         if command.name == "draft":
             found.draft_paths.append((path, command))
@@ -101,7 +101,7 @@ def name_files(paths: Sequence[tuple[Path, Command]], modelfile: Path) -> dict[s
     """
     files: list[Path] = []
     for path, command in paths:
-        files += list_model_files(path, command, modelfile) if path.is_dir() else [Path(os.path.realpath(path))]
+        files += list_model_files(path, command, modelfile) if is_directory(path) else [Path(os.path.realpath(path))]
     unique = list(dict.fromkeys(files))
     if len(unique) == 1:
         return {unique[0].name: unique[0]}
@@ -145,7 +145,7 @@ class _Listing:
             places = sorted(self._root.glob(pattern))
             if len(places) > FILE_LIMIT:
                 raise _error(f"more than {FILE_LIMIT:,} files in {self._root}", self._command, self._modelfile)
-            found += [self._real(path) for path in places if path.is_file()]
+            found += [self._real(path) for path in places if is_regular(path)]
         return found
 
     def with_content(self, path: Path, wanted: str) -> Path:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from modelbuild.errors import InputError, Position, RecipeError
+from modelbuild.formats.files import is_directory
 from modelbuild.formats.modelfile import COMMANDS, Command, ModelfileError, parse_modelfile
 from modelbuild.recipe.modelfile_files import find_files, list_model_files
 from modelbuild.recipe.modelfile_values import read_texts
@@ -147,7 +148,7 @@ class _Maker:
         """Paths of files; a directory stands for the files in it that make a model."""
         found: list[tuple[Path, Command]] = []
         for path, command in paths:
-            names = list_model_files(path, command, self._path) if path.is_dir() else [path]
+            names = list_model_files(path, command, self._path) if is_directory(path) else [path]
             found += [(name, command) for name in names]
         return found
 
@@ -192,7 +193,7 @@ class _Maker:
 
 def _is_one_source(path: Path, command: Command, modelfile: Path) -> bool:
     """Can `from` mean it: a file, or a directory with a checkpoint (and not with GGUF files)?"""
-    if not path.is_dir():
+    if not is_directory(path):
         return True
     return any(name.suffix == ".safetensors" for name in list_model_files(path, command, modelfile))
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from modelbuild.errors import InputError, printable
+from modelbuild.formats.files import InputFile, is_directory
 
 #: A source directory has files in itself and in directories of its own; nothing deeper is ever read.
 _SOURCE_DEPTH = 2
@@ -49,7 +50,7 @@ class AllowedRoots:
         directory with too many entries.
         """
         path = self.path(text, directory)
-        if path.is_dir():
+        if is_directory(path):
             repository = _hub_repository(path)
             for link in _links_below(path, _SOURCE_DEPTH):
                 self.check(link, repository)
@@ -69,11 +70,18 @@ class AllowedRoots:
             hint=f"if the recipe may read there: --allow-root {printable(str(outside), 4096)}",
         )
 
+    def confirm(self, source: InputFile) -> None:
+        """InputError LINK unless an open file lies below a root: a link may have been replaced since it was checked."""
+        place = f"/proc/self/fd/{source.fd}"
+        real = os.path.realpath(place)
+        if real != place and not _holds(self._roots, real):
+            raise InputError("LINK", "it was replaced by a link that leads elsewhere", path=source.path)
+
 
 def _hub_repository(snapshot: Path) -> str:
     """The directory with `blobs` and `snapshots` that a snapshot belongs to, or an empty text."""
     snapshots = Path(os.path.realpath(snapshot)).parent
-    is_snapshot = snapshots.name == "snapshots" and (snapshots.parent / "blobs").is_dir()
+    is_snapshot = snapshots.name == "snapshots" and is_directory(snapshots.parent / "blobs")
     return str(snapshots.parent) if is_snapshot else ""
 
 

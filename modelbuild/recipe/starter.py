@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from modelbuild.errors import InputError
-from modelbuild.formats.files import open_input
+from modelbuild.formats.files import does_exist, is_regular, open_input
 from modelbuild.model_name import parse_name
 from modelbuild.recipe.located import with_near_names
 from modelbuild.recipe.modelfile_nodes import default_name, is_modelfile, modelfile_to_nodes
@@ -27,12 +27,12 @@ def starter_fields(source: str, directory: Path) -> Mapping[str, object]:
     Raises RecipeError for a bad Modelfile, InputError PATH or MODELNAME for what is neither a path nor a name.
     """
     path = Path(source).expanduser()
-    if not path.exists():
+    if not does_exist(path):
         if source.startswith(("./", "../", "/", "~")):
             raise with_near_names(InputError("PATH", "no such file or directory", path=path), path)
         parse_name(source)
         return {"model": f"{_name_of(source.partition(':')[0].rpartition('/')[2])}-custom", "from": source}
-    if path.is_file():
+    if is_regular(path):
         with open_input(path) as file:
             head = file.read_at(0, min(_SNIFFED_BYTES, file.size_bytes))
             if is_modelfile(path, head):

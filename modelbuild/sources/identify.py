@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from modelbuild.errors import InputError
-from modelbuild.formats.files import open_input
+from modelbuild.formats.files import does_exist, is_directory, open_input
 
 GGUF_MAGIC = b"GGUF"
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -24,9 +24,9 @@ class SourceKind(enum.Enum):
 
 def identify_path(path: Path) -> SourceKind:
     """The kind of source at a path; InputError with what was found and near names when it is none."""
-    if path.is_dir():
+    if is_directory(path):
         return _identify_directory(path)
-    if not path.exists():
+    if not does_exist(path):
         raise InputError("PATH", "no such file or directory", path=path, hint=_near_names(path))
     return identify_files({path.name: path})
 

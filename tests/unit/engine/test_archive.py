@@ -126,9 +126,10 @@ def test_bad_archive_leaves_nothing(store: Store, tmp_path: Path, name: str) -> 
     store.blobs.prepare()
     before = everything(tmp_path)
 
-    with pytest.raises(InputError):
+    with pytest.raises(InputError) as caught:
         import_models(store, io.BytesIO(BAD[name]()))
 
+    assert ("MANIFEST" if name == "damaged manifest" else "ARCHIVE") == caught.value.code
     assert before == everything(tmp_path)
     assert not store.blobs.staging.exists()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from modelbuild.errors import InputError
-from modelbuild.formats.files import InputFile, open_input
+from modelbuild.formats.files import InputFile, does_exist, is_directory, is_regular, open_input
 from modelbuild.formats.hashing import digest_of_file
 
 
@@ -137,3 +137,14 @@ def test_digest_is_that_of_sha256(file: Path) -> None:
 
     assert "sha256:" + hashlib.sha256(bytes(range(100))).hexdigest() == digest
     assert (bytes(range(100)), [100]) == (b"".join(parts), done)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a/" * 3000, "a\0b"], ids=["long name", "long path", "NUL"])
+def test_impossible_names_name_nothing(tmp_path: Path, name: str) -> None:
+    """Whoever asks what is there gets an answer, not an exception."""
+    path = tmp_path / name
+
+    assert (False, False, False) == (is_directory(path), is_regular(path), does_exist(path))
+    with pytest.raises(InputError) as caught:
+        open_input(path)
+    assert "PATH" == caught.value.code

@@ -41,6 +41,10 @@ DOCUMENTS = {
     "digits": (b"[" + b"1" * 21 + b"]", "JSON"),
     "not-utf8": (b'["\xff"]', "JSON"),
     "empty": (b" \n", "JSON"),
+    "half a pair": (b'["\\ud800x"]', "JSON"),
+    "half a pair as a key": (b'{"a":[{"\\uDFFF":1}]}', "JSON"),
+    "a whole pair": (b'["\\ud83d\\ude00"]', ""),
+    "no escape": (b'["\\\\ud800"]', ""),
     "trailing": (b"{} {}", "JSON"),
     "byte-order-mark": (b"\xef\xbb\xbf{}", "JSON"),
 }

@@ -84,7 +84,7 @@ CASES: dict[str, tuple[bytes, str]] = {
     "s41": (file(tensors(b=entry("F32", [2], 8, 16), a=A), 16), ""),
     "s42": (file(json.dumps({"": A}), 8), "NAME"),
     "s43": (file(json.dumps({"a\0b": A}), 8), "NAME"),
-    "surrogate": (file(f'{{"\\ud800":{json.dumps(A)}}}', 8), "NAME"),
+    "surrogate": (file(f'{{"\\ud800":{json.dumps(A)}}}', 8), "JSON"),
     "long-name": (file(json.dumps({"n" * 4097: A}), 8), "NAME"),
     "entry-list": (file(tensors(a=[1])), "ENTRY"),
     "metadata-list": (file(tensors(__metadata__=[])), "METADATA"),
