@@ -10,18 +10,37 @@ from modelbuild.template import check_template, detect_template
 from modelbuild.template.known import DISTANCE_LIMIT, known_template, load_known_templates
 from modelbuild.template.variables import takes_messages, template_variables
 
-#: SHA-256 of the Go templates that Ollama stores for these names, as recorded from its store.
+#: SHA-256 of the Go templates that Ollama stores for these names.
 SHIPPED_DIGESTS = {
+    "alfred": "3d8766305b70e46ec57a4e70c46402fe677b2bbe0ba23af6caf8a6b534a92e42",
     "alpaca": "34ed3812a77d23f667b4dc1f63c7564df4ac4d02ff88cfba658debb8ca2b8059",
     "chatml": "e3b2721cec511e3a627ae0993753abbf5c72cdf4cfcdbc8f5c33ce15c4c4e04b",
+    "chatqa": "1c4b2e51cf108dc8cdc6b1dc3bd11e4f3b575e7a1a961117bdb1229790a06fb2",
     "codellama-70b-instruct": "144e31793e9ebbc833530d2e992d1fc4dcb5a221e137cc8038c4f863f89f494e",
+    "command-r": "cedc23829af01ffb7ac6cc9e79b07ac5f306bf37e11bddb93ec072dd4f8fc756",
+    "falcon-instruct": "6811aaaa5e1885891240a89af4dbe54a8fcd5259e169e88161ab596a478d3a86",
+    "gemma-instruct": "4ea0df93422f8340a23cbb30feb814196a03aed2e1d97382b6529fad7c541f79",
+    "gemma3-instruct": "680a6206c5762f5a0915d25b2e5d85f8a1aecbc07a03a504bcbe21b5796b34ca",
+    "granite-instruct": "d6bde791ae5d61abed6d7f3535a7d081589574c6389e36cdcc70eaf098bd83de",
+    "llama2-chat": "3f74e056f96c687f67c49ed8309407e0612611e94b910464d8a3d9b60b46d7a6",
     "llama3-instruct": "61dc7b1a77154f4015bbf548fb63b33550162cfd5d6cbf59b7e7843ece99a49e",
+    "magicoder": "25183b8f5dc6dfacfd7e6783b7b1cd12d8d42ce8a1f965051e61ffd1924294e5",
     "mistral-instruct": "c502cd9313888317b670db1c6d5698783656a22ea75101651baa2c94d42397fb",
     "openchat": "e4ef0210ea1e3e5794d5cc22e95b85f97cfa0be15c3d18ad4b20e6915dcc2266",
     "phi-3": "35360843d0c84fb1506952a131bbef13cd2bb4a541251f22535170c05b56e672",
+    "solar-instruct": "2a9a67ad51b48060f9816867a0605cd1aa80b3a55c228d7596e180f762ea316d",
     "starcoder2-instruct": "60851c266b6fdc5bc66b7993ba5e257e191569b02509514d6071ee10818472b9",
+    "vicuna": "afb92aa3328db00d21faf8504790d8413c904b349b86fae332954bbe9c5899ca",
     "zephyr": "a212eb1556b15dc9c63813c9b91dc4a569b8a5fb248fad55b5489b07b48f1a43",
 }
+#: How the SHA-256 of the published chat templates begin, in the order of the index.
+ENTRY_DIGESTS = [
+    "91aa728a", "58c1a1f0", "66291cf0", "3ce2fe97", "901b10d4", "a805e50f", "153280e3", "79320228", "af9c0233",
+    "bf61473d", "26a59556", "6de66c5b", "ea2472f2", "75678d46", "7e995b37", "e6f6e5c1", "f42d04ff", "f02c5341",
+    "faf1f8b6", "993c0af7", "8aeba567", "ecd6ae51", "7de1c58e", "ba03a121", "e10ca381", "e84ee90c", "230527c8",
+    "071cfb2d", "e8d5b5a5", "60584162", "268b6082", "b0e53f5e", "cd363688", "2c575663", "f6084d6e", "b8e5e922",
+    "9db2cf47",
+]  # fmt: skip
 ENTRIES = [(index, name, text) for index, (name, text) in enumerate(load_known_templates().entries)]
 
 
@@ -92,8 +111,13 @@ def test_known_templates_parse(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "digest"), SHIPPED_DIGESTS.items())
 def test_digest_equals_ollamas(name: str, digest: str) -> None:
-    """These templates have the bytes that Ollama stores, so both write the same manifest."""
+    """Known templates have the bytes that Ollama stores, so both write the same manifest."""
     assert digest == hashlib.sha256(known_template(name).encode()).hexdigest()
+
+
+def test_entries_are_the_published_texts() -> None:
+    """Distances are counted from the texts that Ollama counts from."""
+    assert ENTRY_DIGESTS == [hashlib.sha256(text.encode()).hexdigest()[:8] for _, _, text in ENTRIES]
 
 
 def test_unknown_name() -> None:
