@@ -22,10 +22,13 @@ _WORD_LIMIT = 100
 _PIECE_LIMIT = 400
 
 
-def name_by_check_hash(files: TokenizerFiles) -> str | None:
-    """The pre-tokenizer's name by the ids of the check text; None when they are those of no known tokenizer."""
+def name_by_check_hash(files: TokenizerFiles, candidates: Sequence[str] = ()) -> str | None:
+    """The pre-tokenizer's name by the ids of the check text; None when they are those of no known tokenizer.
+
+    candidates: names of which it must be one, where the tokenizer's own expressions tell; others are not tried.
+    """
     hashes = pre_tokenizer_table().hashes
-    ways = _wordpiece_ids(files) if files.model_type == "WordPiece" else _bpe_ids(files)
+    ways = _wordpiece_ids(files) if files.model_type == "WordPiece" else _bpe_ids(files, _ways_of(candidates))
     for ids in ways:
         for complete in _completed(files, ids):
             name = hashes.get(hashlib.sha256(str(complete).encode()).hexdigest())
@@ -37,10 +40,17 @@ def name_by_check_hash(files: TokenizerFiles) -> str | None:
 # -- byte-level BPE ----------------------------------------------------------------------------------------------------
 
 
-def _bpe_ids(files: TokenizerFiles) -> Iterator[list[int]]:
+def _ways_of(candidates: Sequence[str]) -> Sequence[Sequence[str]]:
+    """The ways to split under some names; all of them for no name, or for one whose way is not known."""
     table = pre_tokenizer_table()
-    segments = list(_segments(files, table.check_text))
-    ways = [_split_all(segments, patterns) for patterns in table.check_splits]
+    if not candidates or any(name not in table.check_ways for name in candidates):
+        return table.check_splits
+    return [table.check_splits[index] for index in sorted({table.check_ways[name] for name in candidates})]
+
+
+def _bpe_ids(files: TokenizerFiles, splits: Sequence[Sequence[str]]) -> Iterator[list[int]]:
+    segments = list(_segments(files, pre_tokenizer_table().check_text))
+    ways = [_split_all(segments, patterns) for patterns in splits]
     encoder = _Encoder(files, {piece for way in ways for piece in way if isinstance(piece, str)})
     seen: set[tuple[int, ...]] = set()
     for way in ways:

@@ -63,7 +63,7 @@ def choose_pre_tokenizer(files: TokenizerFiles, model: Model) -> PreTokenizer:
     how = "its split expressions" if digest else f"its steps, {printable(structure_of(files))},"
     if len(candidates) == 1:  # whatever the ids say, and working them out takes a while
         return PreTokenizer(candidates[0], f"{how} are those of this name alone")
-    name = name_by_check_hash(files)
+    name = name_by_check_hash(files, candidates)
     if name is not None and (not candidates or name in candidates):
         return PreTokenizer(name, _BY_IDS)
     if not candidates:

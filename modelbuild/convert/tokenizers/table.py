@@ -17,6 +17,7 @@ class PreTokenizerTable:
     SHA-256 of the concatenated split expressions. structures: candidates for tokenizers without such expressions.
     hashes: name by check hash. check_text: what is hashed; check_splits: ways to split it, as expressions that are
     applied one after another and fit the characters of that text only.
+    check_ways: by name, which of these ways splits that text as the runtime does; names without one are left out.
     expressions: how the runtime splits under each name, for comparing with a tokenizer's own; never run.
     """
 
@@ -26,6 +27,7 @@ class PreTokenizerTable:
     hashes: Mapping[str, str]
     check_text: str
     check_splits: Sequence[Sequence[str]]
+    check_ways: Mapping[str, int]
     expressions: Mapping[str, Sequence[str]]
 
 
@@ -34,7 +36,8 @@ def pre_tokenizer_table() -> PreTokenizerTable:
     """The table, read once."""
     text = package_files("modelbuild.convert.tokenizers").joinpath("pretokenizers.json").read_text("utf-8")
     data = json.loads(text)
-    ways = data["expressions"]
+    types = {name: type_ for name, (type_, _) in data["names"].items()}
+    ways, expressions = data["check_ways"], data["expressions"]
     return PreTokenizerTable(
         ignores_merges={name: ignores for name, (_, ignores) in data["names"].items()},
         digests=data["digests"],
@@ -42,5 +45,6 @@ def pre_tokenizer_table() -> PreTokenizerTable:
         hashes=data["hashes"],
         check_text=data["check_text"],
         check_splits=data["check_splits"],
-        expressions={name: ways[way] for name, (way, _) in data["names"].items() if way in ways},
+        check_ways={name: ways[type_] for name, type_ in types.items() if type_ in ways},
+        expressions={name: expressions[type_] for name, type_ in types.items() if type_ in expressions},
     )

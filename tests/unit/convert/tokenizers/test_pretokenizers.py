@@ -45,6 +45,16 @@ def test_own_encoder_gives_the_ids_of_the_tokenizers_package(monkeypatch: pytest
     assert "found" == check_hash.name_by_check_hash(TokenizerFiles(Checkpoint.of_directory(TINYDOCS)))
 
 
+def test_names_that_cannot_be_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among names that split as the tokenizer does it is found; among others it is not looked for."""
+    table = replace(pre_tokenizer_table(), hashes={TINYDOCS_CHECK_HASH: "found"})
+    monkeypatch.setattr(check_hash, "pre_tokenizer_table", lambda: table)
+    files = TokenizerFiles(Checkpoint.of_directory(TINYDOCS))
+
+    assert "found" == check_hash.name_by_check_hash(files, ("dbrx", "llama-bpe"))
+    assert check_hash.name_by_check_hash(files, ("deepseek-coder",)) is None
+
+
 def test_unknown_ids_have_no_name() -> None:
     """A cut-down vocabulary is no published tokenizer."""
     assert check_hash.name_by_check_hash(TokenizerFiles(Checkpoint.of_directory(TINYDOCS))) is None
