@@ -1,11 +1,15 @@
-"""A server in a thread of the test, with limits of the test's choice, and a plain client for it."""
+"""A server in a thread of the test, with limits of the test's choice, or as a process; and a plain client for it."""
 
 from __future__ import annotations
 
 import asyncio
 import http.client
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modelbuild.digest import digest_of
 from modelbuild.server.run import serving
 from modelbuild.server.settings import ServerSettings
+from tests.space import Space
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +79,9 @@ class Client:
         return socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s)
 
     def files(self) -> set[str]:
-        """Every file of the store, relative to it."""
-        return {str(path.relative_to(self.store)) for path in self.store.rglob("*") if path.is_file()}
+        """Every file of the store, relative to it; directories may go meanwhile."""
+        found = ((Path(place), name) for place, _, names in os.walk(self.store) for name in names)
+        return {str((place / name).relative_to(self.store)) for place, name in found}
 
 
 def read_all(connection: socket.socket) -> bytes:
@@ -112,3 +119,45 @@ def running_server(settings: ServerSettings) -> Iterator[Client]:
         loop.call_soon_threadsafe(stopping.set)
         thread.join(20)
         loop.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A server that runs as a process."""
+
+    process: subprocess.Popen[str]
+    client: Client
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.client.port}"
+
+    def create(self, **request: Any) -> Answer:
+        return self.client.ask("POST", "/api/create", request)
+
+    def upload(self, data: bytes) -> str:
+        """Store a blob; returns its digest."""
+        digest = digest_of(data)
+        assert self.client.ask("POST", f"/api/blobs/{digest}", data).status in (200, 201)
+        return digest
+
+
+def start(space: Space, *options: str, env: dict[str, str] | None = None) -> Served:
+    """`modelbuild serve` on a free port."""
+    command = [sys.executable, "-m", "modelbuild", "serve", "--port", "0", *options]
+    process = subprocess.Popen(
+        command, cwd=space.root, env=space.environment() | (env or {}), stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    assert line.startswith("listening on http://127.0.0.1:"), line + process.stderr.read()
+    return Served(process, Client(int(line.rpartition(":")[2]), space.store))
+
+
+def stop(served: Served) -> int:
+    """End it as a supervisor does; its status."""
+    served.process.send_signal(signal.SIGTERM)
+    status = served.process.wait(20)
+    assert served.process.stderr is not None
+    served.process.stderr.close()
+    return status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from aiohttp import web
@@ -21,13 +22,16 @@ COMMON_HEADERS = web.RequestKey("common_headers", dict[str, str])
 
 
 class Refusal(Exception):
-    """Ends a request with a status and an error text."""
+    """Ends a request with a status and an error text; close: the connection ends with it."""
 
-    def __init__(self, status: int, text: str, *, close: bool = False) -> None:
+    def __init__(
+        self, status: int, text: str, *, close: bool = False, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(text)
         self.status = status
         self.text = text
         self.close = close
+        self.headers = headers or {}
 
 
 def answer(body: bytes, content_type: str, status: int = 200) -> web.Response:
@@ -59,6 +63,7 @@ async def begin(request: web.BaseRequest, response: web.StreamResponse) -> None:
 def refuse(refusal: Refusal, content_type: str = JSON_TYPE) -> web.Response:
     """The answer to a request that cannot be done."""
     response = json_answer({"error": refusal.text}, refusal.status, content_type)
+    response.headers.update(refusal.headers)
     if refusal.close:
         response.force_close()
     return response

@@ -1,4 +1,8 @@
-"""Uploading blobs: bytes go to a staged file while they are hashed, and get their name only when it is theirs."""
+"""Uploading blobs: bytes go to a staged file while they are hashed, and get their name only when it is theirs.
+
+A request with `Upload-Offset` leaves what has arrived when it is cut, and another one goes on from there. The header
+fields are those of draft-ietf-httpbis-resumable-upload; the place of the upload is the URL of the blob.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from aiohttp import web
 
 from modelbuild.digest import Digest, parse_digest
 from modelbuild.errors import InputError, SpaceError
-from modelbuild.server.answers import Refusal, begin, empty_answer
+from modelbuild.server.answers import Refusal, begin, empty_answer, refuse
 from modelbuild.server.bodies import drain_body, iterate_body
 from modelbuild.server.settings import Limits
 from modelbuild.store.blobs import BlobStore
@@ -21,6 +25,8 @@ from modelbuild.store.staged import StagedFile, free_space
 _SLOW_WRITE_S = 0.005
 #: So many parts after a slow write are taken in a thread.
 _SLOW_PARTS = 64
+_OFFSET, _COMPLETE = "Upload-Offset", "Upload-Complete"
+_RESUMED_BYTES = 1 << 20
 #: Free space is looked at again after so many bytes of a body of unknown length.
 _SPACE_CHECK_BYTES = 64 << 20
 
@@ -43,24 +49,62 @@ class BlobRoutes:
         digest = _parse(text)
         found = await asyncio.to_thread(self._store.size_of, digest)
         if found is None:
-            raise Refusal(404, "blob not found")
+            there_bytes = await asyncio.to_thread(self._store.uploaded_bytes, digest)
+            headers = {_OFFSET: str(there_bytes), _COMPLETE: "?0"} if there_bytes else {}
+            raise Refusal(404, "blob not found", headers=headers)
         return empty_answer()
 
     async def post(self, request: web.BaseRequest, text: str) -> web.StreamResponse:
         """Take a blob: 201 when it is new, 200 without looking at the body when it is there already."""
         digest = _parse(text)
         if await asyncio.to_thread(self._is_known, digest):
-            return await self._answer_early(request)
+            return await self._answer_early(request, empty_answer())
+        offset = _offset_of(request)
         self._check_size(request.content_length)
+        if offset is not None:
+            return await self._continue(request, digest, text, offset)
         with self._store.stage() as staged:
             receiver = Receiver(staged)
             await self._receive(request, receiver)
-            found = receiver.digest
-            if found != digest:
-                if self._keep_all:
-                    await self._publish(staged, found)
-                raise Refusal(400, f'digest mismatch, expected "{text}", got "{found}"')
-            await self._publish(staged, digest)
+            return await self._store_under(digest, text, staged, receiver)
+
+    async def _continue(self, request: web.BaseRequest, digest: Digest, text: str, offset: int) -> web.StreamResponse:
+        """Take the rest of a blob, or a part of it when the client says that more will come."""
+        try:
+            with self._store.stage_upload(digest) as staged:
+                if not offset:
+                    staged.restart()
+                if offset != staged.size_bytes:
+                    return await self._answer_early(request, refuse(_wrong_offset(staged.size_bytes)))
+                receiver = Receiver(staged)
+                await settle(asyncio.get_running_loop().run_in_executor(None, receiver.resume, offset))
+                try:
+                    await self._receive(request, receiver)
+                except Refusal as refusal:
+                    if refusal.status in (413, 507):
+                        staged.discard()
+                    raise
+                if request.headers.get(_COMPLETE) == "?0":
+                    response = empty_answer(202)
+                    response.headers.update({_OFFSET: str(receiver.size_bytes), _COMPLETE: "?0"})
+                    return response
+                try:
+                    return await self._store_under(digest, text, staged, receiver)
+                finally:
+                    staged.discard()
+        except BlockingIOError as error:
+            raise Refusal(409, "another upload of this blob is under way", close=True) from error
+
+    async def _store_under(
+        self, digest: Digest, text: str, staged: StagedFile, receiver: Receiver
+    ) -> web.StreamResponse:
+        """Publish what was received if it is what the URL says; `text` is the digest as the client wrote it."""
+        found = receiver.digest
+        if found != digest:
+            if self._keep_all:
+                await self._publish(staged, found)
+            raise Refusal(400, f'digest mismatch, expected "{text}", got "{found}"')
+        await self._publish(staged, digest)
         self._count(receiver.size_bytes)
         return empty_answer(201)
 
@@ -70,9 +114,8 @@ class BlobRoutes:
         self._store.refresh(digest)
         return True
 
-    async def _answer_early(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer_early(self, request: web.BaseRequest, response: web.Response) -> web.StreamResponse:
         """Answer at once; the rest of the body is not worth reading, so the connection ends with the answer."""
-        response = empty_answer()
         if request.can_read_body:
             response.force_close()
             await begin(request, response)
@@ -144,6 +187,16 @@ class Receiver:
         is_late = self._clock() - started_s > _SLOW_WRITE_S
         self._slow_parts = _SLOW_PARTS if is_late else max(0, self._slow_parts - 1)
 
+    def resume(self, size_bytes: int) -> None:
+        """Take what stands in the file already as the first bytes."""
+        while self.size_bytes < size_bytes:
+            part = self._staged.read_at(self.size_bytes, min(_RESUMED_BYTES, size_bytes - self.size_bytes))
+            if not part:
+                return
+            self._hasher.update(part)
+            self.size_bytes += len(part)
+        self.checked_bytes = self.size_bytes
+
     @property
     def digest(self) -> Digest:
         """Of all that was taken."""
@@ -168,6 +221,21 @@ def _parse(text: str) -> Digest:
         return parse_digest(text)
     except InputError as error:
         raise Refusal(400, "invalid digest format") from error
+
+
+def _offset_of(request: web.BaseRequest) -> int | None:
+    """Where the body belongs in the blob; None from a client that does not want to continue uploads."""
+    text = request.headers.get(_OFFSET)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise Refusal(400, f"{_OFFSET} is no number of bytes", close=True)
+    return int(text)
+
+
+def _wrong_offset(there_bytes: int) -> Refusal:
+    text = f"the upload stands at byte {there_bytes}"
+    return Refusal(409, text, headers={_OFFSET: str(there_bytes), _COMPLETE: "?0"})
 
 
 def _no_space() -> Refusal:

@@ -109,7 +109,11 @@ OPERATIONS = (
         "head",
         "/api/blobs/{digest}",
         "Whether a blob is there",
-        statuses={200: "it is there", 404: "it is not", 400: "that is no digest"},
+        statuses={
+            200: "it is there",
+            404: "it is not; `Upload-Offset` says how many bytes of it an unfinished upload has left",
+            400: "that is no digest",
+        },
     ),
     Operation(
         "post",
@@ -120,8 +124,10 @@ OPERATIONS = (
         {
             200: "it was there already",
             201: "stored",
+            202: "a part was taken, as `Upload-Complete: ?0` announced",
             400: "the body has another digest",
             408: "the body stopped arriving",
+            409: "`Upload-Offset` is not where the upload stands, or another one of this blob is under way",
             413: "the blob is too large",
             507: "the disk is too full",
         },

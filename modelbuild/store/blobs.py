@@ -23,6 +23,7 @@ from modelbuild.formats.files import InputFile, open_input
 from modelbuild.formats.hashing import digest_of_file
 from modelbuild.store.partial import JOURNAL_SUFFIX, PARTIAL_PREFIX, PartialFile
 from modelbuild.store.staged import StagedFile, sync_directory, unusable_store
+from modelbuild.store.upload import UploadFile, upload_name
 
 #: Linux ioctl that makes a file share the blocks of another one (FICLONE, linux/fs.h).
 FICLONE = 0x40049409
@@ -160,6 +161,28 @@ class BlobStore:
         finally:
             staged.discard()
             self._remove_empty_staging()
+
+    @contextmanager
+    def stage_upload(self, digest: Digest) -> Iterator[UploadFile]:
+        """Like `stage`, but what was written stays for the next upload of this blob unless it is discarded.
+
+        Raises BlockingIOError while another upload of it is under way.
+        """
+        self.prepare()
+        path = self.staging / upload_name(digest)
+        staged = self._in_staging(lambda: UploadFile(self, path))
+        try:
+            yield staged
+        finally:
+            staged.keep()
+            self._remove_empty_staging()
+
+    def uploaded_bytes(self, digest: Digest) -> int:
+        """How much of a blob an unfinished upload has left."""
+        try:
+            return (self.staging / upload_name(digest)).lstat().st_size
+        except OSError:
+            return 0
 
     @contextmanager
     def set_aside(self, digest: Digest) -> Iterator[None]:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from modelbuild.digest import digest_of
-from tests.serving import Client
+from tests.serving import Served, start, stop
 from tests.small_gguf import write_gguf
 from tests.space import Space
 
@@ -23,37 +19,6 @@ pytest.importorskip("aiohttp", reason="the extra `server` is not installed")
 ollama = pytest.importorskip("ollama", reason="the official client is not installed")
 
 DOCUMENTED = ["parsing modelfile", "looking up model manifest", "creating model layer", "writing manifest", "success"]
-
-
-class Served:
-    """A running server."""
-
-    def __init__(self, process: subprocess.Popen[str], client: Client) -> None:
-        self.process = process
-        self.client = client
-        self.ollama = ollama.Client(host=f"http://127.0.0.1:{client.port}")
-
-    def create(self, **request: Any) -> Any:
-        return self.client.ask("POST", "/api/create", request)
-
-
-def start(space: Space, *options: str, env: dict[str, str] | None = None) -> Served:
-    command = [sys.executable, "-m", "modelbuild", "serve", "--port", "0", *options]
-    process = subprocess.Popen(
-        command, cwd=space.root, env=space.environment() | (env or {}), stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    line = process.stderr.readline()
-    assert line.startswith("listening on http://127.0.0.1:"), line + process.stderr.read()
-    return Served(process, Client(int(line.rpartition(":")[2]), space.store))
-
-
-def stop(served: Served) -> int:
-    served.process.send_signal(signal.SIGTERM)
-    status = served.process.wait(20)
-    assert served.process.stderr is not None
-    served.process.stderr.close()
-    return status
 
 
 @pytest.fixture(scope="module")
@@ -66,24 +31,22 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture
 def base(served: Served) -> str:
     """The name of a stored model."""
-    digest = upload(served, write_gguf())
+    digest = served.upload(write_gguf())
     answer = served.create(model="llama3.2", files={"model.gguf": digest}, stream=False)
     assert {"status": "success"} == answer.json
     return "llama3.2"
-
-
-def upload(served: Served, data: bytes) -> str:
-    digest = digest_of(data)
-    assert served.client.ask("POST", f"/api/blobs/{digest}", data).status in (200, 201)
-    return digest
 
 
 def test_the_official_client(served: Served, tmp_path: Path) -> None:
     """Upload, create, list, show, copy and delete, all by the methods of `ollama.Client`."""
     path = tmp_path / "model.gguf"
     path.write_bytes(write_gguf(seed=1))
-    client = served.ollama
+    with ollama.Client(host=served.url) as client:
+        check(client, served, path)
 
+
+def check(client: Any, served: Served, path: Path) -> None:
+    """What a program of the client's users does."""
     digest = client.create_blob(path)
     statuses = [part.status for part in client.create("c", files={"m.gguf": digest}, system="Be brief.", stream=True)]
     assert "success" == statuses[-1]
@@ -108,7 +71,8 @@ def test_a_large_known_blob_is_no_trouble_for_the_client(served: Served, tmp_pat
     with path.open("wb") as file:
         file.truncate(64 << 20)
 
-    assert served.ollama.create_blob(path) == served.ollama.create_blob(path)
+    with ollama.Client(host=served.url) as client:
+        assert client.create_blob(path) == client.create_blob(path)
 
 
 def test_create_from_a_base(served: Served, base: str) -> None:
@@ -269,7 +233,7 @@ def test_serving_a_blob_loads_no_numbers_library(space: Space) -> None:
     served = start(space)
     try:
         data = os.urandom(100_000)
-        upload(served, data)
+        served.upload(data)
         maps = Path(f"/proc/{served.process.pid}/maps").read_text()
         assert "numpy" not in maps
     finally:

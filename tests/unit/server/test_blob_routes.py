@@ -14,7 +14,7 @@ import pytest
 from modelbuild.digest import digest_of
 from modelbuild.server.blobs import Receiver
 from modelbuild.server.settings import Limits, ServerSettings
-from tests.serving import Client, running_server
+from tests.serving import Answer, Client, running_server
 
 LIMITS = Limits(blob_bytes=8 << 20, shutdown_s=1.0)
 DATA = os.urandom(3_000_000)
@@ -37,10 +37,10 @@ def wait_until(condition: object, timeout_s: float = 5.0) -> None:
         time.sleep(0.01)
 
 
-def start_upload(client: Client, digest: str, size: int, part: bytes) -> socket.socket:
+def start_upload(client: Client, digest: str, size: int, part: bytes, fields: str = "") -> socket.socket:
     """An upload that has sent only a part of its body."""
     connection = client.connect()
-    head = f"POST /api/blobs/{digest} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n"
+    head = f"POST /api/blobs/{digest} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n{fields}\r\n"
     connection.sendall(head.encode() + part)
     return connection
 
@@ -130,6 +130,60 @@ def test_a_cut_upload_leaves_nothing(client: Client) -> None:
     connection.close()
 
     wait_until(lambda: not client.files())
+
+
+def part(client: Client, data: bytes, offset: int, body: bytes, **headers: str) -> Answer:
+    """The answer to a part of a blob; `headers` with `_` for `-`."""
+    named = {key.replace("_", "-"): value for key, value in headers.items()}
+    return client.ask("POST", f"/api/blobs/{digest_of(data)}", body, {"Upload-Offset": str(offset), **named})
+
+
+def test_a_cut_upload_is_continued(client: Client) -> None:
+    """Who names an offset finds what has arrived after a cut, goes on from there, and sends no byte twice."""
+    digest = digest_of(DATA)
+    connection = start_upload(client, digest, len(DATA), DATA[:1_000_000], "Upload-Offset: 0\r\n")
+    wait_until(lambda: client.files())
+    wait_until(lambda: client.ask("HEAD", f"/api/blobs/{digest}").headers.get("upload-offset") == "1000000")
+    assert 409 == part(client, DATA, 1_000_000, b"x").status  # the first one is still connected
+    connection.close()
+    wait_until(lambda: "upload-offset" in part(client, DATA, 5, b"x").headers)
+
+    there = client.ask("HEAD", f"/api/blobs/{digest}")
+    assert (404, "1000000", "?0") == (
+        there.status, there.headers["upload-offset"], there.headers["upload-complete"]
+    )  # fmt: skip
+    assert "1000000" == part(client, DATA, 7, b"x").headers["upload-offset"]
+    assert 201 == part(client, DATA, 1_000_000, DATA[1_000_000:]).status
+    assert DATA == blob(client, digest).read_bytes()
+    assert {f"blobs/{digest.replace(':', '-')}"} == client.files()
+
+
+def test_an_upload_in_parts(client: Client) -> None:
+    """Parts that say that more will come are 202 with the next offset; offset 0 begins anew."""
+    assert 202 == part(client, DATA, 0, b"wrong", Upload_Complete="?0").status
+    first = part(client, DATA, 0, DATA[:10], Upload_Complete="?0")
+    assert (202, "10") == (first.status, first.headers["upload-offset"])
+    assert 202 == part(client, DATA, 10, DATA[10:99], Upload_Complete="?0").status
+    assert 201 == part(client, DATA, 99, DATA[99:], Upload_Complete="?1").status
+    assert DATA == blob(client, digest_of(DATA)).read_bytes()
+
+
+def test_wrong_parts_leave_nothing(client: Client) -> None:
+    """When the whole has another digest, or becomes too large, what was kept goes too."""
+    part(client, DATA, 0, b"wrong", Upload_Complete="?0")
+    assert 400 == part(client, DATA, 5, DATA).status
+    assert set() == client.files()
+    part(client, DATA, 0, bytes(LIMITS.blob_bytes), Upload_Complete="?0")
+    assert 413 == part(client, DATA, LIMITS.blob_bytes, b"x").status
+    assert set() == client.files()
+
+
+@pytest.mark.parametrize("text", ["-1", "x", "", "1e3", "9" * 19, "\xb2"])
+def test_what_is_no_offset(client: Client, text: str) -> None:
+    """It is refused before anything is staged."""
+    answer = client.ask("POST", f"/api/blobs/{digest_of(DATA)}", b"x", {"Upload-Offset": text})
+
+    assert (400, set()) == (answer.status, client.files())
 
 
 def test_less_than_promised(client: Client) -> None:
