@@ -13,6 +13,7 @@ from modelbuild.cli.settings import current_settings, settings_options
 
 if TYPE_CHECKING:
     from modelbuild.engine.describe import ModelDetails
+    from modelbuild.engine.model_answers import ShownFacts
     from modelbuild.store.store import Store
 
 
@@ -30,20 +31,21 @@ if TYPE_CHECKING:
 def command(context: click.Context, name: str, *, as_json: bool, part: str | None, raw: bool) -> None:
     """Show the model NAME of the store: what it is made of and what it was given."""
     from modelbuild.engine.describe import describe_model
+    from modelbuild.engine.model_answers import shown_facts
     from modelbuild.engine.stored import find_name
     from modelbuild.store.store import Store
 
     store = Store(current_settings(context).store)
     details = describe_model(store, find_name(store, name))
     if as_json:
-        click.echo(json.dumps(details.to_json(), indent=2))
+        click.echo(json.dumps(details.to_json() | shown_facts(store, details).to_json(), indent=2))
     elif part is not None:
         text = _part(details, part, store)
         # In a pipe a text ends where it ends; on a terminal the next prompt wants a line of its own.
         ends_line = part == "parameters" or (sys.stdout.isatty() and not text.endswith("\n"))
         click.echo(text if raw else _safe_lines(text), nl=ends_line)
     else:
-        _show(details)
+        _show(details, shown_facts(store, details))
 
 
 def _part(details: ModelDetails, part: str, store: Store) -> str:
@@ -59,7 +61,7 @@ def _part(details: ModelDetails, part: str, store: Store) -> str:
     return "\n".join(details.licenses) if part == "license" else str(getattr(details, part))
 
 
-def _show(details: ModelDetails) -> None:
+def _show(details: ModelDetails, facts: ShownFacts) -> None:
     config = details.config
     if len(details.manifest.of_kind("template")) > 1:
         click.echo("warning: the model has several template layers; the last one counts", err=True)
@@ -69,16 +71,24 @@ def _show(details: ModelDetails) -> None:
         ("architecture", config.model_family),
         ("parameters", config.model_type),
         ("quantization", config.file_type),
+        ("context", f"{facts.context_length} tokens" if facts.context_length else ""),
+        ("embedding", str(facts.embedding_length or "")),
         ("size", format_size(details.manifest.size_bytes)),
         ("remote host", config.remote_host),
         ("remote model", config.remote_model),
         ("renderer", config.renderer),
         ("parser", config.parser),
         ("requires", config.requires),
-        ("capabilities", ", ".join(config.capabilities)),
+        ("capabilities", ", ".join(facts.capabilities)),
         ("system", details.system),
         ("template", details.template),
         *(("parameter", f"{key} = {json.dumps(value)}") for key, value in details.parameters.items()),
+        *(
+            ("message", f"{item.get('role')}: {item.get('content')}")
+            for item in details.messages
+            if isinstance(item, dict)
+        ),
+        *(("license", text.strip().partition("\n")[0]) for text in details.licenses),
     ]
     for label, value in rows:
         if value:

@@ -121,14 +121,9 @@ def show_model(store: Store, name: ModelName, options: ShowOptions = ShowOptions
     Remote models have no layers, and are described from their config.
     """
     details = describe_model(store, name)
-    layers = details.manifest.of_kind("model")
-    if not layers and not details.config.remote_host:
+    if not details.manifest.of_kind("model") and not details.config.remote_host:
         return None
-    header = open_gguf(store.blobs.path(layers[-1].digest)) if layers else None
-    projectors = [open_gguf(store.blobs.path(layer.digest)) for layer in details.manifest.of_kind("projector")]
-    traits = _model_traits(
-        details, None if header is None else gguf_traits(header.kv), [projector_traits(item.kv) for item in projectors]
-    )
+    header, projectors, traits = _weights(store, details)
     texts = _texts(store, details, options)
     record: dict[str, object] = {
         "license": "\n".join(details.licenses),
@@ -153,11 +148,52 @@ def show_model(store: Store, name: ModelName, options: ShowOptions = ShowOptions
     return record | ({"requires": details.config.requires} if details.config.requires else {})
 
 
+@dataclass(frozen=True, slots=True)
+class ShownFacts:
+    """What a model can do and how much it takes, as far as config and weights say; lengths are 0 where they do not."""
+
+    capabilities: tuple[str, ...] = ()
+    context_length: int = 0
+    embedding_length: int = 0
+
+    def to_json(self) -> dict[str, object]:
+        """The facts as a JSON object, without lengths that are not known."""
+        lengths = {"context_length": self.context_length, "embedding_length": self.embedding_length}
+        return {"capabilities": list(self.capabilities), **{key: length for key, length in lengths.items() if length}}
+
+
+def shown_facts(store: Store, details: ModelDetails) -> ShownFacts:
+    """The facts that Ollama's `show` gives of a model; those of the config alone where its weights cannot be read."""
+    config = details.config
+    try:
+        header, _, traits = _weights(store, details)
+    except InputError:
+        return ShownFacts(config.capabilities, config.context_length, config.embedding_length)
+    capabilities, lengths = shown_capabilities(traits), {"context_length": 0, "embedding_length": 0}
+    if header is not None:
+        arch = header.kv.get_string("general.architecture") or ""
+        lengths = {key: header.kv.get_integer(f"{arch}.{key}", 0) or 0 for key in lengths}
+    return ShownFacts(
+        capabilities,
+        config.context_length or lengths["context_length"],
+        config.embedding_length or lengths["embedding_length"],
+    )
+
+
 def rfc3339(time_ns: int) -> str:
     """A time in UTC with as many decimals as it needs, up to nanoseconds."""
     seconds, rest_ns = divmod(time_ns, 1_000_000_000)
     fraction = f".{rest_ns:09d}".rstrip("0") if rest_ns else ""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}{fraction}Z"
+
+
+def _weights(store: Store, details: ModelDetails) -> tuple[GgufHeader | None, list[GgufHeader], ModelTraits]:
+    """The header of the model's weights, those of its projectors, and what follows from them."""
+    layers = details.manifest.of_kind("model")
+    header = open_gguf(store.blobs.path(layers[-1].digest)) if layers else None
+    projectors = [open_gguf(store.blobs.path(layer.digest)) for layer in details.manifest.of_kind("projector")]
+    gguf = None if header is None else gguf_traits(header.kv)
+    return header, projectors, _model_traits(details, gguf, [projector_traits(item.kv) for item in projectors])
 
 
 def _model_traits(details: ModelDetails, gguf: GgufTraits | None, projectors: list[ProjectorTraits]) -> ModelTraits:

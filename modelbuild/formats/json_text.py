@@ -15,8 +15,8 @@ FILE_LIMIT_BYTES = 16 << 20
 DEPTH_LIMIT = 64
 #: Each value takes up to 100 bytes and a microsecond: without it 16 MiB of empty lists would take 400 MiB and 3 s.
 MARK_LIMIT = 1 << 20
-#: Python converts long digit strings in quadratic time; no field of ours needs more.
-DIGIT_LIMIT = 20
+#: Python converts long digit strings in quadratic time. Ollama writes whole numbers below 1e21 with all their digits.
+DIGIT_LIMIT = 22
 
 #: A string with its quotes, or the rest of the text after a quote that is never closed. Possessive, so that neither
 #: memory nor time grows with what a backtracking pattern would remember.
@@ -139,11 +139,11 @@ def _pairs_reader(path: Path | str) -> Callable[[list[tuple[str, object]]], dict
     return read
 
 
-def _integer_reader(path: Path | str, digit_limit: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
+def _integer_reader(path: Path | str, digit_limit: int) -> Callable[[str], int | float]:
+    def read(text: str) -> int | float:
         if len(text) > digit_limit:
             raise InputError("JSON", f"a number of {len(text)} digits, at most {digit_limit} allowed", path=path)
-        return int(text)
+        return int(text) if text != "-0" else -0.0  # Python has no such integer, and Ollama keeps the sign
 
     return read
 

@@ -216,6 +216,9 @@ def test_import_does_not_replace_another_model(built: Space) -> None:
 
 def test_show_gives_every_part(built: Space) -> None:
     """Texts as they are, parameters as JSON values, all of it as one object."""
+    shown = built.run("show", "child").stdout
+    assert "context       128 tokens\nembedding     32\n" in shown
+    assert "capabilities  completion\n" in shown
     assert "You are the child." == built.run("show", "child", "--system").stdout
     assert "{{ .System }} {{ .Prompt }}" == built.run("show", "child", "--template").stdout
     assert "MIT\nApache-2.0" == built.run("show", "child", "--license").stdout

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelbuild.formats.json_text import parse_json
 from modelbuild.store.go_json import encode_go_json, format_go_float
 
 NUMBERS = [
@@ -116,3 +117,12 @@ def test_every_double_reads_back_equal(number: float) -> None:
 def test_any_value_is_valid_json_that_reads_back(value: object) -> None:
     """An independent parser gets the value back."""
     assert value == json.loads(encode_go_json(value, sort_keys=True))
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_what_is_written_can_be_read_again(number: float) -> None:
+    """Every double comes back from a stored blob as it was, sign of zero included."""
+    read = parse_json(encode_go_json({"n": number}), path="params")
+
+    assert isinstance(read, dict)
+    assert encode_go_json(number) == encode_go_json(read["n"])
