@@ -78,13 +78,17 @@ class _Trouble:
     missing: list[str] = field(default_factory=list)
     shapes: list[str] = field(default_factory=list)
 
-    def finish(self, model: Model) -> None:
+    def finish(self, model: Model, *, complete: bool) -> None:
         kinds = (
             ("unexpected", self.unexpected),
             ("missing", self.missing),
             ("of a wrong shape", self.shapes),
         )
         lines = [line for kind, names in kinds if names for line in _listed(kind, names)]
+        if lines and not complete:
+            message = "the adapter does not fit the base model:\n" + "\n".join(lines)
+            hint = "was the adapter trained on this model?"
+            raise InputError("ADAPTER", message, path=model.checkpoint.origin, hint=hint)
         if lines:
             message = f"the tensors do not fit {model.hf_class}:\n" + "\n".join(lines)
             code = "SHAPE" if self.shapes and not (self.missing or self.unexpected) else "ENTRY"
@@ -99,11 +103,11 @@ def _listed(kind: str, names: Sequence[str]) -> Iterator[str]:
 def map_tensors(
     model: Model, sources: Mapping[str, Source], *, complete: bool = True, strict: bool = True
 ) -> list[Output]:
-    """Apply a family's rules to all stored tensors, in order; to some of them unless `complete`.
+    """Apply a family's rules to all stored tensors, in order; unless `complete` to those that an adapter changes.
 
     Without `strict`, blocks and shapes are checked only as far as transforms depend on them.
-    Raises one InputError that lists what is unexpected, missing or of a wrong shape: ENTRY, or SHAPE when only shapes
-    are wrong.
+    Raises one InputError that lists what is unexpected, missing or of a wrong shape: ENTRY, SHAPE when only shapes are
+    wrong, ADAPTER for an adapter.
     """
     index = RuleIndex(model.family)
     matches: dict[str, Match] = {}
@@ -117,7 +121,7 @@ def map_tensors(
         if strict or match.rule.transform:
             _check_shape(model, name, match, sources[name], trouble)
     _find_missing(model, matches, trouble, complete=complete)
-    trouble.finish(model)
+    trouble.finish(model, complete=complete)
     early = {name: match for name, match in matches.items() if match.rule.first}
     late = {name: match for name, match in matches.items() if not match.rule.first}
     return [*_emit(model, sources, early), *_emit(model, sources, late)]

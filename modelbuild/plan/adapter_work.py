@@ -1,4 +1,4 @@
-"""Adapters in safetensors form: which files make one, and which model they are trained for."""
+"""Adapters: which files in safetensors form make one, which model they belong to, whether one in GGUF fits it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuild.digest import Digest
-from modelbuild.errors import InputError
+from modelbuild.errors import InputError, printable
 from modelbuild.formats.files import is_directory
+from modelbuild.formats.gguf.reader import GgufHeader, open_gguf
 from modelbuild.plan.action import ActionInput, DigestInput, FileInput, Input
 from modelbuild.plan.graph import Action, AdapterBaseFiles, AssembleWork, ImportWork
 from modelbuild.recipe.resolved import FileEntry
@@ -83,6 +84,27 @@ def base_files(base: Input, action_of: Callable[[str], Action], blob_of: Callabl
     if work.checkpoint is not None:
         return AdapterBaseFiles(checkpoint=work.checkpoint, origin=work.origin)
     return base_files(action_of(base.action).inputs[0], action_of, blob_of)
+
+
+def check_gguf_adapter(header: GgufHeader, base: AdapterBaseFiles) -> None:
+    """InputError ADAPTER for an adapter of another architecture than its base, which no runtime loads.
+
+    Its tensors are not compared: Ollama passes GGUF adapters through, and says so itself when it loads them.
+    """
+    found, wanted = header.kv.get_string("general.architecture") or "", _architecture_of(base)
+    if found != wanted:
+        message = f"the adapter is for {printable(found)!r}, the base model is {printable(wanted)!r}"
+        hint = "was the adapter trained on this model?"
+        raise InputError("ADAPTER", message, path=header.path, key="general.architecture", hint=hint)
+
+
+def _architecture_of(base: AdapterBaseFiles) -> str:
+    if base.gguf is not None:
+        return open_gguf(base.gguf).kv.get_string("general.architecture") or ""
+    from modelbuild.convert.checkpoint import Checkpoint
+    from modelbuild.convert.lora_base import base_of_checkpoint
+
+    return base_of_checkpoint(Checkpoint(base.checkpoint or {}, base.origin)).architecture
 
 
 def base_input(layers: Sequence[ActionInput | DigestInput]) -> ActionInput | DigestInput:

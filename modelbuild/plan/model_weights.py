@@ -19,12 +19,13 @@ from modelbuild.formats.gguf.types import is_quantized
 from modelbuild.formats.json_text import read_json_object
 from modelbuild.model_name import ModelName
 from modelbuild.plan.action import ActionInput, DigestInput, FileInput, Input, Json, Kind
-from modelbuild.plan.adapter_work import AdapterFiles, base_files, base_input, find_adapter
+from modelbuild.plan.adapter_work import AdapterFiles, base_files, base_input, check_gguf_adapter, find_adapter
 from modelbuild.plan.gguf_units import GgufFile, GgufUnit, group_files, sibling_names
 from modelbuild.plan.graph import (
     COPY_PRESET,
     PROJECTOR_PART,
     Action,
+    AdapterBaseFiles,
     AssembleWork,
     ImportWork,
     LayerSlot,
@@ -179,12 +180,15 @@ class WeightsPlanner:
     def _add_adapter(self, adapter: AdapterFiles) -> None:
         """Plan the conversion of an adapter; it follows its base, whose layout it takes."""
         base = base_input(self.inputs)
-        described = base_files(base, self._registry.action, self._store.blobs.path)
-        work = AssembleWork(adapter.files, adapter.origin, "", base=described)
+        work = AssembleWork(adapter.files, adapter.origin, "", base=self._describe_base())
         action = self._assemble("adapter", work, (*adapter.inputs, base))
         self.slots.append(LayerSlot("adapter", action, "", SlotRole.EXTRA))
         if is_directory(Path(adapter.origin)):
             self._registry.directories.append(Path(adapter.origin))
+
+    def _describe_base(self) -> AdapterBaseFiles:
+        """Where the base of an adapter can be read about."""
+        return base_files(base_input(self.inputs), self._registry.action, self._store.blobs.path)
 
     def add_drafts(self) -> None:
         """Plan the draft model, which stands last."""
@@ -262,6 +266,8 @@ class WeightsPlanner:
             units = group_files(files)
         for unit in units:
             with located(unit.files[0].entry.position):
+                if unit.kind == "adapter" and self.inputs:
+                    check_gguf_adapter(unit.header, self._describe_base())
                 self._add_unit(unit, role)
 
     def _open(self, entry: FileEntry, role: str) -> GgufFile:

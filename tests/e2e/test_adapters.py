@@ -13,6 +13,7 @@ from modelbuild.formats.gguf.reader import open_gguf
 from tests.adapters import ALPHA, RANK, random_pair, write_adapter
 from tests.checkpoints import convert, llama_config, llama_tensors, write_checkpoint
 from tests.llama_runtime import llama
+from tests.small_gguf import llama_keys, write_gguf
 from tests.space import Space
 from tests.written import write_conversion
 
@@ -111,6 +112,10 @@ def test_edits_run_what_they_touch(tuned: Space) -> None:
         ("model: m\nfrom: ./base\nadapters: ./empty\n", "adapter_config.json"),
         ("model: m\nfrom: ./base\nadapters: ./ggufs\n", "name the adapter in it"),
         ("model: m\nfrom: ./base\nadapters: ./unfit\n", "does not fit the base model"),
+        (
+            "model: m\nfrom: ./base\nadapters: ./foreign.gguf\n",
+            "the adapter is for 'gemma2', the base model is 'llama'",
+        ),
     ],
 )
 def test_faults_are_found_before_anything_is_written(tuned: Space, recipe: str, said: str) -> None:
@@ -118,6 +123,8 @@ def test_faults_are_found_before_anything_is_written(tuned: Space, recipe: str, 
     for name in ("other", "empty", "ggufs"):
         (tuned.root / name).mkdir()
     (tuned.root / "ggufs" / "a.gguf").write_bytes(b"GGUF")
+    foreign = llama_keys("gemma2", general__type="adapter", adapter__type="lora")
+    tuned.write("foreign.gguf", write_gguf(foreign, {"blk.0.attn_q.weight.lora_a": (4, 32)}))
     write_adapter(tuned.root / "unfit", {"model.layers.0.mlp.down_proj": random_pair(32, 40)})
     tuned.recipe(recipe)
 
