@@ -32,7 +32,7 @@ def inspect_path(path: Path) -> Inspection:
         return _inspect_directory(path)
     if not path.exists():
         identify_path(path)
-    if starts_as_gguf(path):
+    if starts_as_gguf(path) or path.suffix == ".gguf":
         from modelbuild.engine.inspect_gguf import inspect_gguf
 
         return inspect_gguf(path)

@@ -9,15 +9,18 @@ import shutil
 
 import pytest
 
+from modelbuild.formats.gguf.writer import f32, string
+from tests.adapters import random_pair, write_adapter
 from tests.checkpoints import write_checkpoint
 from tests.property.test_format_fuzz import mutate
-from tests.small_gguf import write_gguf
+from tests.small_gguf import llama_keys, write_gguf
 from tests.space import Space
 
 #: Mutations of each input; MODELBUILD_MUTATIONS asks for more.
 MUTATIONS = int(os.environ.get("MODELBUILD_MUTATIONS", "12"))
 _JSON_PIECES = (b"null", b"-1", b"1e999", b"[]", b"{}", b'""', b"true", b'"a"', b"18446744073709551616", b"NaN")
 _CHECKPOINT = ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")
+_ADAPTER = ("lora/adapter_config.json", "lora/adapter_model.safetensors")
 RECIPES = {
     "model.gguf": "model: n\nfrom: ./model.gguf\n",
     "requantized.gguf": "model: n\nfrom: ./requantized.gguf\nquantize: Q8_0\n",
@@ -73,6 +76,30 @@ def test_building_from_mutated_inputs(place: Space, name: str) -> None:
         path.write_bytes(data)
         attempt(place, "plan", "recipe.yaml")
         attempt(place, "build", "recipe.yaml")
+
+
+@pytest.mark.parametrize(
+    "name", ["model.gguf", "adapter.gguf", "matrix.gguf", *(f"c/{name}" for name in _CHECKPOINT), *_ADAPTER]
+)
+def test_inspecting_mutated_inputs(place: Space, name: str) -> None:
+    """`inspect` of a file that was changed at random, or of the directory that holds it, ends with an answer."""
+    keys = [*llama_keys(general__type="adapter", adapter__type="lora"), f32("adapter.lora.alpha", 8.0)]
+    place.write("adapter.gguf", write_gguf(keys, {"q.lora_a": (4, 32), "q.lora_b": (32, 4)}))
+    place.write("matrix.gguf", write_gguf([string("general.type", "imatrix")], {"q.in_sum2": (1, 32)}))
+    write_adapter(place.root / "lora", {"model.layers.0.self_attn.q_proj": random_pair(32, 32)})
+    path = place.root / name
+    shown = name.partition("/")[0]
+    for data in mutations(path.read_bytes(), name):
+        path.unlink()
+        path.write_bytes(data)
+        for arguments in (["inspect", shown], ["inspect", shown, "--json"]):
+            outcome = place.run(*arguments)
+            assert outcome.status in (0, 1), arguments
+            assert outcome.stdout.strip() or outcome.stderr.startswith("error: ")
+            assert "Traceback" not in outcome.stderr + outcome.stdout
+            assert "internal error" not in outcome.stderr, outcome.stderr
+            assert not any(char in outcome.stdout for char in "\x1b\x07\x9b\u202e")
+            assert not outcome.stdout.startswith("{") or json.loads(outcome.stdout)["version"] == 1
 
 
 @pytest.mark.parametrize("name", ["recipe.yaml", "Modelfile"])
