@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 DEMO := .demo
 SECONDS ?= 600
 
-.PHONY: help demo test unit unit-all lint types sanitize fuzz conformance bench clean
+.PHONY: help demo test unit unit-all clients lint types sanitize fuzz conformance bench clean
 
 help:
 	@echo "make demo         install into $(VENV) and build a real example, twice"
 	@echo "make test         everything needed to trust this checkout"
 	@echo "make unit         the fast tests only"
+	@echo "make clients      what else the server is tested with: the npm client, schemathesis; needs a network"
 	@echo "make lint types   ruff, mypy"
 	@echo "make sanitize     the kernels under the address and undefined-behaviour sanitizers"
 	@echo "make fuzz         look for inputs that break a reader: SECONDS=600 for each, TARGET=gguf"
@@ -41,6 +42,12 @@ unit-all: $(VENV)/.test
 unit: $(VENV)/.test
 	$(BIN)/python -m pytest -q -n 2 tests/unit tests/property
 
+clients: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[clients]"
+	@if command -v npm >/dev/null; \
+	then npm install --prefix .clients --no-audit --no-fund --no-update-notifier --loglevel=error ollama@0.6; \
+	else echo "no npm here: the JavaScript client is not tested"; fi
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -64,4 +71,4 @@ bench: $(VENV)/.test
 	for script in benchmarks/*.py; do $(BIN)/python $$script; done
 
 clean:
-	rm -rf $(VENV) $(DEMO) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) .clients dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

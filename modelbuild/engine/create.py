@@ -88,7 +88,9 @@ def create_model(
     written. emit: gets the events of the run.
     """
     try:
-        check_create_request(request, allow_path=options.allow_path)
+        check_create_request(
+            request, allow_path=options.allow_path, has_model=lambda name: store.find(name) is not None
+        )
         files = check_file_sets(request, store)
         model = resolve_create_request(request, allow_path=options.allow_path)
         model = replace(model, rewrite_gguf=options.rewrite_gguf)

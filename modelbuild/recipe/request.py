@@ -172,8 +172,13 @@ def _request(bound: Mapping[str, object], name: ModelName, unknown: tuple[str, .
     )
 
 
-def check_create_request(request: CreateRequest, *, allow_path: AllowPath | None = None) -> None:
-    """RequestError for everything else that the request alone can tell."""
+def check_create_request(
+    request: CreateRequest, *, allow_path: AllowPath | None = None, has_model: Callable[[ModelName], bool] | None = None
+) -> None:
+    """RequestError for everything else that the request alone can tell.
+
+    has_model: is a model stored? A base that is not comes before wrong values of other fields.
+    """
     if request.from_ and request.files:
         raise RequestError(400, "either 'from' or 'files' can be specified, but not both")
     if not request.from_ and request.files is None:
@@ -184,6 +189,8 @@ def check_create_request(request: CreateRequest, *, allow_path: AllowPath | None
         entries is not None and not entries for entries in (request.files, request.draft_files, request.adapters)
     ):
         raise RequestError(400, "unknown type")
+    if has_model is not None and _needs_base(request, allow_path):
+        _check_base(request, has_model)
     if request.quantize != request.quantize.strip() and not is_remote_request(request):
         raise unsupported_type(request.quantize)
     _check_limits(request)
@@ -276,6 +283,18 @@ def _check_from(request: CreateRequest, allow_path: AllowPath | None) -> None:
     _remote_host(request)
     if is_remote_request(request) and request.draft_files:
         raise RequestError(400, "DRAFT cannot be used with remote models")
+
+
+def _needs_base(request: CreateRequest, allow_path: AllowPath | None) -> bool:
+    """Does `from` name a stored model?"""
+    if not request.from_ or is_remote_request(request):
+        return False
+    return not _is_path(request.from_) or allow_path is None or allow_path(request.from_.strip()) is None
+
+
+def _check_base(request: CreateRequest, has_model: Callable[[ModelName], bool]) -> None:
+    if not has_model(parse_name(split_source(request.from_)[0])):
+        raise RequestError(404, f'model "{request.from_.strip()}" not found')
 
 
 def _is_path(text: str) -> bool:

@@ -235,4 +235,6 @@ def _in_components(part: object) -> object:
         made["$ref"] = f"#/components/schemas/{name}"
     if made.get("additionalProperties") is False:
         del made["additionalProperties"]
+    if "digests" in str(made.get("x-expected")):
+        made.pop("examples", None)  # none is true: a digest is of the reader's own file
     return made

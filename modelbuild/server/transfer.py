@@ -90,18 +90,18 @@ class TransferRoutes:
         except InputError as error:
             _report_missing(worker)
             tagged = text if ":" in text[text.rfind("/") + 1 :] else f"{text}:latest"
-            raise Refusal(500, f"unqualified name: {DEFAULT_HOST}/library/{tagged}") from error
+            raise Refusal(400, f"unqualified name: {DEFAULT_HOST}/library/{tagged}") from error
         path = self._store.manifest_path(name)
         if not path.is_file():
             _report_missing(worker)
-            raise Refusal(500, f"open {path}: no such file or directory")
+            raise Refusal(_unless_named(name, 404), f"open {path}: no such file or directory")
         return name
 
     def _registry(self, name: ModelName, body: dict[str, object], prefix: str = "") -> Registry:
         """A client for the registry of a name; Refusal unless the operator allowed it."""
         if name.host.lower() not in self._settings.allow_registries:
             hint = f"start the server with --allow-registry {name.host}"
-            raise Refusal(500, f"{prefix}this server may not contact {name.host}; {hint}")
+            raise Refusal(_unless_named(name, 400), f"{prefix}this server may not contact {name.host}; {hint}")
         try:
             from modelbuild.remote.address import registry_address
             from modelbuild.remote.registry import Registry
@@ -110,6 +110,11 @@ class TransferRoutes:
         user = text_of(body, "username")
         address = registry_address(name.host, insecure=body.get("insecure") is True)
         return Registry(address, (user, text_of(body, "password")) if user else None)
+
+
+def _unless_named(name: ModelName, status: int) -> int:
+    """A status for a request that names no registry; Ollama's 500 where it names one that does not do."""
+    return status if name.host == DEFAULT_HOST else 500
 
 
 def _report_missing(worker: Worker) -> None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,48 +11,19 @@ from modelbuild.server.settings import ServerSettings
 from modelbuild.store.config import ModelConfig
 from modelbuild.store.manifest import CONFIG_MEDIA_TYPE, Layer, Manifest, layer_media_type
 from modelbuild.store.store import Store
+from tests.real_registry import PROGRAM, running_registry
 
 pytest.importorskip("aiohttp", reason="the extra `server` is not installed")
 pytest.importorskip("httpx", reason="the extra `remote` is not installed")
 
-PROGRAM = shutil.which("docker-registry") or shutil.which("registry")
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="docker-registry is not installed")
-
-CONFIG = """\
-version: 0.1
-log: {level: error}
-storage: {filesystem: {rootdirectory: DIRECTORY}, delete: {enabled: true}}
-http: {addr: "127.0.0.1:PORT"}
-"""
 
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """host:port of a registry."""
-    place = tmp_path_factory.mktemp("registry")
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    config = place / "config.yml"
-    config.write_text(CONFIG.replace("DIRECTORY", str(place / "data")).replace("PORT", str(port)))
-    process = subprocess.Popen([str(PROGRAM), "serve", str(config)], stderr=subprocess.DEVNULL)
-    try:
-        wait_for(port)
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def wait_for(port: int) -> None:
-    deadline_s = time.monotonic() + 20
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            return
-        except OSError:
-            assert time.monotonic() < deadline_s
-            time.sleep(0.05)
+    with running_registry(tmp_path_factory.mktemp("registry")) as host:
+        yield host
 
 
 def publish(store: Store, name: str) -> Manifest:

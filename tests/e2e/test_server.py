@@ -37,34 +37,6 @@ def base(served: Served) -> str:
     return "llama3.2"
 
 
-def test_the_official_client(served: Served, tmp_path: Path) -> None:
-    """Upload, create, list, show, copy and delete, all by the methods of `ollama.Client`."""
-    path = tmp_path / "model.gguf"
-    path.write_bytes(write_gguf(seed=1))
-    with ollama.Client(host=served.url) as client:
-        check(client, served, path)
-
-
-def check(client: Any, served: Served, path: Path) -> None:
-    """What a program of the client's users does."""
-    digest = client.create_blob(path)
-    statuses = [part.status for part in client.create("c", files={"m.gguf": digest}, system="Be brief.", stream=True)]
-    assert "success" == statuses[-1]
-    assert f"using existing layer {digest}" in statuses
-    assert "success" == client.create("d", from_="c", parameters={"temperature": 0.1}, license=["MIT"]).status
-
-    assert {"c:latest", "d:latest"} <= {model.model for model in client.list().models}
-    shown = client.show("d")
-    assert ("MIT", True) == (shown.license, "SYSTEM Be brief." in (shown.modelfile or ""))
-    assert "llama" == (shown.modelinfo or {})["general.architecture"]
-    assert "success" == client.copy("d", "e").status
-    for name in ("c", "d", "e"):
-        assert "success" == client.delete(name).status
-    with pytest.raises(ollama.ResponseError, match="not found"):
-        client.show("e")
-    assert not (served.client.store / "blobs" / digest.replace(":", "-")).exists()
-
-
 def test_a_large_known_blob_is_no_trouble_for_the_client(served: Served, tmp_path: Path) -> None:
     """The client sends a blob without asking; that it is known is no error, whatever its size."""
     path = tmp_path / "big"
