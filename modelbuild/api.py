@@ -26,6 +26,7 @@ from modelbuild.engine.run import RunOptions, decide_all, run_plan
 from modelbuild.engine.snapshot import find_unchanged, snapshot_key
 from modelbuild.engine.stored import find_name
 from modelbuild.engine.verify import Verification, verify_store
+from modelbuild.errors import UsageError
 from modelbuild.events import Emit, Event, ModelFinished, Warned, ignore_event
 from modelbuild.formats.files import open_input
 from modelbuild.formats.new_file import new_file
@@ -34,6 +35,7 @@ from modelbuild.places import default_cache, default_store, is_pruning
 from modelbuild.plan.planner import make_plan
 from modelbuild.plan.preview import ActionPreview, preview_actions
 from modelbuild.recipe.documents import parse_recipe
+from modelbuild.recipe.model_reader import PATH_STARTS
 from modelbuild.recipe.options import LoadOptions
 from modelbuild.recipe.request import parse_create_request
 from modelbuild.recipe.resolve import load_recipe, resolve_recipe
@@ -168,7 +170,7 @@ def create(
 
     Raises `modelbuild.recipe.request.RequestError`, which has the HTTP status and the text of the answer.
     """
-    body = request if isinstance(request, bytes) else json.dumps(dict(request)).encode()
+    body = request if isinstance(request, bytes) else _as_json(request, "request")
     wanted = parse_create_request(body)
     target = Store(_place(store, default_store()), prune=is_pruning())
     collected = _Collector(ignore_event)
@@ -273,13 +275,32 @@ def _request(
 def _load(recipe: RecipeSource, request: BuildRequest, emit: Emit) -> LoadedPlan:
     started_ns = time.time_ns()
     if isinstance(recipe, Mapping):
-        node = parse_recipe(json.dumps(recipe).encode(), request.recipe)
+        node = parse_recipe(_as_json(recipe, "recipe"), request.recipe)
         resolved = resolve_recipe(node, request.recipe, request.recipe_options)
     else:
         resolved = load_recipe(request.recipe, request.recipe_options)
     for warning in resolved.warnings:
         emit(Warned(str(warning)))
     return LoadedPlan(resolved, make_plan(resolved, _store(request), request.wanted), started_ns)
+
+
+def _as_json(values: Mapping[str, object], what: str) -> bytes:
+    """Plain values as a document; UsageError VALUE for one that a document cannot hold."""
+    try:
+        return json.dumps(dict(values), allow_nan=False, default=_path_text).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        hint = "texts, numbers, true, false, null, lists, dictionaries and paths are possible"
+        raise UsageError(
+            "VALUE", f"the {what} holds a value that cannot be written down: {error}", hint=hint
+        ) from error
+
+
+def _path_text(value: object) -> str:
+    """A path object as a recipe writes it: with ./ in front unless it starts elsewhere."""
+    if not isinstance(value, os.PathLike):
+        raise TypeError(f"{type(value).__name__} {value!r}")
+    text = os.fspath(value)
+    return text if text.startswith(PATH_STARTS) else f"./{text}"
 
 
 def _find_unchanged(state: State, request: BuildRequest) -> tuple[BuiltModel, ...] | None:

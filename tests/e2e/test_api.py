@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -10,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import modelbuild
-from modelbuild.errors import ModelbuildError
-from modelbuild.events import Event, ModelFinished
+from modelbuild.errors import ModelbuildError, UsageError
+from modelbuild.events import ActionStarted, Event, ModelFinished
 from modelbuild.recipe.request import RequestError
 from modelbuild.store.store import Store
 from tests.small_gguf import write_gguf
@@ -143,3 +144,53 @@ def test_the_package_loads_nothing_before_it_is_used() -> None:
     assert all(hasattr(modelbuild, name) for name in modelbuild.__all__)
     with pytest.raises(AttributeError, match="nonsense"):
         modelbuild.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1, 2}, b"x"])
+def test_values_that_no_document_holds_are_refused(place: Space, value: object) -> None:
+    """A typed error, and nothing is stored."""
+    for call in (modelbuild.build, modelbuild.create):
+        with pytest.raises(UsageError, match="cannot be written down"):
+            call({"model": "m", "from": "./base.gguf", "parameters": {"x": value}})
+    assert not place.store.exists()
+
+
+def test_path_objects_are_paths(place: Space) -> None:
+    """A path object without a directory names a file, never a model."""
+    made = modelbuild.build({"model": "m", "from": Path("base.gguf"), "system": {"file": place.write("s.txt", "hi")}})
+
+    assert "hi" == modelbuild.show("m").system
+    assert modelbuild.build({"model": "n", "from": place.root / "base.gguf", "system": "hi"}).models[0].digest == (
+        made.models[0].digest
+    )
+
+
+def test_builds_run_in_threads_and_beside_an_event_loop(place: Space) -> None:
+    """Several at once, on one store, each with its own result."""
+
+    async def build_all() -> list[str]:
+        bodies = [
+            {"model": f"m{i}", "from": "./base.gguf", "quantize": kind}
+            for i, kind in enumerate(("Q8_0", "Q8_0", "Q4_0"))
+        ]
+        modelbuild.build(bodies[0])
+        made = await asyncio.gather(*(asyncio.to_thread(modelbuild.build, body) for body in bodies))
+        return [result.models[0].name for result in made]
+
+    assert ["m0:latest", "m1:latest", "m2:latest"] == asyncio.run(build_all())
+    assert modelbuild.verify().is_sound
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, ValueError])
+def test_a_listener_can_end_a_build(place: Space, kind: type[BaseException]) -> None:
+    """Its exception arrives as it is; nothing is left behind, and the next build succeeds."""
+
+    def stop(event: Event) -> None:
+        if isinstance(event, ActionStarted):
+            raise kind
+
+    with pytest.raises(kind):
+        modelbuild.build("recipe.yaml", on_event=stop)
+
+    assert ["base:latest", "child:latest"] == [model.name for model in modelbuild.build("recipe.yaml").models]
+    assert {"blobs", "manifests"} == {path.name for path in place.store.iterdir()}
