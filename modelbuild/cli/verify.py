@@ -76,7 +76,8 @@ def _show(found: Verification, *, as_json: bool) -> None:
         return
     for damage in found.damages:
         click.echo(_describe(damage), err=True)
-    counted = f"{found.models} models, {found.blobs} blobs, {format_size(found.size_bytes)} read"
+    models = "1 model" if found.models == 1 else f"{found.models} models"
+    counted = f"{models}, {found.blobs} blobs, {format_size(found.size_bytes)} read"
     click.echo(f"{counted}: {'all sound' if found.is_sound else f'{len(found.damages)} damaged'}")
 
 

@@ -29,9 +29,16 @@ def make_plan(recipe: Recipe, store: Store, wanted: Sequence[str] = ()) -> Plan:
     """
     planner = _Planner(store, {model.id: model for model in recipe.models})
     problems = ProblemCollector()
+    failed: set[str] = set()
     for model in _select(recipe, wanted):
+        if isinstance(model.base, FromModel) and model.base.id in failed:
+            failed.add(model.id)  # what is wrong is wrong with its base, and told there
+            continue
+        known = len(problems.errors)
         with problems.collect():
             planner.add(model)
+        if len(problems.errors) > known:
+            failed.add(model.id)
     problems.finish()
     return planner.plan()
 

@@ -246,3 +246,17 @@ def test_pre_tokenizer_that_cannot_be_meant(place: Space, source: str, name: str
     place.recipe(f"model: m\nfrom: {source}\npre_tokenizer: {name}\n")
 
     _fails(place, 2, "recipe.yaml:3:16: ", expected)
+
+
+def test_models_on_a_base_that_cannot_be_planned_add_no_error(space: Space) -> None:
+    """The base's error is told once; another mistake beside it is told as well."""
+    space.write("m.gguf", b"GGUF but no more")
+    space.recipe(
+        "models:\n  a: {from: ./m.gguf}\n  b: {from: {model: a}}\n  c: {from: {model: b}}\n  d: {from: ./no.gguf}\n"
+    )
+
+    outcome = _fails(space, 2, "m.gguf", "no.gguf: no such file")
+
+    assert 1 == outcome.stderr.count("m.gguf: offset 4")
+    for command in ("plan", "graph", "explain"):
+        assert "internal error" not in space.run(command, "recipe.yaml").stderr
