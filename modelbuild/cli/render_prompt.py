@@ -31,7 +31,8 @@ _THINK: dict[str, bool | str] = {
 @click.option("--suffix", default="", metavar="TEXT", help="With --prompt: what stands after the gap to be filled.")
 @click.option("--system", metavar="TEXT", help="In place of the model's own system prompt.")
 @click.option("--tools", metavar="FILE", help="Tools as JSON: a list, or an object with one.")
-@click.option("--think", type=click.Choice(list(_THINK)), help="Ask the model to think, or not to, or how much.")
+@click.option("--think", type=click.Choice(list(_THINK)), is_flag=False, flag_value="true",
+              help="Ask the model to think, or not to, or how much.")  # fmt: skip
 @click.option("--jinja", "use_jinja", is_flag=True,
               help="Render the model's own Jinja chat template, in a sandbox of its own process.")  # fmt: skip
 @click.option("--raw", is_flag=True, help="Write control characters as they are.")

@@ -6,15 +6,14 @@ from collections.abc import Iterator
 
 from modelbuild.template.errors import TemplateError
 from modelbuild.template.nodes import (
-    ActionNode,
-    BranchNode,
+    ChainNode,
     FieldNode,
-    ListNode,
     Node,
     PipeNode,
     Template,
     TemplateNode,
     VariableNode,
+    children,
 )
 from modelbuild.template.parser import parse_template
 
@@ -70,15 +69,9 @@ def _visible(node: Node) -> Iterator[Node]:
 
 def _visible_children(node: Node) -> tuple[Node, ...]:
     match node:
-        case ListNode(nodes=nodes):
-            return nodes
-        case ActionNode(pipe=pipe):
-            return (pipe,)
-        case BranchNode(pipe=pipe, body=body, otherwise=otherwise):
-            return (pipe, body) if otherwise is None else (pipe, body, otherwise)
-        case TemplateNode(pipe=PipeNode() as pipe):
-            return (pipe,)
         case PipeNode(commands=commands):
             return tuple(operand for command in commands for operand in command.operands)
-        case _:
+        case ChainNode():
             return ()
+        case _:
+            return children(node)

@@ -122,3 +122,15 @@ def test_empty_template_makes_no_layer(space: Space) -> None:
     space.build()
 
     assert "image.template" not in (next(space.store.glob("manifests/**/latest"))).read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [((), "false|false|"), (("--think",), "true|true|medium"), (("--think", "low"), "true|true|low"),
+     (("--think", "false"), "false|true|")],
+)  # fmt: skip
+def test_thinking_can_be_asked_for(space: Space, options: tuple[str, ...], shown: str) -> None:
+    """Alone or with how much; not asking is not the same as asking not to."""
+    path = space.write("t.tmpl", "{{ range .Messages }}{{ end }}{{ .Think }}|{{ .IsThinkSet }}|{{ .ThinkLevel }}")
+
+    assert shown == space.run("render", path, "--prompt", "x", *options).stdout
