@@ -198,6 +198,13 @@ def write_family_checkpoint(directory: Path, hf_class: str) -> Path:
     return directory
 
 
+def read_shapes(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Element type and shape of each tensor of a safetensors file."""
+    data = path.read_bytes()
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in header.items()}
+
+
 def write_gguf(conversion: Conversion, path: Path) -> None:
     """The conversion as a file."""
     tensors = [(item.name, tuple(reversed(item.source.shape)), item.type) for item in conversion.tensors]

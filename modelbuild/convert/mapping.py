@@ -203,7 +203,8 @@ def _is_needed(model: Model, rule: TensorRule, presence: Presence, block: int) -
     if rule.unless and rule.unless.format(b=block) in model.stored:
         return False
     if presence == "untied":
-        return model.config.get("tie_word_embeddings") is False
+        headless = model.hf_class.endswith("Model")  # classes of the base model alone store no output
+        return model.config.get("tie_word_embeddings") is False and not headless
     return presence == "required"
 
 

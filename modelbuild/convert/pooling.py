@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from modelbuild.errors import InputError
+from modelbuild.errors import InputError, printable
 from modelbuild.formats.gguf.writer import KeyValue, u32
 
 if TYPE_CHECKING:
@@ -18,10 +18,16 @@ _NAMED_MODES = {"mean": 1, "cls": 2, "lasttoken": 3}
 
 
 def pooling_keys(model: Model) -> Iterable[KeyValue]:
-    """`pooling_type` when modules.json names a pooling module; InputError CONFIG for a mode the runtime lacks."""
+    """`pooling_type` when modules.json names a pooling module, and that of a classifier; InputError CONFIG for a mode
+    the runtime lacks.
+    """
     directory = _pooling_directory(model)
-    if directory is None:
-        return
+    if directory is not None:
+        yield u32(model.key("pooling_type"), _pooling_type(model, directory))
+    yield from _classifier_pooling(model)
+
+
+def _pooling_type(model: Model, directory: str) -> int:
     name = f"{directory}/config.json"
     settings = model.checkpoint.read_object(name)
     number = next((number for key, number in _MODES if settings.get(key) is True), None)
@@ -30,7 +36,17 @@ def pooling_keys(model: Model) -> Iterable[KeyValue]:
         number = _NAMED_MODES.get(mode)
     if number is None:
         raise InputError("CONFIG", "mean, cls or last-token pooling is expected", path=model.checkpoint.files.get(name))
-    yield u32(model.key("pooling_type"), number)
+    return number
+
+
+def _classifier_pooling(model: Model) -> Iterable[KeyValue]:
+    """How a classifier makes one vector of many, where the configuration says it."""
+    mode = model.config.text("classifier_pooling")
+    if not mode:
+        return
+    if mode not in ("cls", "mean"):
+        raise model.config.error("classifier_pooling", f"{printable(mode)!r} is neither cls nor mean")
+    yield u32(model.key("classifier.pooling_type"), _NAMED_MODES[mode])
 
 
 def _pooling_directory(model: Model) -> str | None:

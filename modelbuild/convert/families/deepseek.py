@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from modelbuild.convert.common_keys import COMMON_KEYS, EXPERT_FEED_FORWARD, VOCAB_SIZE
+from modelbuild.convert.config import Default
 from modelbuild.convert.families.llama import same_heads
 from modelbuild.convert.families.standard import (
     BLOCK,
@@ -145,6 +146,12 @@ DEEPSEEK_TENSORS = (
     *DEEPSEEK_EXPERTS,
 )
 
+
+def _by_version(second: object, third: object) -> Default:
+    """What configurations of version 2 leave out, and those of version 3; derived types leave out nothing."""
+    return lambda config: {"deepseek_v2": second, "deepseek_v3": third}.get(str(config.get("model_type")))
+
+
 FAMILIES = (
     Family(
         classes=("DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM"),
@@ -152,8 +159,15 @@ FAMILIES = (
         defaults={
             "rms_norm_eps": 1e-6,
             "rope_theta": 10000.0,
-            "first_k_dense_replace": 0,
             "head_dim": lambda config: config.get("qk_rope_head_dim"),  # overwritten below, but it settles the order
+            "first_k_dense_replace": _by_version(0, 3),
+            "n_shared_experts": _by_version(2, 1),
+            "n_routed_experts": _by_version(64, 256),
+            "num_experts_per_tok": _by_version(None, 8),
+            "n_group": _by_version(None, 8),
+            "topk_group": _by_version(None, 4),
+            "routed_scaling_factor": _by_version(1.0, 2.5),
+            "norm_topk_prob": _by_version(False, True),
         },
         keys=(
             *COMMON_KEYS,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from statistics import NormalDist
 
 from modelbuild.convert.common_keys import COMMON_KEYS, SLIDING_WINDOW, per_layer, sliding_pattern, sliding_pattern_keys
-from modelbuild.convert.config import Default
+from modelbuild.convert.config import Config, Default
 from modelbuild.convert.families.gemma import gemma_tokenizer
 from modelbuild.convert.families.standard import BLOCK, LAYER, attention, gated_mlp
 from modelbuild.convert.family import Count, Extra, Family, KeyRule, Number, TensorRule, exact, matrix, norm
@@ -40,7 +40,7 @@ def _vocab(model: Model) -> int | None:
 
 
 def _per_layer_size(model: Model) -> int:
-    return model.config.integer("hidden_size_per_layer_input", "embedding_length", 0)
+    return model.config.integer("hidden_size_per_layer_input", "feed_forward_length", 0)
 
 
 def _altup_keys(model: Model) -> Iterable[KeyValue]:
@@ -119,6 +119,19 @@ _ALTUP: tuple[TensorRule, ...] = (
 
 def _scalar_names(name: str, model: Model) -> str:  # noqa: ARG001
     return f"{name}.weight" if name.endswith(("per_dim_scale", "layer_scalar")) else name
+
+
+def _wide_setting(name: str) -> Default:
+    """What newer configurations say about blocks with full attention one by one; the first of them counts."""
+
+    def value(config: Config) -> object:
+        blocks, kinds = config.get("per_layer_config"), config.get("layer_types")
+        if not isinstance(blocks, dict) or not isinstance(kinds, list):
+            return None
+        wide = [blocks.get(str(block)) for block, kind in enumerate(kinds) if kind == "full_attention"]
+        return next((item[name] for item in wide if isinstance(item, dict) and name in item), None)
+
+    return value
 
 
 def _wide_dim(model: Model) -> int:
@@ -207,6 +220,8 @@ _GEMMA4_DEFAULTS: dict[str, Default] = {
     "rms_norm_eps": 1e-6,
     "sliding_window": 512,
     "tie_word_embeddings": True,
+    "global_head_dim": _wide_setting("head_dim"),
+    "num_global_key_value_heads": _wide_setting("num_key_value_heads"),
 }
 
 FAMILIES = (
@@ -223,6 +238,8 @@ FAMILIES = (
             "rope_local_base_freq": 10000.0,
             "sliding_window": 512,
             "final_logit_softcapping": 30.0,
+            "hidden_size_per_layer_input": 256,
+            "num_kv_shared_layers": 15,
         },
         keys=(*GEMMA_KEYS, _altup_keys, sliding_pattern_keys),
         tensors=(

@@ -123,7 +123,12 @@ FAMILIES = (
     Family(
         classes=("Glm4ForCausalLM", "Glm4vForConditionalGeneration"),
         architecture="glm4",
-        defaults={"num_key_value_heads": 2, "head_dim": 128, "rms_norm_eps": 1.5625e-07, "rope_theta": 10000.0},
+        defaults={
+            "num_key_value_heads": 2,
+            "head_dim": 128,
+            "rms_norm_eps": lambda config: 1e-5 if str(config.get("model_type")).startswith("glm4v") else 1.5625e-07,
+            "rope_theta": 10000.0,
+        },
         keys=(*COMMON_KEYS, Value("rope.dimension_count", rotary_dimensions)),
         tensors=(
             *embeddings(),

@@ -110,7 +110,7 @@ FAMILIES = (
     ),
     _family(
         ("ArceeForCausalLM",),
-        LLAMA_DEFAULTS,
+        {**LLAMA_DEFAULTS, "rms_norm_eps": 1e-5},
         architecture="arcee",
         tensors=(
             *LLAMA_ATTENTION,

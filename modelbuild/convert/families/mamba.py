@@ -103,7 +103,7 @@ _COMMON: tuple[KeyRule, ...] = (
 _OUTER: tuple[TensorRule, ...] = (
     matrix("backbone.embeddings", "token_embd", "? hidden"),
     norm("backbone.norm_f", "output_norm"),
-    matrix("lm_head", "output", "vocab hidden", weight="untied"),
+    matrix("lm_head", "output", "vocab hidden", weight="optional"),
     norm("backbone.layers.{b}.norm", f"{BLOCK}attn_norm"),
     matrix(f"{_MIXER}out_proj", f"{BLOCK}ssm_out", "hidden inner"),
 )
@@ -138,7 +138,11 @@ FAMILIES = (
     Family(
         classes=("Mamba2ForCausalLM",),
         architecture="mamba2",
-        defaults={**_DEFAULTS, "state_size": lambda config: config.get("d_state") or 128},
+        defaults={
+            **_DEFAULTS,
+            "state_size": lambda config: config.get("d_state") or 128,
+            "tie_word_embeddings": False,
+        },
         keys=(
             *_COMMON,
             Value("ssm.time_step_rank", _heads),

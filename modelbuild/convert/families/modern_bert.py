@@ -33,11 +33,13 @@ FAMILY = Family(
     defaults={
         "max_position_embeddings": 8192,
         "norm_eps": 1e-5,
+        "layer_norm_eps": lambda config: config.get("norm_eps"),  # the runtime asks for it
         "global_rope_theta": 160000.0,
         "local_rope_theta": 10000.0,
         "local_attention": 128,
         "global_attn_every_n_layers": 3,
         "hidden_activation": "gelu",
+        "classifier_pooling": "cls",
     },
     keys=(
         *ENCODER_KEYS,

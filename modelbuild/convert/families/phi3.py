@@ -24,6 +24,7 @@ PHI3_DEFAULTS: dict[str, Default] = {
     "rms_norm_eps": 1e-5,
     "rope_theta": 10000.0,
     "partial_rotary_factor": 1.0,
+    "sliding_window": None,
 }
 
 
@@ -65,10 +66,8 @@ def _heads(model: Model) -> Iterable[KeyValue]:
     yield u32(model.key("attention.head_count_kv"), model.kv_heads)
 
 
-def _window(model: Model) -> int | None:
-    """0 when the configuration says null: that is how Phi-4 is told from Phi-3."""
-    if not model.config.has("sliding_window"):
-        return None
+def _window(model: Model) -> int:
+    """0 when there is none: that is how Phi-4 is told from Phi-3."""
     return model.config.integer("sliding_window", default=0)
 
 

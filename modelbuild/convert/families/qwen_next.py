@@ -177,7 +177,16 @@ def _sections(model: Model) -> Iterable[KeyValue]:
 
 
 def _predicted(model: Model) -> int:
-    return model.config.integer("mtp_num_hidden_layers", default=0)
+    """Blocks for further tokens: those that are stored, whatever the configuration says of the original."""
+    if not model.stored:
+        return model.config.integer("mtp_num_hidden_layers", default=0)
+    numbers = [_block_number(name) for name in model.stored]
+    return max(0, max(numbers, default=0) + 1 - model.layers)
+
+
+def _block_number(name: str) -> int:
+    parts = name.split(".", 3)
+    return int(parts[2][:6]) if name.startswith("model.layers.") and parts[2].isdecimal() else -1
 
 
 def _predicted_key(model: Model) -> int | None:
@@ -197,8 +206,6 @@ def _rename_predicted(name: str, model: Model) -> str:
     name = name.replace("model.mtp.", "mtp.", 1) if name.startswith("model.mtp.") else name
     if not name.startswith("mtp."):
         return name
-    if not _predicted(model):
-        return ""
     parts = name.split(".", 3)
     if len(parts) == 4 and parts[1] == "layers" and parts[2].isdecimal():
         return f"model.layers.{model.layers + int(parts[2][:6])}.{parts[3]}"
@@ -263,13 +270,13 @@ def _qwen35(classes: tuple[str, ...], architecture: str, *, sparse: bool) -> Fam
     return Family(
         classes=classes,
         architecture=architecture,
-        defaults={**_DEFAULTS, "num_key_value_heads": 4},
+        defaults={**_DEFAULTS, "num_key_value_heads": 2 if sparse else 4},
         keys=(
             *COMMON_KEYS,
             *_MOE_KEYS,
+            Value("nextn_predict_layers", _predicted_key),
             _state_keys,
             _sections,
-            Value("nextn_predict_layers", _predicted_key),
         ),
         tensors=(*_EMBEDDINGS, *_NORMS, *_QWEN35_LINEAR, *_FULL_ATTENTION, *parts, *_PREDICTION),
         sizes=_SIZES,
@@ -291,7 +298,7 @@ FAMILIES = (
             "moe_intermediate_size": 512,
             "shared_expert_intermediate_size": 512,
         },
-        keys=(*COMMON_KEYS, *_MOE_KEYS, _state_keys),
+        keys=(*COMMON_KEYS, *_MOE_KEYS, Value("nextn_predict_layers", _predicted_key), _state_keys),
         tensors=(
             *_EMBEDDINGS,
             *_NORMS,
@@ -312,9 +319,11 @@ FAMILIES = (
             *dense_mlp(),
             *experts(),
             *SHARED_EXPERT,
+            *_PREDICTION,
         ),
         sizes=_SIZES,
-        drop=("mtp.*",),
+        rename=_rename_predicted,
+        block_count=lambda model: model.layers + _predicted(model),
         tokenizer=byte_level_bpe,
         pre_tokenizers=("qwen35", "qwen2"),
     ),

@@ -49,7 +49,7 @@ FAMILIES = (
     Family(
         classes=("Qwen2VLForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration"),
         architecture="qwen2vl",
-        defaults=QWEN_DEFAULTS,
+        defaults={**QWEN_DEFAULTS, "rms_norm_eps": 1e-5, "rope_theta": 1e6},
         keys=COMMON_KEYS,
         tensors=(*embeddings(), *block_norms(), *QWEN2_ATTENTION, *gated_mlp()),
         rename=_rename,
@@ -59,7 +59,7 @@ FAMILIES = (
     Family(
         classes=("Qwen3VLForConditionalGeneration",),
         architecture="qwen3vl",
-        defaults={**QWEN_DEFAULTS, "head_dim": 128},
+        defaults={**QWEN_DEFAULTS, "head_dim": 128, "rope_theta": 5e6},
         keys=(*COMMON_KEYS, pooling_keys, _deepstack),
         tensors=(*embeddings(), *block_norms(), *QWEN3_ATTENTION, *gated_mlp()),
         rename=_rename,
@@ -69,7 +69,13 @@ FAMILIES = (
     Family(
         classes=("Qwen3VLMoeForConditionalGeneration",),
         architecture="qwen3vlmoe",
-        defaults={**QWEN_DEFAULTS, "head_dim": 128, "num_experts": 128, "num_experts_per_tok": 8},
+        defaults={
+            **QWEN_DEFAULTS,
+            "head_dim": 128,
+            "rope_theta": 5e6,
+            "num_experts": 128,
+            "num_experts_per_tok": 8,
+        },
         keys=(*COMMON_KEYS, EXPERT_FEED_FORWARD, _deepstack),
         tensors=(
             *embeddings(),

@@ -20,6 +20,13 @@ _DEFAULTS: dict[str, Default] = {
     "num_decoder_layers": lambda config: config.get("num_layers"),
     "decoder_start_token_id": 0,
 }
+_MULTILINGUAL_DEFAULTS: dict[str, Default] = {
+    **_DEFAULTS,
+    "num_layers": 8,
+    "d_ff": 1024,
+    "num_heads": 6,
+    "feed_forward_proj": "gated-gelu",
+}
 _HEAD_COUNT, _HEAD_SIZE = "num_heads", "d_kv"
 
 
@@ -128,17 +135,12 @@ _SIZES = {
 }
 _SAME = ("decoder.embed_tokens.weight", "encoder.embed_tokens.weight", "shared.weight")
 
-FAMILIES = (
-    Family(
-        classes=(
-            "T5ForConditionalGeneration",
-            "T5WithLMHeadModel",
-            "MT5ForConditionalGeneration",
-            "UMT5ForConditionalGeneration",
-            "UMT5Model",
-        ),
+
+def _translator(classes: tuple[str, ...], defaults: dict[str, Default]) -> Family:
+    return Family(
+        classes=classes,
         architecture="t5",
-        defaults=_DEFAULTS,
+        defaults=defaults,
         keys=(
             *_SIZE_KEYS,
             Count("decoder_block_count", "num_decoder_layers", "block_count"),
@@ -151,7 +153,12 @@ FAMILIES = (
         sizes=_SIZES,
         same=_SAME,
         tokenizer=unigram_or_sentencepiece,
-    ),
+    )
+
+
+FAMILIES = (
+    _translator(("T5ForConditionalGeneration", "T5WithLMHeadModel"), _DEFAULTS),
+    _translator(("MT5ForConditionalGeneration", "UMT5ForConditionalGeneration", "UMT5Model"), _MULTILINGUAL_DEFAULTS),
     Family(
         classes=("T5EncoderModel",),
         architecture="t5encoder",
