@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,8 @@ from modelbuild.store.store import Store
 _CHUNK_BYTES = 4 << 20
 #: A longer text or array is shown by its length.
 _SHOWN_CHARS = 60
+#: Comparing more lines than that line by line takes seconds.
+_COMPARED_LINES = 1000
 _SHOWN_ELEMENTS = 6
 _PATH_STARTS = ("./", "../", "/", "~")
 
@@ -80,17 +84,42 @@ def _compare_config(one: ModelDetails, other: ModelDetails) -> Iterator[Differen
 
 
 def _compare_texts(one: ModelDetails, other: ModelDetails) -> Iterator[Difference]:
-    for where, old, new in (("template", one.template, other.template), ("system", one.system, other.system)):
-        if old != new:
-            yield Difference(where, _shown(old) if old else None, _shown(new) if new else None)
-    for where, before, after in (
-        ("license", one.licenses, other.licenses),
-        ("messages", one.messages, other.messages),
-    ):
-        for index, (first, second) in enumerate(itertools.zip_longest(before, after)):
-            if first != second:
-                sides = [None if item is None else _shown(item) for item in (first, second)]
-                yield Difference(f"{where}[{index}]", *sides)
+    yield from _compare_text("template", one.template, other.template)
+    yield from _compare_text("system", one.system, other.system)
+    for index, (old, new) in enumerate(itertools.zip_longest(one.licenses, other.licenses, fillvalue="")):
+        yield from _compare_text(f"license[{index}]", old, new)
+    for index, (first, second) in enumerate(itertools.zip_longest(one.messages, other.messages)):
+        if first != second:
+            sides = [None if item is None else _shown(item) for item in (first, second)]
+            yield Difference(f"messages[{index}]", *sides)
+
+
+def _compare_text(where: str, old: str, new: str) -> Iterator[Difference]:
+    """The lines that differ; a text that only one side has, or that has one line or very many, as a whole."""
+    if old == new:
+        return
+    before, after = old.split("\n"), new.split("\n")
+    if not old or not new or not 1 < max(len(before), len(after)) <= _COMPARED_LINES:
+        yield Difference(where, *_sides(old, new))
+        return
+    for kind, i, i_end, j, j_end in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        if kind != "equal":
+            for line, other in itertools.zip_longest(range(i, i_end), range(j, j_end)):
+                number = (line if line is not None else other if other is not None else 0) + 1
+                pair = ("" if line is None else before[line], "" if other is None else after[other])
+                yield Difference(f"{where}:{number}", *_sides(*pair))
+
+
+def _sides(old: str, new: str) -> tuple[str | None, str | None]:
+    """Both texts from shortly before the place where they part; None for an empty one."""
+    common = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False)))
+    start = max(0, common - _SHOWN_CHARS // 3)
+    start = 0 if max(len(old), len(new)) <= _SHOWN_CHARS else start
+
+    def shown(text: str) -> str | None:
+        return ("…" if start else "") + _shown(text[start:]) if text else None
+
+    return shown(old), shown(new)
 
 
 def _compare_values(prefix: str, old: Mapping[str, object], new: Mapping[str, object]) -> Iterator[Difference]:
@@ -187,4 +216,5 @@ def _changed_bytes(old: InputFile, new: InputFile, starts: Sequence[int], size_b
 
 
 def _shown(value: object) -> str:
-    return printable(value if isinstance(value, str) else repr(value), _SHOWN_CHARS)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return printable(text, _SHOWN_CHARS)

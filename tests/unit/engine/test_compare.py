@@ -17,6 +17,9 @@ from modelbuild.store.store import Store
 from tests.small_gguf import llama_keys, write_gguf
 
 
+X = "x" * 100
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "models")
@@ -49,7 +52,7 @@ def test_every_part_of_a_model_is_compared(store: Store) -> None:
         "template": (None, "T"),
         "system": ("one", None),
         "license[1]": ("L2", "L3"),
-        "messages[0]": ("{'role': 'user', 'content': 'q'}", None),
+        "messages[0]": ('{"role": "user", "content": "q"}', None),
         "parameters.seed": (None, "1"),
     } == found
 
@@ -65,7 +68,7 @@ def test_weights_are_compared_layer_by_layer(store: Store) -> None:
 
     assert {"model", "projector", "model.general.name", "model.x.numbers", "model.x.words"} == set(found)
     assert ("ARRAY of I32, 100 elements", None) == found["model.x.numbers"]
-    assert ("['a', 'b']", "['a', 'c']") == found["model.x.words"]
+    assert ('["a", "b"]', '["a", "c"]') == found["model.x.words"]
 
 
 def test_a_file_is_compared_with_stored_weights(store: Store, tmp_path: Path) -> None:
@@ -111,3 +114,36 @@ def test_models_that_are_not_there_are_input_errors(store: Store) -> None:
 def test_differences_are_json() -> None:
     """Three fields."""
     assert {"where": "x", "old": None, "new": "1"} == Difference("x", None, "1").to_json()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("a\nb\nc", "a\nB\nc\nd", [("system:2", "b", "B"), ("system:4", None, "d")]),
+        ("a\nb\nc", "a\nc", [("system:2", "b", None)]),
+        (X + "1" + X, X + "2" + X, [("system", "…" + X[:20] + "1", "…" + X[:20] + "2")]),
+        ("", "a\nb", [("system", None, "a\\u{a}b")]),
+    ],
+)  # fmt: skip
+def test_texts_are_compared_where_they_differ(
+    store: Store, old: str, new: str, expected: list[tuple[str, str | None, str | None]]
+) -> None:
+    """Line by line, and long lines from shortly before the difference: never two sides that look alike."""
+    put(store, "a", ModelConfig(), **({"system": old.encode()} if old else {}))
+    put(store, "b", ModelConfig(), system=new.encode())
+
+    found = compare(store, "a", "b")
+
+    assert [where for where, _, _ in expected] == [item.where for item in found]
+    for item, (_, before, after) in zip(found, expected, strict=True):
+        assert (item.old or "").startswith(before or "")
+        assert (item.new or "").startswith(after or "")
+        assert (before is None, after is None) == (item.old is None, item.new is None)
+
+
+def test_a_new_capability_is_written_as_json(store: Store) -> None:
+    """Lists as JSON, in which everything else is shown as well."""
+    put(store, "a", ModelConfig(), system=b"s")
+    put(store, "b", ModelConfig(capabilities=("tools",)), system=b"s")
+
+    assert [Difference("config.capabilities", None, '["tools"]')] == compare(store, "a", "b")
