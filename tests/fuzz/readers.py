@@ -323,8 +323,8 @@ READERS: dict[str, Reader] = {
         _of_file(_read_imatrix), [struct.pack("<i", 2) + _DAT_ENTRY + _DAT_ENTRY.replace(b"w.w", b"v.w")]
     ),
     "config": Reader(_of_checkpoint("config.json"), [_json(llama_config())], _JSON, cost=10),
-    "tokenizer": Reader(_of_checkpoint("tokenizer.json"), [_json(bpe_tokenizer())], _TOKENIZER, cost=2),
-    "unigram": Reader(_of_checkpoint("tokenizer.json", directory="xlm"), [_json(xlm_tokenizer())], _TOKENIZER, cost=2),
+    "tokenizer": Reader(_of_checkpoint("tokenizer.json"), [_json(bpe_tokenizer())], _TOKENIZER, cost=10),
+    "unigram": Reader(_of_checkpoint("tokenizer.json", directory="xlm"), [_json(xlm_tokenizer())], _TOKENIZER, cost=8),
     "sentencepiece": Reader(_of_checkpoint("tokenizer.model", without=["tokenizer.json"]), [TWELVE], cost=4),
     "model-card": Reader(lambda data: read_model_card(data.decode("utf-8", "replace")), [_CARD.encode()], _YAML),
     "modelfile": Reader(
@@ -342,9 +342,10 @@ READERS: dict[str, Reader] = {
         [_text("matrix/recipe.yaml"), _VARIANTS, _text("request/create.json"),
          _text("remote/recipe.yaml")],
         _YAML,
+        cost=5,
     ),
     "request": Reader(_read_request, [_json(_REQUEST), _json(_FILES_REQUEST)], _JSON),
     "manifest": Reader(lambda data: decode_manifest(data, Path("latest")), [_json(_MANIFEST)], _JSON),
     "model-config": Reader(lambda data: decode_config(data, Path("config")), [_json(_CONFIG)], _JSON),
-    "archive": Reader(_read_archive, [pack(GOOD)], cost=10),
+    "archive": Reader(_read_archive, [pack(GOOD)], cost=20),
 }  # fmt: skip
