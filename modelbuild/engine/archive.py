@@ -60,9 +60,8 @@ def export_models(store: Store, names: Sequence[ModelName], target: BinaryIO) ->
         index = {"format": _FORMAT, "version": _FORMAT_VERSION, "models": models}
         _add(archive, _INDEX, json.dumps(index, indent=1, sort_keys=True).encode() + b"\n")
         for blob in layers:
-            _add_file(
-                archive, f"blobs/{blob.digest.replace(':', '-', 1)}", store.blobs.path(blob.digest), blob.size_bytes
-            )
+            path = store.blobs.sound_path(blob.digest, blob.size_bytes)
+            _add_file(archive, f"blobs/{path.name}", path, blob.size_bytes)
         for name in manifests:
             data = read_manifest_bytes(store.manifest_path(name))
             _add(archive, f"manifests/{name.relative_path.as_posix()}", data)

@@ -57,5 +57,6 @@ _WORDS: Mapping[str, Callable[[ModelbuildError, CreateRequest], RequestError]] =
     "REQUANTIZE": _requantize,
     "REQUANTIZEDRAFT": _requantize,
     "MISSING": _missing,
+    "NETWORK": _missing,
     "ARCH": _refused,
 }

@@ -12,6 +12,7 @@ from modelbuild.engine.gguf_wording import VALIDATION_FAULT, word_gguf_fault
 from modelbuild.errors import InputError
 from modelbuild.formats.files import open_input
 from modelbuild.formats.gguf.reader import open_gguf
+from modelbuild.formats.json_text import FILE_LIMIT_BYTES
 from modelbuild.model_name import parse_name
 from modelbuild.recipe.reference import split_source
 from modelbuild.recipe.request import (
@@ -119,8 +120,11 @@ def _refuse_safetensors_draft(request: CreateRequest, store: Store) -> None:
     if request.from_:
         found = store.find(parse_name(split_source(request.from_)[0]))
         if found is not None:
-            path = store.blobs.path(found[0].config.digest)
-            family = decode_config(path.read_bytes(), path).model_family
+            config = found[0].config
+            path = store.blobs.sound_path(config.digest, config.size_bytes)
+            with open_input(path) as source:
+                data = source.read_at(0, min(source.size_bytes, FILE_LIMIT_BYTES))
+            family = decode_config(data, path).model_family
     raise RequestError(400, f'MTP draft safetensors require a qwen3.5 base model, got "{family}"')
 
 

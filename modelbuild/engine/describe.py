@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from modelbuild.engine.stored import read_stored
-from modelbuild.errors import InputError, ModelbuildError
+from modelbuild.errors import ModelbuildError
 from modelbuild.formats.files import open_input
 from modelbuild.formats.json_text import parse_json
 from modelbuild.model_name import ModelName
@@ -118,10 +117,7 @@ def _row(model: StoredModel, store: Store) -> ModelRow:
 
 def _check_blobs(manifest: Manifest, store: Store) -> None:
     for layer in (manifest.config, *manifest.layers):
-        found = store.blobs.size_of(layer.digest)
-        if found != layer.size_bytes:
-            what = "is missing" if found is None else f"has {found} bytes, {layer.size_bytes} expected"
-            raise InputError("MANIFEST", f"the blob {layer.digest} {what}", path=Path(store.blobs.path(layer.digest)))
+        store.blobs.sound_path(layer.digest, layer.size_bytes)
 
 
 def _texts(store: Store, layers: tuple[Layer, ...]) -> tuple[str, ...]:
@@ -135,5 +131,5 @@ def _json(store: Store, layers: tuple[Layer, ...]) -> object:
 
 
 def _read(store: Store, layer: Layer) -> bytes:
-    with open_input(store.blobs.path(layer.digest)) as source:
+    with open_input(store.blobs.sound_path(layer.digest, layer.size_bytes)) as source:
         return source.read_at(0, min(source.size_bytes, _TEXT_LIMIT_BYTES))

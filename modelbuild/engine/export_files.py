@@ -62,7 +62,7 @@ def _write_gguf(work: ExportWork, store: Store, fd: int, progress: Callable[[int
     if found is None:
         raise InputError("MANIFEST", f"the model {work.target} is gone from the store", hint="build it again")
     layer = found[0].of_kind("model")[0]
-    with open_input(store.blobs.path(layer.digest)) as source:
+    with open_input(store.blobs.sound_path(layer.digest, layer.size_bytes)) as source:
         try:
             fcntl.ioctl(fd, FICLONE, source.fd)
         except OSError:

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from modelbuild.digest import Digest
 from modelbuild.engine.describe import ModelDetails, describe_model
@@ -90,7 +91,7 @@ class ModelLister:
         layers = details.manifest.of_kind("model")
         gguf = self._listed(layers[-1]) if layers else None
         projectors = [
-            projector_traits(open_gguf(self._store.blobs.path(layer.digest)).kv)
+            projector_traits(open_gguf(_path_of(self._store, layer)).kv)
             for layer in details.manifest.of_kind("projector")
         ]
         return _model_traits(details, None if gguf is None else gguf.traits, projectors), gguf
@@ -98,8 +99,12 @@ class ModelLister:
     def _listed(self, layer: Layer) -> ListedGguf:
         known = self._ggufs.get(layer.digest)
         if known is None:
-            known = self._ggufs[layer.digest] = _read_listed(open_gguf(self._store.blobs.path(layer.digest)))
+            known = self._ggufs[layer.digest] = _read_listed(open_gguf(_path_of(self._store, layer)))
         return known
+
+
+def _path_of(store: Store, layer: Layer) -> Path:
+    return store.blobs.sound_path(layer.digest, layer.size_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +195,8 @@ def rfc3339(time_ns: int) -> str:
 def _weights(store: Store, details: ModelDetails) -> tuple[GgufHeader | None, list[GgufHeader], ModelTraits]:
     """The header of the model's weights, those of its projectors, and what follows from them."""
     layers = details.manifest.of_kind("model")
-    header = open_gguf(store.blobs.path(layers[-1].digest)) if layers else None
-    projectors = [open_gguf(store.blobs.path(layer.digest)) for layer in details.manifest.of_kind("projector")]
+    header = open_gguf(_path_of(store, layers[-1])) if layers else None
+    projectors = [open_gguf(_path_of(store, layer)) for layer in details.manifest.of_kind("projector")]
     gguf = None if header is None else gguf_traits(header.kv)
     return header, projectors, _model_traits(details, gguf, [projector_traits(item.kv) for item in projectors])
 

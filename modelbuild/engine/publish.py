@@ -84,12 +84,12 @@ def _read_base(work: PublishWork, store: Store) -> BaseModel:
     with_config = decode_config(_read_blob(store, manifest.config), path)
     parameters: dict[str, object] = {}
     for layer in manifest.of_kind("params"):
-        parameters = {**read_json_object(store.blobs.path(layer.digest)), **parameters}
+        parameters = {**read_json_object(store.blobs.sound_path(layer.digest, layer.size_bytes)), **parameters}
     return BaseModel(str(work.base), _with_sizes(manifest.layers, store), with_config, parameters)
 
 
 def _read_blob(store: Store, layer: Layer) -> bytes:
-    with open_input(store.blobs.path(layer.digest)) as source:
+    with open_input(store.blobs.sound_path(layer.digest, layer.size_bytes)) as source:
         return source.read_at(0, min(source.size_bytes, _CONFIG_LIMIT_BYTES))
 
 

@@ -135,7 +135,7 @@ def _push_layer(name: ModelName, layer: Layer, registry: Registry, store: Store,
     if not registry.has_blob(repository, layer.digest):
 
         def content() -> Iterator[bytes]:
-            with open_input(store.blobs.path(layer.digest)) as source:
+            with open_input(store.blobs.sound_path(layer.digest, layer.size_bytes)) as source:
                 for offset in range(0, layer.size_bytes, _CHUNK_BYTES):
                     yield source.read_at(offset, min(_CHUNK_BYTES, layer.size_bytes - offset))
                     report(Status(text, layer.digest, layer.size_bytes, min(offset + _CHUNK_BYTES, layer.size_bytes)))

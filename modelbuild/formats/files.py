@@ -84,7 +84,8 @@ class InputFile:
 
 
 def open_input(path: Path) -> InputFile:
-    """Open a file for reading; InputError PATH when it cannot be opened, NOTREGULAR when it is no regular file.
+    """Open a file for reading; InputError PATH when it cannot be opened, LINK for a loop of links,
+    NOTREGULAR when it is no regular file.
 
     Never waits: pipes, sockets and devices are refused without reading from them.
     """
@@ -127,4 +128,5 @@ def _not_regular(what: str, path: Path) -> InputError:
 
 
 def _unreadable(error: OSError, path: Path, offset: int | None = None) -> InputError:
-    return InputError("PATH", (error.strerror or "cannot be read").lower(), path=path, offset=offset)
+    code = "LINK" if error.errno == errno.ELOOP else "PATH"
+    return InputError(code, (error.strerror or "cannot be read").lower(), path=path, offset=offset)

@@ -181,8 +181,8 @@ class _ModelPlanner:
         stored = [str(item.name) for item in self._store.models()]
         near = difflib.get_close_matches(str(name), stored, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "a file or directory is named with ./ in front"
-        message = f"no model {str(name)!r} in the store {self._store.root}"
-        return RecipeError("MISSING", message, base.position, hint=hint)
+        message = f"no model {str(name)!r} in the store {self._store.root}, and nothing is downloaded while building"
+        return RecipeError("NETWORK", message, base.position, hint=hint)
 
     # -- texts and the manifest ----------------------------------------------------------------------------------
 

@@ -94,12 +94,12 @@ def _check_target(type_: GgmlType) -> GgmlType:
 
 
 def _check_weights(weights: object) -> Float32:
-    if not isinstance(weights, np.ndarray) or weights.dtype != np.float32 or weights.ndim != 2:
+    if not isinstance(weights, np.ndarray) or weights.dtype.newbyteorder("=") != np.float32 or weights.ndim != 2:
         found = (
             f"{weights.dtype} of shape {weights.shape}" if isinstance(weights, np.ndarray) else type(weights).__name__
         )
         raise UsageError("WEIGHTS", f"weights are float32 of shape (rows, columns), not {found}")
-    return np.ascontiguousarray(weights)
+    return np.ascontiguousarray(weights, np.float32)
 
 
 def _check_importance(importance: object, columns: int) -> Float32:

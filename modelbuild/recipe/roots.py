@@ -5,6 +5,7 @@ A recipe may come from a stranger; it must not make its builder read, or put int
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -47,12 +48,13 @@ class AllowedRoots:
         """Like `path`, for weights: when it is a directory, the links in it must not lead outside the roots either.
 
         A snapshot of a hub cache may link to the blobs of its own repository. Raises also InputError LIMIT for a
-        directory with too many entries.
+        directory with too many entries, LINK for links in a circle.
         """
         path = self.path(text, directory)
         if is_directory(path):
             repository = _hub_repository(path)
             for link in _links_below(path, _SOURCE_DEPTH):
+                _refuse_loop(link)
                 self.check(link, repository)
         return path
 
@@ -98,6 +100,14 @@ def _links_below(directory: Path, depth: int) -> Iterator[Path]:
             yield Path(entry.path)
         elif depth > 1 and entry.is_dir(follow_symlinks=False):
             yield from _links_below(Path(entry.path), depth - 1)
+
+
+def _refuse_loop(link: Path) -> None:
+    try:
+        link.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputError("LINK", "links that lead to each other", path=link, hint="remove them") from error
 
 
 def _holds(roots: Sequence[str], place: str) -> bool:

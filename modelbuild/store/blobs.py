@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from modelbuild.digest import Digest, digest_of
-from modelbuild.errors import ChangedError, StoreError
+from modelbuild.errors import ChangedError, InputError, StoreError
 from modelbuild.formats.files import InputFile, open_input
 from modelbuild.formats.hashing import digest_of_file
 from modelbuild.store.partial import JOURNAL_SUFFIX, PARTIAL_PREFIX, PartialFile
@@ -67,6 +67,18 @@ class BlobStore:
         except OSError as error:
             raise unusable_store(self.blobs, error) from error
         return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    def sound_path(self, digest: Digest, size_bytes: int) -> Path:
+        """The path of a blob that is a regular file of this size; InputError MANIFEST otherwise.
+
+        For whoever shows or sends what is in it: a link in the place of a blob may lead to any file of this machine.
+        """
+        found = self.size_of(digest)
+        if found != size_bytes:
+            what = "is missing, or no regular file" if found is None else f"has {found:,} bytes, not {size_bytes:,}"
+            hint = "run 'modelbuild verify'"
+            raise InputError("MANIFEST", f"the blob {digest} {what}", path=self.path(digest), hint=hint)
+        return self.path(digest)
 
     def put(self, data: bytes) -> Digest:
         """Store small content; returns its digest. A blob that is there already is only touched."""
@@ -274,7 +286,7 @@ class BlobStore:
     ) -> Adopted | None:
         if source.stat.st_dev != self.blobs.stat().st_dev and not required:
             return None
-        digest = known if known is not None else digest_of_file(source, progress)
+        digest = known if known is not None else _digest_of(source, progress)
         _check_unchanged(source)
         target = self.path(digest)
         if self.size_of(digest) == source.size_bytes:
@@ -306,10 +318,22 @@ class BlobStore:
 
     def _adopt_copy(self, source: InputFile, progress: Progress | None) -> Adopted:
         with self.stage(source.size_bytes) as staged:
-            digest = digest_of_file(source, progress, sink=staged.append)
-            _check_unchanged(source)
+            digest = _digest_of(source, progress, sink=staged.append)
             staged.publish(digest)
             return Adopted(digest, source.size_bytes, "copy")
+
+
+def _digest_of(
+    source: InputFile, progress: Progress | None, sink: Callable[[memoryview], object] | None = None
+) -> Digest:
+    """The digest of a whole file; ChangedError when it was cut or written to while it was read."""
+    try:
+        digest = digest_of_file(source, progress, sink=sink)
+    except InputError:
+        _check_unchanged(source)
+        raise
+    _check_unchanged(source)
+    return digest
 
 
 def _is_ours(status: os.stat_result) -> bool:

@@ -8,8 +8,12 @@ from collections.abc import Iterator
 import pytest
 
 from modelbuild.engine.build import BuildRequest
+from modelbuild.errors import RecipeError
 from modelbuild.events import ignore_event
+from modelbuild.plan.planner import make_plan
+from modelbuild.recipe.resolve import load_recipe
 from modelbuild.store.state import State
+from modelbuild.store.store import Store
 from modelbuild.watch.loop import Round, WatchLoop, WatchOptions
 from tests.small_gguf import write_gguf
 from tests.space import Space
@@ -93,4 +97,7 @@ def test_unknown_base_is_not_looked_for_elsewhere(place: Space, offline: list[st
     outcome = place.run("build", "typo.yaml")
 
     assert (2, True) == (outcome.status, "did you mean local" in outcome.stderr), outcome.stderr
+    with pytest.raises(RecipeError) as caught:
+        make_plan(load_recipe(place.root / "typo.yaml"), Store(place.store))
+    assert "NETWORK" == caught.value.code
     assert [] == offline

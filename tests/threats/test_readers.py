@@ -21,6 +21,7 @@ from modelbuild.formats.safetensors import open_safetensors
 from modelbuild.model_name import parse_name
 from modelbuild.recipe.request import RequestError, check_create_request, parse_create_request
 from modelbuild.recipe.text import parse_recipe_text
+from modelbuild.store.config import decode_config
 from modelbuild.store.manifest import CONFIG_MEDIA_TYPE, decode_manifest, read_manifest
 from modelbuild.template import check_template
 from tests.checkpoints import bpe_tokenizer, convert, keys_of, llama_config, llama_tensors, write_checkpoint
@@ -197,6 +198,8 @@ CASES: dict[str, tuple[Case, str]] = {
     "n02": (manifest(layers=[{"mediaType": "x", "size": 5}]), "MANIFEST"),
     "n03-negative": (manifest(layers=[{**LAYER, "size": -1}]), "MANIFEST"),
     "n03-text": (manifest(layers=[{**LAYER, "size": "5"}]), "MANIFEST"),
+    "n09-text": (lambda root: decode_config(b"no", root), "MANIFEST"),
+    "n09-array": (lambda root: decode_config(b"[]", root), "MANIFEST"),
     "n06": (file_of(b" " * (5 << 20), read_manifest), "MANIFEST"),
     "n07": (file_of(b"", read_manifest), "MANIFEST"),
     "n08": (manifest(layers=[LAYER, {**LAYER, "mediaType": "application/x-unknown"}]), ""),
@@ -218,14 +221,18 @@ CASES: dict[str, tuple[Case, str]] = {
     "y12-bytes": (text(b"a: \xff"), "YAML"),
     "y12-nul": (text("a: \0"), "YAML"),
     "y14-loop": (recipe("include: [recipe.yaml]\nmodel: m\nfrom: x\n"), "YAML"),
+    "y14-path": (recipe("include: [/etc/passwd]\nmodel: m\nfrom: x\n"), "PATH"),
     "y14-deep": (recipe("include: [i0.yaml]\nmodel: m\nfrom: x\n", **_DEEP), "LIMIT"),
     "y15-loop": (recipe("variables: {a: '${b}', b: '${a}'}\nmodel: m\nfrom: x\nsystem: ${a}\n"), "YAML"),
     "y15-growth": (recipe(_growth()), "LIMIT"),
+    "y16-65": (field_of("info", '{"a":' * 64 + "1" + "}" * 64), "400"),
+    "y16-trailing": (request('{"model":"m","from":"b"}}'), ""),
     "y16-depth": (field_of("info", '{"a":' * 20_000 + "1" + "}" * 20_000), "400"),
     "y16-nan": (field_of("parameters", '{"temperature":NaN}'), "400"),
     "y16-digits": (field_of("parameters", '{"temperature":' + "1" * 10_000 + "}"), "400"),
     "y17-quotes": (modelfile(b'FROM x\nSYSTEM """a\n'), "MODELFILE"),
     "y17-size": (modelfile(b"#" * (5 << 20)), "LIMIT"),
+    "y17-nul": (modelfile(b"FROM x\n\0SYSTEM b\n"), "MODELFILE"),
     "y17-comments": (modelfile(b"# a\n# b\n"), "MODELFILE"),
     "p01": (template("{{ ''.__class__.__mro__ }}"), "TEMPLATE"),
     "p03-unclosed": (template("{{ .Prompt"), "TEMPLATE"),
@@ -243,9 +250,11 @@ CASES: dict[str, tuple[Case, str]] = {
     "g02-license": (field_of("license", "5"), "500"),
     "g02-messages": (field_of("messages", "{}"), "400"),
     "g02-parameters": (field_of("parameters", "[]"), "400"),
+    "g02-role": (field_of("messages", '[{"role":5}]'), "400"),
     "g03-huge": (field_of("parameters", '{"temperature":1e999}'), "400"),
     "g03-null": (field_of("parameters", '{"temperature":null}'), ""),
     "g04-image": (field_of("messages", '[{"role":"user","images":["*"]}]'), "400"),
+    "g04-many": (field_of("messages", json.dumps([{"role": "user"}] * 10_001)), "400"),
     "g05-empty": (request(""), "400"),
     "g05-text": (request("hello"), "400"),
 }

@@ -15,7 +15,11 @@ from pathlib import Path
 import pytest
 
 from modelbuild.digest import digest_of
-from modelbuild.errors import InputError
+from modelbuild.errors import InputError, RecipeError
+from modelbuild.formats.gguf import writer
+from modelbuild.formats.gguf.types import GgmlType
+from modelbuild.recipe.options import LoadOptions
+from modelbuild.recipe.resolve import load_recipe
 from modelbuild.store.state import FileStat, State
 from tests.checkpoints import write_checkpoint
 from tests.small_gguf import write_gguf
@@ -171,6 +175,10 @@ def test_links_of_a_hub_cache(space: Space, where: str, status: int) -> None:
 
     clean(outcome, status) if status else None
     assert status == outcome.status, outcome.stderr
+    if status:
+        with pytest.raises(RecipeError) as caught:
+            load_recipe(space.root / "work/recipe.yaml", LoadOptions(roots=(space.root / "hub/one",)))
+        assert "LINK" == caught.value.code
 
 
 def test_gc_follows_no_link_unasked(built: Space) -> None:
@@ -407,3 +415,68 @@ def test_a_file_as_young_as_its_digest_is_read_again(tmp_path: Path, field: str)
         state.record_file("/w.gguf", "sha256", stat, digest_of(b"abc"), AFTER_NS)
         assert expected == state.file_digest("/w.gguf", "sha256", stat)
     state.close()
+
+
+@pytest.mark.parametrize("what", ["n04-size", "n05-directory", "n05-pipe", "n05-link"])
+def test_blobs_that_are_none_are_damage(built: Space, what: str) -> None:
+    """n04, n05: a blob is a regular file of the size in the manifest; nothing waits for a pipe or leaves the store."""
+    system = built.store / "blobs" / digest_of(b"Be kind.").replace(":", "-")
+    system.unlink()
+    if what == "n04-size":
+        system.write_bytes(b"Be")
+    elif what == "n05-directory":
+        system.mkdir()
+    elif what == "n05-pipe":
+        os.mkfifo(system)
+    else:
+        system.symlink_to(built.write("elsewhere", "A secret"))
+
+    (row,) = json.loads(built.run("list", "--json").stdout)
+    damages = json.loads(built.run("verify", "--json").stdout)["damages"]
+
+    assert str(digest_of(b"Be kind.")) in row["damage"]
+    assert [str(system)] == [item["path"] for item in damages]
+    for arguments in (["show", "m"], ["show", "m", "--system"], ["export", "m", "--output", "m.tar"]):
+        clean(built.run(*arguments), 1)
+    if what != "n05-directory":
+        built.build()
+        assert b"Be kind." == system.read_bytes()
+
+
+NASTY = "\x1b]0;x\x07 \x9b31m \u202e over\rwritten"
+UNSAFE = ("\x1b", "\x07", "\x9b", "\u202e", "\r")
+
+
+def test_no_output_carries_control_characters(space: Space) -> None:
+    """ab1 to ab4: names, licences, tensor names and metadata of strangers steer neither terminal nor log."""
+    kv = [
+        writer.string("general.architecture", "llama"),
+        writer.string("general.name", NASTY),
+        writer.string(f"x.{NASTY}", NASTY),
+        writer.string("tokenizer.chat_template", NASTY),
+        writer.u32("llama.block_count", 1),
+    ]
+    layout = writer.lay_out(kv, [(NASTY, (32,), GgmlType.F32)])
+    data = layout.header + bytes(layout.file_size - layout.data_offset)
+    space.write("base.gguf", data)
+    space.write("cut.gguf", data[:-1])
+    space.recipe(
+        f"models:\n  m:\n    from: ./base.gguf\n    license: {json.dumps(NASTY)}\n    system: {json.dumps(NASTY)}\n"
+        f"    parameters: {{stop: [{json.dumps(NASTY)}]}}\n"
+    )
+    space.build("--progress", "plain")
+    for name, text in {"cut": "from: ./cut.gguf", "name": f"from: {json.dumps(NASTY)}"}.items():
+        space.write(f"{name}.yaml", f"model: n\n{text}\n")
+    space.write("model.yaml", f"model: {json.dumps(NASTY)}\nfrom: ./base.gguf\n")
+
+    for arguments in (
+        ["list"], ["list", "--json"], ["show", "m"], ["show", "m", "--json"], ["show", "m", "--license"],
+        ["show", "m", "--system"], ["show", "m", "--parameters"], ["show", "m", "--modelfile"], ["log"], ["log", "1"],
+        ["plan", "recipe.yaml", "--tensors"], ["print", "recipe.yaml"], ["explain", "m", "recipe.yaml"],
+        ["build", "cut.yaml"], ["build", "name.yaml"], ["build", "model.yaml"], ["show", NASTY], ["rm", NASTY],
+        ["build", "recipe.yaml", "--force", "--progress", "plain"], ["graph", "recipe.yaml"], ["verify"],
+    ):  # fmt: skip
+        outcome = space.run(*arguments)
+        found = [char for char in UNSAFE if char in outcome.stdout + outcome.stderr]
+        assert not found, (arguments, found)
+        assert "Traceback" not in outcome.stderr

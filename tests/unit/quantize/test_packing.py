@@ -96,7 +96,8 @@ def test_unsound_arguments_are_refused(
 
 
 def test_rows_may_be_a_view() -> None:
-    """Strided input gives the bytes of its copy."""
+    """Strided or big-endian input gives the bytes of its copy."""
+    assert np.array_equal(pack(ROWS, GgmlType.Q4_0), pack(ROWS.astype(">f4"), GgmlType.Q4_0))
     assert np.array_equal(pack(ROWS[:, ::2].copy(), GgmlType.Q4_0), pack(ROWS[:, ::2], GgmlType.Q4_0))
 
 
