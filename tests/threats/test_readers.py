@@ -251,6 +251,8 @@ CASES: dict[str, tuple[Case, str]] = {
     "g02-messages": (field_of("messages", "{}"), "400"),
     "g02-parameters": (field_of("parameters", "[]"), "400"),
     "g02-role": (field_of("messages", '[{"role":5}]'), "400"),
+    "g02-any-role": (field_of("messages", '[{"role":"root"}]'), ""),
+    "g03-text": (field_of("parameters", '{"temperature":"abc"}'), ""),
     "g03-huge": (field_of("parameters", '{"temperature":1e999}'), "400"),
     "g03-null": (field_of("parameters", '{"temperature":null}'), ""),
     "g04-image": (field_of("messages", '[{"role":"user","images":["*"]}]'), "400"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 
 from modelbuild.engine import archive
@@ -13,6 +16,7 @@ from modelbuild.store import manifest
 from modelbuild.template import expressions, parser
 from tests.space import ROOT
 
+TABLE = json.loads((ROOT / "tests/data/threat_cases.json").read_text("utf-8"))
 PAGE = (ROOT / "docs/security.md").read_text("utf-8")
 
 
@@ -43,3 +47,12 @@ ROWS = {
 def test_limits_of_the_page_are_those_of_the_code(name: str) -> None:
     """A limit that is changed in the code alone fails here."""
     assert f"| {name} | {ROWS[name]} |" in PAGE
+
+
+def test_the_page_speaks_of_cases_that_have_tests() -> None:
+    """A case that is answered otherwise is still a case, with a test that holds the answer."""
+    table = PAGE.split("## Where we answer otherwise")[1].split("\n## ")[0]
+    cases = re.findall(r"\b[a-z]{1,2}[0-9]{1,2}", " ".join(re.findall(r"^\| ([a-z0-9, ]+) \|", table, re.MULTILINE)))
+
+    assert cases
+    assert [] == [case for case in cases if case not in TABLE]
