@@ -56,7 +56,7 @@ def inspect_checkpoint(path: Path) -> Inspection:
     if source.assembly is not None:
         keys = {item.key: item.value for item in source.assembly.kv}
         facts["parameters"] = sum(prod(tensor.source.shape) for tensor in source.assembly.tensors)
-        facts = {**model_facts(keys), **facts, **tokenizer_facts(keys), **_tokenizer_evidence(checkpoint, keys)}
+        facts = {**model_facts(keys), **facts, **tokenizer_facts(keys, *_tokenizer_evidence(checkpoint, keys))}
     if hub is not None:
         facts |= _vision_facts(hub)
     return Inspection(path, "a checkpoint", facts, use, files, source.notes, _distinct(problems.errors))
@@ -114,17 +114,14 @@ def _weights_facts(stored: Sequence[StoredTensor]) -> dict[str, Fact]:
     return facts
 
 
-def _tokenizer_evidence(checkpoint: Checkpoint, keys: Mapping[str, RawValue]) -> dict[str, Fact]:
+def _tokenizer_evidence(checkpoint: Checkpoint, keys: Mapping[str, RawValue]) -> tuple[str, str]:
     """How the pre-tokenizer was found, where something had to be found, and in which file the chat template stands."""
-    facts: dict[str, Fact] = {}
-    model = model_of(checkpoint)
+    evidence, model = "", model_of(checkpoint)
     if text_of(keys, "tokenizer.ggml.model") == "gpt2" and "tokenizer.ggml.merges" in keys:
         found = choose_pre_tokenizer(model.tokenizer_files, model)
         if found.name == text_of(keys, "tokenizer.ggml.pre"):  # a family may have a name of its own
-            facts["pre_tokenizer_by"] = found.evidence
-    if TEMPLATE_KEY in keys:
-        facts["chat_template_in"] = template_file(model.tokenizer_files)
-    return facts
+            evidence = found.evidence
+    return evidence, template_file(model.tokenizer_files) if TEMPLATE_KEY in keys else ""
 
 
 def _vision_facts(hub: HubConfig) -> dict[str, Fact]:

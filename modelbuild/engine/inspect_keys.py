@@ -42,8 +42,8 @@ def model_facts(keys: Keys) -> dict[str, Fact]:
     return facts
 
 
-def tokenizer_facts(keys: Keys) -> dict[str, Fact]:
-    """Kind of tokenizer, pre-tokenizer, number of tokens, and what is known of the chat template."""
+def tokenizer_facts(keys: Keys, pre_tokenizer_by: str = "", template_in: str = "") -> dict[str, Fact]:
+    """Kind of tokenizer, number of tokens, pre-tokenizer with its evidence, chat template with its file."""
     facts: dict[str, Fact] = {}
     kind = text_of(keys, "tokenizer.ggml.model")
     if kind:
@@ -53,6 +53,10 @@ def tokenizer_facts(keys: Keys) -> dict[str, Fact]:
     pre = text_of(keys, "tokenizer.ggml.pre")
     if pre:
         facts["pre_tokenizer"] = pre
+    if pre_tokenizer_by:
+        facts["pre_tokenizer_by"] = pre_tokenizer_by
+    if template_in:
+        facts["chat_template_in"] = template_in
     facts["chat_template"] = _describe_template(text_of(keys, TEMPLATE_KEY))
     return facts
 
