@@ -16,7 +16,6 @@ from modelbuild.store.manifest import CONFIG_MEDIA_TYPE, Layer, Manifest, layer_
 from modelbuild.store.store import Store
 from tests.small_gguf import llama_keys, write_gguf
 
-
 X = "x" * 100
 
 
