@@ -227,12 +227,22 @@ def test_architectures_bring_renderer_parser_and_stop(fields: dict[str, object],
     assert expected == (made.config.renderer, made.config.parser, made.parameters)
 
 
-@pytest.mark.parametrize("arch", ["nemotron_h", "nemotron_h_moe", "nemotron_h_omni"])
-def test_nemotron_brings_its_renderer_and_no_stop(arch: str) -> None:
-    """One renderer for the family."""
+@pytest.mark.parametrize(
+    ("arch", "renderer"),
+    [
+        ("laguna", "laguna"),
+        ("nemotron_h", "nemotron-3-nano"),
+        ("nemotron_h_moe", "nemotron-3-nano"),
+        ("nemotron_h_omni", "nemotron-3-nano"),
+        ("gemma3", ""),
+        ("llama", ""),
+    ],
+)
+def test_other_architectures_bring_a_renderer_at_most(arch: str, renderer: str) -> None:
+    """Renderer and parser have one name; stop texts are gemma4's alone."""
     made = compose(model(), NewLayers(files=[WEIGHTS]), None, facts={WEIGHTS.digest: GgufFacts(arch, "1K", "F16")})
 
-    assert ("nemotron-3-nano", "nemotron-3-nano", None) == (made.config.renderer, made.config.parser, made.parameters)
+    assert (renderer, renderer, None) == (made.config.renderer, made.config.parser, made.parameters)
 
 
 def test_several_models_repeat_the_architecture_and_the_first_decides_the_rest() -> None:

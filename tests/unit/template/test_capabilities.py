@@ -89,6 +89,24 @@ def test_parser(parser: str, expected: tuple[str, ...]) -> None:
     assert expected == parser_capabilities(parser)
 
 
+#: What Ollama's parsers say of themselves (August 2026): t tools, k thinking.
+PARSERS = """
+qwen3 t, qwen3-thinking tk, qwen3.5 tk, ornith tk, qwen3-coder t, qwen3-vl-instruct t,
+qwen3-vl-thinking tk, ministral t, passthrough -, harmony tk, cogito tk, deepseek3 tk, olmo3 t,
+olmo3-think k, nemotron-3-nano tk, nemotron-3.5-nano tk, functiongemma t, glm-4.7 tk, gemma4 tk,
+gemma4-no-thinking t, glm-ocr t, lfm2 t, lfm2-thinking tk, laguna tk, poolside-v1 tk, cohere tk,
+glimmer tk
+"""
+
+
+@pytest.mark.parametrize(("parser", "letters"), [row.split() for row in PARSERS.split(",")])
+def test_every_parser_of_ollama(parser: str, letters: str) -> None:
+    """Each implies what it can do there."""
+    expected = [name for letter, name in (("t", "tools"), ("k", "thinking")) if letter in letters]
+
+    assert tuple(expected) == parser_capabilities(parser)
+
+
 def test_order_and_uniqueness() -> None:
     """show and the list have their own orders; each name comes once."""
     model = ModelTraits(
