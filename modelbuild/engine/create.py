@@ -20,7 +20,7 @@ from modelbuild.engine.layer_facts import read_gguf_facts
 from modelbuild.engine.publish import detect_for_files
 from modelbuild.engine.run import RunOptions, run_plan
 from modelbuild.errors import ModelbuildError, printable
-from modelbuild.events import ActionFinished, ActionProgress, ActionStarted, Emit, Event, ignore_event
+from modelbuild.events import ActionFinished, ActionProgress, ActionStarted, ActionWaiting, Emit, Event, ignore_event
 from modelbuild.plan.graph import COPY_PRESET, Action, AssembleWork, ImportWork, Plan, PublishWork, SlotRole
 from modelbuild.plan.planner import make_plan
 from modelbuild.recipe.request import (
@@ -143,6 +143,9 @@ class _Creation:
         if isinstance(event, ActionProgress):
             self._begin()
             self._report_progress(event)
+        if isinstance(event, ActionWaiting):
+            self._begin()
+            self._report(Status("waiting for another build of the same weights"))
         self._emit(event)
 
     def _begin(self) -> None:

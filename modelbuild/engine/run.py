@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 SPACE_MARGIN_BYTES = 64 << 20
 
 
+def _go_on() -> None:
+    """The check of a run that nobody ends."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunOptions:
     """How to run.
@@ -45,6 +50,7 @@ class RunOptions:
     link: one of store.link_mode.LINK_MODES. force: run everything. workers: threads that pack weights.
     keep_going: after an error, go on with what does not depend on it.
     allow_nonfinite: pack weights that are infinite or no number as llama.cpp's functions do, instead of refusing them.
+    check: called while another process is waited for; may end the run by an exception, as `emit` may.
     """
 
     link: str = "auto"
@@ -52,6 +58,7 @@ class RunOptions:
     workers: int | None = None
     keep_going: bool = False
     allow_nonfinite: bool = False
+    check: Callable[[], None] = _go_on
 
 
 @dataclass(slots=True)
@@ -214,7 +221,7 @@ class _Runner:
         def report(holder: str) -> None:
             self._emit(ActionWaiting(first.id, first.title, holder))
 
-        with self._locks.hold([_lock_name(item) for item in decisions], report):
+        with self._locks.hold([_lock_name(item) for item in decisions], report, self._options.check):
             # Even a lock that was free at once may have been released by a process that did the work meanwhile.
             decisions = self._decide_again(decisions, started_s)
             if decisions:

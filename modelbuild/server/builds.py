@@ -48,6 +48,9 @@ class Worker(Protocol):
     def plan(self, actions: Sequence[ActionView]) -> None:
         """Say what will be done."""
 
+    def check(self) -> None:
+        """Say nothing; for where a job only waits."""
+
 
 Job = Callable[[Worker], None]
 #: Gets every build whose state changed, and the engine's events.
@@ -244,7 +247,7 @@ class _Worker:
         self._next_line_s = self._next_event_s = 0.0
 
     def report(self, line: Line) -> None:
-        self._check()
+        self.check()
         completed = line.get("completed", 0)
         if "total" in line and completed != line["total"]:
             now_s = time.monotonic()
@@ -254,7 +257,7 @@ class _Worker:
         self._loop.call_soon_threadsafe(self._add, self._build, line)
 
     def emit(self, event: Event) -> None:
-        self._check()
+        self.check()
         if isinstance(event, ActionProgress) and event.done_bytes != event.total_bytes:
             now_s = time.monotonic()
             if now_s < self._next_event_s:
@@ -263,7 +266,7 @@ class _Worker:
         self._loop.call_soon_threadsafe(self._event, self._build, event)
 
     def plan(self, actions: Sequence[ActionView]) -> None:
-        self._check()
+        self.check()
         self._loop.call_soon_threadsafe(self._plan, self._build, actions)
 
     def finish(self, finish: Callable[[], None]) -> None:
@@ -273,7 +276,7 @@ class _Worker:
         except RuntimeError:  # the server has stopped without us
             return
 
-    def _check(self) -> None:
+    def check(self) -> None:
         """End the job where it stands; once, so that its own cleaning up can still report."""
         if self._build.ending is not None and not self._is_ending:
             self._is_ending = True

@@ -76,6 +76,7 @@ class CreateRoute:
 
         def run(worker: Worker) -> None:
             from modelbuild.engine.create import CreateOptions, create_model
+            from modelbuild.engine.run import RunOptions
             from modelbuild.store.state import State
 
             state = State(settings.cache)
@@ -83,6 +84,7 @@ class CreateRoute:
                 options = CreateOptions(
                     rewrite_gguf=settings.rewrite_gguf,
                     allow_path=allow_path if settings.allow_paths else None,
+                    run=RunOptions(check=worker.check),
                     on_plan=lambda plan: worker.plan(
                         [ActionView(item.id, item.kind, item.title, item.needs) for item in plan.actions]
                     ),

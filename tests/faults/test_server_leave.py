@@ -70,6 +70,23 @@ def test_a_client_that_leaves_ends_the_build(settings: ServerSettings, weights: 
         assert before == client.files()
 
 
+def test_a_client_that_leaves_ends_the_waiting_for_another_build(settings: ServerSettings, weights: bytes) -> None:
+    """A build that waits for the same weights says so, and ends within two seconds; the other goes on."""
+    with running_server(settings) as client:
+        first, second = begin(client, weights, "first"), begin(client, weights, "second")
+        wait_for_progress(first)
+        next(line for line in second if b"waiting for another build" in line)
+
+        second.close()
+
+        deadline_s = time.monotonic() + 2
+        while builds(client)[-1]["state"] == "running":
+            assert time.monotonic() < deadline_s
+            time.sleep(0.02)
+        assert ["running", "cancelled"] == [build["state"] for build in builds(client)]
+        first.close()
+
+
 def test_a_build_goes_on_for_the_client_that_stays(settings: ServerSettings, weights: bytes) -> None:
     """Two clients ask for the same; one leaves; the other gets its model."""
     with running_server(settings) as client:
