@@ -18,6 +18,9 @@ from modelbuild.server.settings import Limits
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
+#: So many connections beyond the limit wait so long for a request, to be closed after it.
+_LINGERING = 128
+_LINGER_S = 1.0
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json; charset=utf-8\r\n"
     b'Retry-After: 1\r\nConnection: close\r\nContent-Length: 32\r\n\r\n{"error":"too many connections"}'
@@ -32,6 +35,7 @@ class Connections:
         self._options = options
         self._server = web.Server(cast("Any", handler), handler_cancellation=True)
         self.refused = 0
+        self._lingering: set[asyncio.BaseTransport] = set()
 
     @property
     def open(self) -> int:
@@ -42,7 +46,7 @@ class Connections:
         """The protocol of a new connection."""
         if self.open >= self._limits.connections:
             self.refused += 1
-            return _BusyProtocol()
+            return _BusyProtocol(self._lingering)
         return _Connection(
             self._server,
             loop=asyncio.get_running_loop(),
@@ -61,12 +65,36 @@ class Connections:
 
 
 class _BusyProtocol(asyncio.Protocol):
-    """Says that there are too many connections, and closes this one."""
+    """Says that there are too many connections, and closes this one.
+
+    It waits a moment for the request: closing before that resets the connection, and the client may not see the answer.
+    """
+
+    def __init__(self, lingering: set[asyncio.BaseTransport]) -> None:
+        self._lingering = lingering
+        self._stream: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         stream = cast("asyncio.Transport", transport)
         stream.write(_BUSY)
-        stream.close()
+        if len(self._lingering) >= _LINGERING:
+            stream.close()
+            return
+        self._lingering.add(stream)
+        self._stream = stream
+        self._timer = asyncio.get_running_loop().call_later(_LINGER_S, stream.close)
+
+    def data_received(self, data: bytes) -> None:
+        del data
+        if self._stream is not None:
+            self._stream.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        if self._stream is not None and self._timer is not None:
+            self._timer.cancel()
+            self._lingering.discard(self._stream)
 
 
 class _Connection(web.RequestHandler):

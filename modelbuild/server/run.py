@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +16,9 @@ from modelbuild.server.connection import Connections
 from modelbuild.server.guard import is_loopback
 from modelbuild.server.settings import ServerSettings
 
-_BACKLOG = 1024
+#: Connections that the system holds for us, and how many of them are accepted before anything else is done: all at once
+#: would need as many open files.
+_BACKLOG, _ACCEPTED_AT_ONCE = 1024, 32
 
 
 def run_server(settings: ServerSettings, announce: Callable[[str, int], None]) -> None:
@@ -62,13 +65,19 @@ async def _listen(settings: ServerSettings, connections: Connections) -> asyncio
     host = None if settings.host in ("", "0.0.0.0") else settings.host  # noqa: S104 - compared, not bound
     try:
         loop = asyncio.get_running_loop()
-        return await loop.create_server(connections, host, settings.port, backlog=_BACKLOG, reuse_address=True)
+        listener = await loop.create_server(
+            connections, host, settings.port, backlog=_ACCEPTED_AT_ONCE, reuse_address=True
+        )
     except (OSError, socket.gaierror) as error:
         raise StoreError(
             "ADDRESS",
             f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}",
             hint="is another server running there? choose another port with --port",
         ) from error
+    for accepting in listener.sockets:
+        with socket.socket(fileno=os.dup(accepting.fileno())) as same:
+            same.listen(_BACKLOG)
+    return listener
 
 
 def _log_options(settings: ServerSettings) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def test_too_many_connections(client: Client) -> None:
         for connection in held:
             connection.sendall(b"GET / HTTP/1.1\r\n")
         time.sleep(0.1)
-        answer = client.raw(b"")
+        answer = client.raw(head(client, "Host: localhost"))
         assert 503 == status(answer)
         assert b'{"error":"too many connections"}' == answer.split(b"\r\n\r\n", 1)[1]
         held[0].sendall(b"Host: localhost\r\n\r\n")
