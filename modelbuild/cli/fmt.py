@@ -19,6 +19,7 @@ def command(recipes: tuple[Path, ...], *, check: bool, diff: bool) -> int:
     """Lay out RECIPES (default: recipe.yaml) in one way, keeping comments and what they mean."""
     import difflib
 
+    from modelbuild.formats.new_file import new_file
     from modelbuild.recipe.documents import read_limited
     from modelbuild.recipe.layout import format_recipe
 
@@ -36,5 +37,6 @@ def command(recipes: tuple[Path, ...], *, check: bool, diff: bool) -> int:
         else:
             click.echo(f"{path}: {'is laid out otherwise' if check else 'formatted'}")
         if not check:
-            path.write_text(formatted, encoding="utf-8", newline="\n")
+            with new_file(path) as target:
+                target.write(formatted.encode())
     return EXIT_WOULD_CHANGE if check and changed else 0

@@ -24,6 +24,7 @@ def command(source: str, output: Path, name: str, *, force: bool) -> None:
 
     Without SOURCE, asks for it.
     """
+    from modelbuild.formats.new_file import new_file
     from modelbuild.recipe.starter import starter_fields, starter_text
 
     is_printed = str(output) == "-"
@@ -38,7 +39,8 @@ def command(source: str, output: Path, name: str, *, force: bool) -> None:
     if is_printed:
         click.echo(text, nl=False)
         return
-    output.write_text(text, encoding="utf-8")
+    with new_file(output) as target:
+        target.write(text.encode())
     click.echo(f"wrote {output}: {fields['model']} from {fields.get('from', 'files')}")
 
 

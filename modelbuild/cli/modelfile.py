@@ -51,6 +51,7 @@ def show_import(modelfile: Path, target: str, name: str) -> None:
 
 def show_export(recipe: Path, model: str, output: Path | None, options: LoadOptions) -> None:
     """Write a model of a recipe as a Modelfile, to standard output when no file is given."""
+    from modelbuild.formats.new_file import new_file
     from modelbuild.recipe.modelfile_export import model_to_modelfile
     from modelbuild.recipe.resolve import load_recipe
 
@@ -65,7 +66,8 @@ def show_export(recipe: Path, model: str, output: Path | None, options: LoadOpti
     if output is None:
         click.echo(text, nl=False)
     else:
-        output.write_text(text, encoding="utf-8", newline="\n")
+        with new_file(output) as target:
+            target.write(text.encode())
 
 
 def _digest_of(path: Path) -> Digest:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable
-from contextlib import suppress
 
 from modelbuild.digest import digest_of
 from modelbuild.engine.describe import describe_model
@@ -13,12 +12,13 @@ from modelbuild.engine.show_modelfile import modelfile_of
 from modelbuild.errors import InputError, StoreError
 from modelbuild.formats.files import open_input
 from modelbuild.formats.hashing import digest_of_file
+from modelbuild.formats.new_file import new_file
 from modelbuild.plan.decide import Result
 from modelbuild.plan.graph import ExportWork
 from modelbuild.store.blobs import FICLONE
 from modelbuild.store.store import Store
 
-_FILE_MODE = 0o644
+_HINT = "check that you may write there, or change 'outputs'"
 
 
 def export_file(work: ExportWork, store: Store, progress: Callable[[int], None]) -> Result:
@@ -27,21 +27,14 @@ def export_file(work: ExportWork, store: Store, progress: Callable[[int], None])
     A GGUF shares the blob's blocks where the file system can, else it is a copy: never a link, since an edit of the
     output must not reach the store. Raises StoreError when the file cannot be written.
     """
-    temporary = work.path.with_name(f".{work.path.name}.{os.getpid()}.partial")
     try:
         work.path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as target:
-            result = _write_modelfile(work, store, target.fileno())
-            if result is None:
-                result = _write_gguf(work, store, target.fileno(), progress)
-            os.fchmod(target.fileno(), _FILE_MODE)
-        temporary.replace(work.path)
     except OSError as error:
-        hint = "check that you may write there, or change 'outputs'"
-        raise StoreError("OUTPUT", f"cannot write {work.path}: {error.strerror}", hint=hint) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+        raise StoreError("OUTPUT", f"cannot write {work.path}: {error.strerror}", hint=_HINT) from error
+    with new_file(work.path) as target:
+        result = _write_modelfile(work, store, target.fileno())
+        if result is None:
+            result = _write_gguf(work, store, target.fileno(), progress)
     return result
 
 

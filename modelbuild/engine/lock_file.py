@@ -15,6 +15,7 @@ from modelbuild.engine.facts import WorldFacts
 from modelbuild.errors import DriftError, InputError
 from modelbuild.events import ActionProgress, Emit
 from modelbuild.formats.files import open_input
+from modelbuild.formats.new_file import new_file
 from modelbuild.plan.action import FileInput, short_digest
 from modelbuild.plan.graph import Plan
 from modelbuild.store.store import Store
@@ -69,9 +70,8 @@ def write_lock(path: Path, lock: Lock) -> None:
     text = lock.encode()
     if path.exists() and path.read_text("utf-8", "replace") == text:
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(path)
+    with new_file(path) as target:
+        target.write(text.encode())
 
 
 def input_digests(plan: Plan, facts: WorldFacts, emit: Emit, recipe: Path) -> dict[str, str]:

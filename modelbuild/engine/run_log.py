@@ -6,11 +6,12 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
+from typing import TextIO
 
 from modelbuild.errors import UsageError
 from modelbuild.events import (
@@ -21,6 +22,7 @@ from modelbuild.events import (
     Event,
     RunFinished,
     RunStarted,
+    Warned,
     decode_event,
     encode_event,
 )
@@ -41,17 +43,20 @@ class RecordedRun:
         self._emit = emit
         self._started_s = time.time()
         self._next_progress_s = 0.0
-        self._directory.mkdir(parents=True, exist_ok=True)
         stamp = datetime.fromtimestamp(self._started_s, UTC).strftime("%Y%m%dT%H%M%S.%f")
         self.path = self._directory / f"{stamp}-{os.getpid()}.jsonl"
-        self._file = self.path.open("w", encoding="utf-8")
+        self._file: TextIO | None = None
+        with self._or_without():
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("w", encoding="utf-8")
 
     def __call__(self, event: Event) -> None:
         """Record one event and pass it on."""
         now_s = time.time()
         if not isinstance(event, ActionProgress) or now_s >= self._next_progress_s:
             self._next_progress_s = now_s + _PROGRESS_INTERVAL_S
-            self._file.write(json.dumps({"at": round(now_s, 3)})[:-1] + "," + encode_event(event)[1:] + "\n")
+            with self._or_without():
+                self._write(json.dumps({"at": round(now_s, 3)})[:-1] + "," + encode_event(event)[1:] + "\n")
         self._emit(event)
 
     def __enter__(self) -> RecordedRun:
@@ -60,10 +65,25 @@ class RecordedRun:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with self._or_without():
+            if self._file is not None:
+                self._file.close()
         for old in _run_files(self._directory)[KEPT_RUNS:]:
             with suppress(OSError):
                 old.unlink()
+
+    def _write(self, line: str) -> None:
+        if self._file is not None:
+            self._file.write(line)
+
+    @contextmanager
+    def _or_without(self) -> Iterator[None]:
+        """A run whose events cannot be kept is still a run: the first failure is told, then nothing is kept."""
+        try:
+            yield
+        except OSError as error:
+            self._file = None
+            self._emit(Warned(f"the events of this run are not kept in {self._directory}: {error.strerror}"))
 
 
 @dataclass(frozen=True, slots=True)

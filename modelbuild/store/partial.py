@@ -37,10 +37,15 @@ class PartialFile(StagedFile):
         # Opened only now: whoever holds the lock of the file owns its journal.
         self._journal_fd = os.open(self._journal_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self.written = self._read_journal(identity)
+        self._is_noting = True
 
     def note_written(self, block: int, check: bytes) -> None:
-        """Record that a block's bytes have been written."""
-        os.write(self._journal_fd, _RECORD.pack(block, check))
+        """Record that a block's bytes have been written; a journal that cannot grow ends there and costs nothing."""
+        if self._is_noting:
+            with suppress(OSError):
+                self._is_noting = os.write(self._journal_fd, _RECORD.pack(block, check)) == _RECORD.size
+                return
+            self._is_noting = False
 
     def keep(self) -> None:
         """Close the file and leave it for the next run; does nothing once it is published or discarded."""

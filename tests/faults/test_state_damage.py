@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from modelbuild.store.state import ActionRecord, FileStat, State
-from tests.faults.injection import FaultServer
+from tests.faults.injection import NO_FAULT, FaultServer, fault_server
 from tests.small_gguf import write_gguf
 from tests.space import Space
 
@@ -21,9 +21,8 @@ ALL = bool(os.environ.get("MODELBUILD_ALL_FAULTS"))
 
 @pytest.fixture(scope="module")
 def faults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultServer]:
-    server = FaultServer(Space(tmp_path_factory.mktemp("server")).environment())
-    yield server
-    server.close()
+    with fault_server(Space(tmp_path_factory.mktemp("server")).environment()) as server:
+        yield server
 
 
 @pytest.fixture
@@ -34,7 +33,7 @@ def built(faults: FaultServer, tmp_path: Path) -> Space:
     space.recipe(RECIPE)
     for name in ("weights.gguf", "recipe.yaml"):
         os.utime(tmp_path / name, (1_700_000_000,) * 2)
-    assert 0 == faults.run(tmp_path, "kill", 0).status
+    assert 0 == faults.run(tmp_path, NO_FAULT).status
     return space
 
 
@@ -44,7 +43,7 @@ def _check_next_build(faults: FaultServer, space: Space, damaged: bytes) -> None
         path.unlink()
     (space.cache / "state.sqlite3").write_bytes(damaged)
 
-    done = faults.run(space.root, "kill", 0)
+    done = faults.run(space.root, NO_FAULT)
 
     assert 0 == done.status, done.stderr
     assert expected == {name: (space.store / name).read_bytes() for name in space.files()}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -14,28 +12,6 @@ import pytest
 
 from tests.space import ROOT, Space
 from tests.tinydocs import copy_checkpoint
-
-#: Ends the process by SIGKILL at the n-th call of a function that changes the disk.
-_KILL_AT = """
-import os, signal, sys
-target = int(sys.argv[1])
-sys.argv = ["modelbuild", "build", "recipe.yaml"]
-calls = 0
-def kill_before(function):
-    def wrapper(*arguments, **options):
-        global calls
-        calls += 1
-        if calls == target:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return function(*arguments, **options)
-    return wrapper
-for name in ("pwrite", "write", "rename", "link", "unlink", "fdatasync", "fsync", "ftruncate", "mkdir", "rmdir"):
-    setattr(os, name, kill_before(getattr(os, name)))
-import pathlib
-pathlib.os = os
-from modelbuild.cli.main import run
-run()
-"""
 
 RECIPE = "model: m\nfrom: ./checkpoint\nquantize: Q8_0\nsystem: Be brief.\nparameters: {temperature: 0}\n"
 
@@ -48,32 +24,6 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     space.recipe(RECIPE)
     space.build()
     return space.files()
-
-
-def _visible_problems(space: Space) -> list[str]:
-    """Blobs whose name is not their digest."""
-    return [
-        path.name
-        for path in (space.store / "blobs").glob("*")
-        if path.name != f"sha256-{hashlib.sha256(path.read_bytes()).hexdigest()}"
-    ]
-
-
-@pytest.mark.parametrize("point", [1, 2, 3, 5, 8, 11, 14, 17, 20, 23, 26, 29, 32, 36, 40, 45, 50, 60])
-def test_killed_at_any_write_the_next_build_is_right(space: Space, expected: set[str], point: int) -> None:
-    """SIGKILL before the n-th change of the disk: no wrong blob is visible; a second build mends all."""
-    copy_checkpoint(space.root / "checkpoint")
-    space.recipe(RECIPE)
-
-    done = subprocess.run(
-        [sys.executable, "-c", _KILL_AT, str(point)],
-        cwd=space.root, env=space.environment(), capture_output=True, check=False, timeout=60,
-    )  # fmt: skip
-
-    assert done.returncode in (-signal.SIGKILL, 0)
-    assert [] == _visible_problems(space)
-    space.build()
-    assert expected == space.files()
 
 
 def test_interrupt_ends_with_130_and_leaves_the_store_whole(space: Space, expected: set[str]) -> None:
