@@ -56,8 +56,13 @@ def _vision() -> ctypes.CDLL:
     return loaded
 
 
-def see(model: LlamaRuntime, projector: Path, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """The tokens that a projector makes of a picture (rows, columns, 3): shape (tokens, width of the text model)."""
+def see(
+    model: LlamaRuntime, projector: Path, picture: npt.NDArray[np.uint8], *, layers: int = 1
+) -> npt.NDArray[np.float32]:
+    """The tokens that a projector makes of a picture (rows, columns, 3): shape (tokens, width of the text model).
+
+    layers: how many blocks of the text model get a part of each token; their widths stand one after another.
+    """
     vision = _vision()
     context = vision.mtmd_init_from_file(str(projector).encode(), model.pointer, vision.mtmd_context_params_default())
     assert context, f"llama.cpp does not load the projector {projector}"
@@ -69,7 +74,7 @@ def see(model: LlamaRuntime, projector: Path, picture: npt.NDArray[np.uint8]) ->
         assert 0 == vision.mtmd_tokenize(context, chunks, ctypes.byref(text), (_POINTER * 1)(bitmap), 1)
         parts = [vision.mtmd_input_chunks_get(chunks, place) for place in range(vision.mtmd_input_chunks_size(chunks))]
         seen = [part for part in parts if vision.mtmd_input_chunk_get_type(part) == _IMAGE_CHUNK]
-        return np.concatenate([_encode(vision, context, part, model.width) for part in seen])
+        return np.concatenate([_encode(vision, context, part, model.width * layers) for part in seen])
     finally:
         vision.mtmd_input_chunks_free(chunks)
         vision.mtmd_bitmap_free(bitmap)

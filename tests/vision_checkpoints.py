@@ -190,6 +190,44 @@ def mistral3(directory: Path, *, newer: bool = False) -> VisionCheckpoint:
     return write(directory, config, shapes)
 
 
+def qwen3_vl(directory: Path) -> VisionCheckpoint:
+    """Qwen3-VL: three blocks, of which the second also leads to the text model."""
+    layer, merger, deep = "model.visual.blocks.{b}.", "model.visual.merger.", "model.visual.deepstack_merger_list.0."
+    layers = {
+        f"{layer}norm1.weight": (WIDTH,),
+        f"{layer}norm2.weight": (WIDTH,),
+        f"{layer}attn.qkv.weight": (3 * WIDTH, WIDTH),
+        f"{layer}attn.proj.weight": (WIDTH, WIDTH),
+        f"{layer}mlp.linear_fc1.weight": (FORWARD, WIDTH),
+        f"{layer}mlp.linear_fc2.weight": (WIDTH, FORWARD),
+    }
+    merged = {f"{place}linear_fc1.weight": (4 * WIDTH, 4 * WIDTH) for place in (merger, deep)}
+    merged |= {f"{place}linear_fc2.weight": (TEXT, 4 * WIDTH) for place in (merger, deep)}
+    text = {name.replace("model.", "model.language_model."): shape for name, shape in TEXT_SHAPES.items()}
+    shapes = {
+        **text,
+        **{f"{_TEXT_LAYER.replace('model.', 'model.language_model.')}self_attn.{n}_norm.weight": (16,) for n in "qk"},
+        "model.visual.patch_embed.proj.weight": (WIDTH, 3, 2, PATCH, PATCH),
+        "model.visual.patch_embed.proj.bias": (WIDTH,),
+        "model.visual.pos_embed.weight": (PATCHES, WIDTH),
+        **layered(3, with_bias(layers)),
+        **with_bias({**merged, f"{merger}norm.weight": (WIDTH,), f"{deep}norm.weight": (4 * WIDTH,)}),
+    }
+    config = {
+        "architectures": ["Qwen3VLForConditionalGeneration"],
+        "text_config": {
+            **TEXT_CONFIG, "model_type": "qwen3_vl_text", "rms_norm_eps": 1e-6,
+            "rope_scaling": {"rope_type": "default", "mrope_section": [4, 2, 2]},
+        },
+        "vision_config": {
+            "model_type": "qwen3_vl", "depth": 3, "hidden_size": WIDTH, "intermediate_size": FORWARD,
+            "num_heads": HEADS, "patch_size": PATCH, "spatial_merge_size": 2, "temporal_patch_size": 2,
+            "num_position_embeddings": PATCHES, "out_hidden_size": TEXT, "deepstack_visual_indexes": [1],
+        },
+    }  # fmt: skip
+    return write(directory, config, shapes)
+
+
 def qwen_vl(directory: Path, version: int, **vision_changes: object) -> VisionCheckpoint:
     """Qwen2-VL (2) or Qwen2.5-VL (25)."""
     layer, gated = "visual.blocks.{b}.", version == 25

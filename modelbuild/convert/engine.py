@@ -24,7 +24,7 @@ from modelbuild.convert.model import Model
 from modelbuild.convert.planned import PlannedTensor
 from modelbuild.convert.quantized_source import SourceQuantization, open_sources, read_source_quantization
 from modelbuild.convert.tokenizers.pretokenizers import check_pre_tokenizer_name
-from modelbuild.convert.vision_classes import has_unknown_vision
+from modelbuild.convert.vision_classes import has_unknown_vision, is_vision_name, projector_kind
 from modelbuild.errors import InputError, ProblemCollector, UnsupportedError, printable
 from modelbuild.formats.gguf.types import GgmlType
 from modelbuild.formats.gguf.writer import KeyValue, string, u32
@@ -87,7 +87,11 @@ def plan_conversion(checkpoint: Checkpoint, options: ConversionOptions) -> Conve
         pre_tokenizer=options.pre_tokenizer,
         stored=_rename(model, stored),
     )
-    return _plan(model, quantization, options, wanted)
+    planned = _plan(model, quantization, options, wanted)
+    if projector_kind(hub.root) and not any(is_vision_name(tensor.name) for tensor in stored):
+        note = "the weights of the vision part are not in the checkpoint; the model sees no pictures"
+        return replace(planned, notes=(*planned.notes, note))
+    return planned
 
 
 def model_of(checkpoint: Checkpoint) -> Model:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from modelbuild.convert.vision_classes import projector_kind
+from modelbuild.convert.vision_classes import has_vision_weights, projector_kind
 from modelbuild.errors import InputError, Position, RecipeError, printable
 from modelbuild.formats.files import does_exist, is_directory
 from modelbuild.formats.gguf.reader import GgufHeader, open_gguf
@@ -238,7 +238,7 @@ class WeightsPlanner:
             wishes=Wishes.of(self._model),
         )
         self._add_slot("model", self._assemble("weights", work, tuple(inputs)), "", SlotRole.FILES)
-        if projector_kind(config):
+        if projector_kind(config) and has_vision_weights(files, origin):
             vision = AssembleWork(files, origin, "", part=PROJECTOR_PART)
             self._add_slot("projector", self._assemble("projector", vision, tuple(inputs)), "", SlotRole.FILES)
 

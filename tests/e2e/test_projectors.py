@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from modelbuild.formats.gguf.reader import open_gguf
 from tests import vision_checkpoints
@@ -86,3 +87,16 @@ def test_vision_parts_without_a_table_are_said_to_be_left_out(space: Space) -> N
 
     assert "projector" not in layers(space, "blind")
     assert "sees no pictures" in outcome.stdout + outcome.stderr
+
+
+def test_copy_without_the_vision_part_is_a_text_model(space: Space) -> None:
+    """Some fine-tunes keep the class and leave the encoder out; that is said, and no error."""
+    checkpoint = vision_checkpoints.gemma3(space.root / "gemma")
+    text = {name: values for name, values in checkpoint.weights.items() if name.startswith("language_model.")}
+    save_file(text, space.root / "gemma" / "model.safetensors")
+    space.recipe("model: blind\nfrom: ./gemma\n")
+
+    outcome = space.build()
+
+    assert "projector" not in layers(space, "blind")
+    assert "the weights of the vision part are not in the checkpoint" in outcome.stderr

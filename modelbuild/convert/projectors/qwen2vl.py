@@ -40,7 +40,7 @@ def _gated(model: Model, block: int) -> bool:  # noqa: ARG001
     return is_second_version(model)
 
 
-def _split_time(source: Source, model: Model, block: int) -> tuple[Source, Source]:  # noqa: ARG001
+def split_time(source: Source, model: Model, block: int) -> tuple[Source, Source]:  # noqa: ARG001
     """The kernel of the first picture and that of the second: (width, 3, 2, patch, patch) without its third axis."""
     outer, times, rows = prod(source.shape[:2]), source.shape[2], source.shape[3]
     shape = (*source.shape[:2], *source.shape[3:])
@@ -106,7 +106,7 @@ FAMILY = Family(
             "visual.patch_embed.proj.weight",
             ("v.patch_embd.weight", "v.patch_embd.weight.1"),
             "width 3 2 patch patch",
-            _split_time,
+            split_time,
         ),
         norm(f"{_LAYER}norm1", f"{BLOCK}ln1", "width", bias="optional"),
         norm(f"{_LAYER}norm2", f"{BLOCK}ln2", "width", bias="optional"),

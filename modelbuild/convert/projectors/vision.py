@@ -56,7 +56,7 @@ def vision_keys(model: Model) -> Iterable[KeyValue]:
         yield u32(f"{_PREFIX}{key}", model.config.integer(keys, bounds))
     settings = preprocessor(model)
     for key in ("image_mean", "image_std"):
-        yield f32_array(f"{_PREFIX}{key}", _colours(settings, key))
+        yield f32_array(f"{_PREFIX}{key}", _colours(settings, key, model.config.numbers(key)))
 
 
 def preprocessor(model: Model) -> Config:
@@ -70,8 +70,9 @@ def preprocessor(model: Model) -> Config:
     return Config(checkpoint.files.get("preprocessor_config.json", checkpoint.origin), values)
 
 
-def _colours(settings: Config, key: str) -> list[float]:
-    values = settings.numbers(key)
+def _colours(settings: Config, key: str, usual: list[float] | None) -> list[float]:
+    """usual: what the class has where no file says it."""
+    values = settings.numbers(key) or usual
     if values is None or len(values) != 3:
         hint = "is preprocessor_config.json or processor_config.json part of the checkpoint?"
         raise settings.error(key, f"three numbers expected, found {0 if values is None else len(values)}", hint)

@@ -157,3 +157,37 @@ def qwen_vl(weights: Weights, picture: Array, *, heads: int, layers: int, versio
         values = values + forward
     merged = norm(values, "visual.merger.ln_q").reshape(rows * columns // 4, -1)
     return project(gelu(project(merged, weights, "visual.merger.mlp.0")), weights, "visual.merger.mlp.2")
+
+
+def qwen3_vl(weights: Weights, picture: Array, *, heads: int, layers: int, deep: tuple[int, ...]) -> Array:
+    """Qwen3-VL: as Qwen2-VL with learnt positions; inner features are merged, too, and stand beside the last ones."""
+    prefix = "model.visual."
+    seen = convolve(picture, weights[f"{prefix}patch_embed.proj.weight"].sum(2))
+    rows, columns, width = seen.shape
+    values = seen + weights[f"{prefix}patch_embed.proj.bias"]
+    values = values + weights[f"{prefix}pos_embed.weight"].reshape(rows, columns, width)
+    values = values.reshape(rows // 2, 2, columns // 2, 2, width).transpose(0, 2, 1, 3, 4).reshape(-1, width)
+    places = np.arange(rows * columns).reshape(rows // 2, 2, columns // 2, 2).transpose(0, 2, 1, 3).reshape(-1)
+    row, column = np.divmod(places, columns)
+    quarter = width // heads // 2
+    frequencies = 10000.0 ** (-np.arange(0, quarter, 2) / quarter)
+    angles = np.concatenate([np.outer(row, frequencies), np.outer(column, frequencies)], -1)
+
+    def merge(values: Array, place: str) -> Array:
+        return project(gelu(project(values, weights, f"{place}linear_fc1")), weights, f"{place}linear_fc2")
+
+    found = []
+    for number in range(layers):
+        layer = f"{prefix}blocks.{number}."
+        fused = project(layer_norm(values, weights, f"{layer}norm1", 1e-6), weights, f"{layer}attn.qkv")
+        queries, keys, mixed = (by_head(part, heads) for part in np.split(fused, 3, -1))
+        mixed = attend(_turn(queries, angles), _turn(keys, angles), mixed)
+        values = values + project(mixed, weights, f"{layer}attn.proj")
+        inner = project(layer_norm(values, weights, f"{layer}norm2", 1e-6), weights, f"{layer}mlp.linear_fc1")
+        values = values + project(gelu_tanh(inner), weights, f"{layer}mlp.linear_fc2")
+        if number in deep:
+            place = f"{prefix}deepstack_merger_list.{deep.index(number)}."
+            together = values.reshape(rows * columns // 4, -1)
+            found.append(merge(layer_norm(together, weights, f"{place}norm", 1e-6), place))
+    last = layer_norm(values, weights, f"{prefix}merger.norm", 1e-6).reshape(rows * columns // 4, -1)
+    return np.concatenate([merge(last, f"{prefix}merger."), *found], -1)

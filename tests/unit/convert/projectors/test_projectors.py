@@ -25,12 +25,12 @@ def projector_of(directory: Path, float_type: str = "F32") -> Conversion:
     return plan_projector(Checkpoint.of_directory(directory), float_type)
 
 
-def seen_by_llama(checkpoint: VisionCheckpoint) -> np.ndarray:
+def seen_by_llama(checkpoint: VisionCheckpoint, layers: int = 1) -> np.ndarray:
     directory = checkpoint.directory
     text = write_conversion(convert(directory, float_type="F32"), directory / "text.gguf")
     projector = write_conversion(projector_of(directory), directory / "projector.gguf")
     with llama(text) as model:
-        return see(model, projector, checkpoint.picture)
+        return see(model, projector, checkpoint.picture, layers=layers)
 
 
 Original = Callable[[originals.Weights, np.ndarray], np.ndarray]
@@ -51,6 +51,10 @@ CASES: dict[str, tuple[Callable[[Path], VisionCheckpoint], Original]] = {
         lambda path: checkpoints.qwen_vl(path, 25),
         lambda w, picture: originals.qwen_vl(w, picture, heads=HEADS, layers=2, version=25),
     ),
+    "qwen3vl": (
+        checkpoints.qwen3_vl,
+        lambda w, picture: originals.qwen3_vl(w, picture, heads=HEADS, layers=3, deep=(1,)),
+    ),
 }
 
 
@@ -61,7 +65,7 @@ def test_runtime_sees_what_the_original_sees(tmp_path: Path, name: str) -> None:
     make, original = CASES[name]
     checkpoint = make(tmp_path)
 
-    found = seen_by_llama(checkpoint)
+    found = seen_by_llama(checkpoint, layers=2 if name == "qwen3vl" else 1)
 
     weights = {key: values.astype(np.float64) for key, values in checkpoint.weights.items()}
     wanted = original(weights, checkpoint.scaled)
@@ -151,6 +155,30 @@ def test_missing_colours_are_an_error(tmp_path: Path) -> None:
         projector_of(checkpoint.directory)
 
     assert "image_mean" in str(caught.value)
+
+
+def test_usual_colours_of_a_class(tmp_path: Path) -> None:
+    """Some copies of Qwen3-VL come without the settings; the reference fills in the usual ones."""
+    checkpoint = checkpoints.qwen3_vl(tmp_path)
+    (tmp_path / "preprocessor_config.json").unlink()
+
+    keys = keys_of(projector_of(checkpoint.directory))
+
+    np.testing.assert_allclose([0.26862954, 0.26130258, 0.27577711], keys["clip.vision.image_std"], rtol=1e-6)
+    assert [False, True, False] == keys["clip.vision.is_deepstack_layers"]
+    assert {"v.deepstack.1.norm.weight", "v.deepstack.1.fc2.bias"} <= {
+        tensor.name for tensor in projector_of(checkpoint.directory).tensors
+    }
+
+
+def test_inner_features_of_a_block_that_is_not_there(tmp_path: Path) -> None:
+    """The configuration names the blocks."""
+    checkpoint = checkpoints.qwen3_vl(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace('"deepstack_visual_indexes": [1]', '"deepstack_visual_indexes": [3]'))
+
+    with pytest.raises(InputError, match="the encoder has 3 blocks, found 3"):
+        projector_of(checkpoint.directory)
 
 
 def test_windows_must_come_regularly(tmp_path: Path) -> None:
