@@ -59,8 +59,7 @@ def load_with_sources(path: Path, options: LoadOptions | None = None) -> Loaded:
     roots = AllowedRoots(path.parent, chosen.roots)
     reader = DocumentReader(roots, problems, _parse)
     document = reader.read(path)
-    loaded = _Resolution(document, reader, roots, chosen, problems).load(path)
-    return replace(loaded, recipe=_rewriting(loaded.recipe)) if chosen.rewrite_gguf else loaded
+    return _Resolution(document, reader, roots, chosen, problems).load(path)
 
 
 def _rewriting(recipe: Recipe) -> Recipe:
@@ -131,7 +130,9 @@ class _Resolution:
         groups = resolve_groups(document.groups, resolved, self._problems)
         _finish(self._problems)
         self._warn_unused()
-        return Loaded(self._recipe(path, ordered, groups), {source.id: source for source in sources})
+        recipe = self._recipe(path, ordered, groups)
+        recipe = _rewriting(recipe) if self._options.rewrite_gguf else recipe
+        return Loaded(recipe, {source.id: source for source in sources})
 
     def _recipe(self, path: Path, models: list[ResolvedModel], groups: Mapping[str, tuple[str, ...]]) -> Recipe:
         asked = sorted({variable.env for variable in self._document.variables.values() if variable.env})

@@ -194,3 +194,17 @@ def test_a_listener_can_end_a_build(place: Space, kind: type[BaseException]) -> 
 
     assert ["base:latest", "child:latest"] == [model.name for model in modelbuild.build("recipe.yaml").models]
     assert {"blobs", "manifests"} == {path.name for path in place.store.iterdir()}
+
+
+def test_rewriting_is_an_option_of_files_and_values_alike(place: Space) -> None:
+    """As `rewrite_gguf: true` in the recipe, and as the same option of a raw request."""
+    body: dict[str, object] = {"model": "m", "from": "./base.gguf"}
+    (place.root / "one.json").write_text(json.dumps(body))
+    options = modelbuild.BuildOptions(rewrite_gguf=True)
+
+    wanted = modelbuild.build({**body, "rewrite_gguf": True}).models[0].digest
+    assert wanted != modelbuild.build(body).models[0].digest
+    assert wanted == modelbuild.build(body, options=options).models[0].digest
+    assert wanted == modelbuild.build("one.json", options=options).models[0].digest
+    blob = Store(place.store).blobs.put((place.root / "base.gguf").read_bytes())
+    assert wanted == modelbuild.create({"model": "n", "files": {"m.gguf": blob}}, rewrite_gguf=True).digest
