@@ -80,6 +80,9 @@ class Page:
 async def browser_page(profile: Path) -> AsyncIterator[Page]:
     """A tab of a new browser."""
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--window-size=1100,900"]
+    options += [  # nothing is to be asked of machines elsewhere
+        "--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"
+    ]  # fmt: skip
     command = [str(PROGRAM), *options, f"--user-data-dir={profile}", "--remote-debugging-port=0", "about:blank"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

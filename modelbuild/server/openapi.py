@@ -118,7 +118,7 @@ OPERATIONS = (
     Operation(
         "post",
         "/api/blobs/{digest}",
-        "Upload a blob",
+        "Upload a blob; with the fields Upload-Offset and Upload-Complete, in parts or after a cut",
         {"type": "string", "contentMediaType": "application/octet-stream"},
         {},
         {

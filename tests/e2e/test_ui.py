@@ -50,6 +50,8 @@ async def read(client: Client, page: Page) -> None:
     await page.open(f"http://127.0.0.1:{client.port}/docs/")
     await page.wait_for("document.body.innerText.includes('/api/create')")
     assert "remote_host" in await page.text()
+    if path := os.environ.get("MODELBUILD_SCREENSHOT"):
+        await page.screenshot(Path(path).with_suffix(".docs.png"))
 
 
 def test_pages(tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ function showBuild(build) {
     if (!list.querySelector(".build")) list.replaceChildren();
     card = byId("build").content.firstElementChild.cloneNode(true);
     card.id = `build-${build.id}`;
+    card.querySelector("details").open = build.state === "running";
     list.prepend(card);
     while (list.children.length > SHOWN_BUILDS) list.lastElementChild.remove();
   }
