@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +16,7 @@ from modelbuild.model_name import parse_name
 from modelbuild.plan.action import canonical_json
 from modelbuild.recipe.reference import split_source
 from modelbuild.recipe.request import CreateRequest, RequestError, parse_create_request
+from modelbuild.recipe.roots import AllowedRoots
 from modelbuild.server.answers import (
     BARE_JSON_TYPE,
     STREAM_TYPE,
@@ -99,12 +101,17 @@ class CreateRoute:
 
 
 def find_allowed(text: str, roots: tuple[Path, ...]) -> Path | None:
-    """The real path that a request names, if it lies in one of the directories; links are followed first."""
+    """The real path that a request names, if it lies in one of the directories; links are followed first.
+
+    None also for a directory with links that lead out of them: what is behind would become part of the model.
+    """
     path = Path(text)
-    if not path.is_absolute():
+    if not path.is_absolute() or not roots:
         return None
-    real = path.resolve()
-    return real if any(real.is_relative_to(root) for root in roots) else None
+    try:
+        return Path(os.path.realpath(AllowedRoots(roots[0], roots[1:]).source(text, path.parent)))
+    except InputError:
+        return None
 
 
 def refusal_for_job(error: Exception, store: Path) -> Refusal:
