@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from modelbuild.formats.gguf.reader import open_gguf
 from tests.checkpoints import write_checkpoint
 from tests.small_gguf import write_gguf
-from tests.space import Space
+from tests.space import ROOT, Space
 
 
 def layers(space: Space, name: str) -> dict[str, Path]:
@@ -73,3 +74,16 @@ def test_broken_draft_is_named(space: Space) -> None:
     assert outcome.stderr.startswith("error: recipe.yaml:3:14: ")
     assert "no config.json" in outcome.stderr
     assert set() == space.files()
+
+
+def test_documented_recipe_builds(space: Space) -> None:
+    """The recipe of the page, beside files of the names that it has."""
+    found = re.search(r"## Drafts\n.*?```yaml\n(.*?)```", (ROOT / "docs/models.md").read_text(), re.DOTALL)
+    assert found is not None
+    space.write("large.gguf", write_gguf())
+    write_checkpoint(space.root / "small-checkpoint")
+    space.recipe(found[1])
+
+    space.build()
+
+    assert {"model", "draft"} <= set(layers(space, "fast"))
