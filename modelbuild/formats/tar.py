@@ -88,7 +88,7 @@ class _Blocks:
             part = self._read(size_bytes)
             if not part:
                 raise InputError(
-                    "ARCHIVE", "the archive ends in the middle", hint="get it again, the copy is incomplete"
+                    "ARCHIVE", "no archive, or one that ends in the middle", hint="get it again, the copy is incomplete"
                 )
             parts.append(part)
             size_bytes -= len(part)
