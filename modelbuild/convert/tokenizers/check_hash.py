@@ -11,15 +11,13 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
 from modelbuild.convert.tokenizers.files import TokenizerFiles, content_of
 from modelbuild.convert.tokenizers.table import pre_tokenizer_table
 
 _WORD_LIMIT = 100
-#: Pieces of the text are shorter than this; merges of longer tokens cannot matter.
-_PIECE_LIMIT = 400
 
 
 def name_by_check_hash(files: TokenizerFiles, candidates: Sequence[str] = ()) -> str | None:
@@ -50,11 +48,10 @@ def _ways_of(candidates: Sequence[str]) -> Sequence[Sequence[str]]:
 
 def _bpe_ids(files: TokenizerFiles, splits: Sequence[Sequence[str]]) -> Iterator[list[int]]:
     segments = list(_segments(files, pre_tokenizer_table().check_text))
-    ways = [_split_all(segments, patterns) for patterns in splits]
-    encoder = _Encoder(files, {piece for way in ways for piece in way if isinstance(piece, str)})
+    encoder = _Encoder(files)
     seen: set[tuple[int, ...]] = set()
-    for way in ways:
-        ids = encoder.encode(way)
+    for patterns in splits:
+        ids = encoder.encode(_split_all(segments, patterns))
         if ids is not None and tuple(ids) not in seen:
             seen.add(tuple(ids))
             yield ids
@@ -105,20 +102,12 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 class _Encoder:
-    """Merges bytes to tokens with the part of a vocabulary that the pieces of the check text can meet."""
+    """Merges bytes to tokens as a checkpoint's vocabulary and merges say."""
 
-    def __init__(self, files: TokenizerFiles, pieces: Iterable[str]) -> None:
-        words = {"".join(_BYTE_CHARS[byte] for byte in piece.encode()) for piece in pieces}
-        longest = min(_PIECE_LIMIT, max(map(len, words), default=0))
-        parts = {
-            word[i:j] for word in words for i in range(len(word)) for j in range(i + 1, min(len(word), i + longest) + 1)
-        }
-        self._ids = {text: number for text, number in files.vocabulary if text in parts and type(number) is int}
-        self._ranks: dict[tuple[str, str], int] = {}
-        for rank, merge in enumerate(files.merges):
-            left, _, right = merge.partition(" ")
-            if left + right in parts:
-                self._ranks.setdefault((left, right), rank)
+    def __init__(self, files: TokenizerFiles) -> None:
+        merges = files.merges
+        self._ids = dict(files.vocabulary)
+        self._ranks = dict(zip(reversed(merges), range(len(merges) - 1, -1, -1), strict=True))  # of equals the first
         self._whole_words = files.model.get("ignore_merges") is True
         self._known: dict[str, list[int] | None] = {}
 
@@ -138,22 +127,21 @@ class _Encoder:
         return self._known[piece]
 
     def _merge(self, word: str) -> list[int] | None:
-        if self._whole_words and word in self._ids:
-            return [self._ids[word]]
         parts = list(word)
+        if self._whole_words and type(self._ids.get(word)) is int:
+            parts = [word]
         while len(parts) > 1:
             ranked = [
                 (rank, place)
                 for place in range(len(parts) - 1)
-                if (rank := self._ranks.get((parts[place], parts[place + 1]))) is not None
+                if (rank := self._ranks.get(f"{parts[place]} {parts[place + 1]}")) is not None
             ]
             if not ranked:
                 break
             _, place = min(ranked)
             parts[place : place + 2] = [parts[place] + parts[place + 1]]
-        if any(part not in self._ids for part in parts):
-            return None
-        return [self._ids[part] for part in parts]
+        ids = [number for part in parts if type(number := self._ids.get(part)) is int]
+        return ids if len(ids) == len(parts) else None
 
 
 def _byte_chars() -> list[str]:
@@ -189,7 +177,7 @@ def _bert_words(text: str, normalizer: Mapping[str, object]) -> Iterator[str]:
     if lower:
         text = text.lower()
     for word in text.split():
-        yield from _split(word, _PUNCTUATION)
+        yield from _split(word, _punctuation())
 
 
 def _cleaned(char: str) -> str:
@@ -222,9 +210,10 @@ def _word_ids(word: str, ids: Mapping[str, int], unknown: int | None) -> list[in
     return found
 
 
-_PUNCTUATION = re.compile(
-    "[" + "".join(re.escape(chr(p)) for p in range(0x3000) if _is_punctuation(chr(p)) and p != 32) + "～]"
-)
+@cache
+def _punctuation() -> re.Pattern[str]:
+    marks = "".join(re.escape(chr(p)) for p in range(0x3000) if _is_punctuation(chr(p)) and p != 32)
+    return re.compile(f"[{marks}～]")
 
 
 # -- what stands around a text -----------------------------------------------------------------------------------------
