@@ -9,7 +9,6 @@ from pathlib import Path
 from modelbuild.engine.describe import describe_model
 from modelbuild.errors import InputError
 from modelbuild.formats.files import open_input
-from modelbuild.formats.json_text import read_json_object
 from modelbuild.model_name import parse_name
 from modelbuild.store.store import Store
 from modelbuild.template.capabilities import DEFAULT_TEMPLATE
@@ -114,18 +113,17 @@ def _of_gguf(path: Path) -> tuple[str, dict[str, str]]:
 
 
 def _of_checkpoint(directory: Path) -> tuple[str, dict[str, str]]:
-    """The chat template and special tokens of a checkpoint directory."""
-    config = read_json_object(directory / "tokenizer_config.json")
-    special = {name: _token_text(config.get(name)) for name in _SPECIAL_TOKENS}
-    return _default_template(config.get("chat_template")), {name: text for name, text in special.items() if text}
+    """The chat template and special tokens of a checkpoint directory, from the files that a build takes them from."""
+    from modelbuild.convert import Checkpoint
+    from modelbuild.convert.tokenizers.files import TOKENIZER_CONFIG, TokenizerFiles
+    from modelbuild.convert.tokenizers.templates import template_keys
 
-
-def _default_template(value: object) -> str:
-    """The template, or the one named default in a list of them."""
-    if isinstance(value, list):
-        named = {str(entry.get("name")): entry.get("template") for entry in value if isinstance(entry, Mapping)}
-        value = named.get("default")
-    return value if isinstance(value, str) else ""
+    files = TokenizerFiles(Checkpoint.of_directory(directory))
+    if not files.config:
+        raise InputError("PATH", f"the directory has no {TOKENIZER_CONFIG}", path=directory)
+    special = {name: _token_text(files.config.get(name)) for name in _SPECIAL_TOKENS}
+    template = next((str(item.value.decode()) for item in template_keys(files) if item.key == _CHAT_TEMPLATE), "")
+    return template, {name: text for name, text in special.items() if text}
 
 
 def _token_text(value: object) -> str:

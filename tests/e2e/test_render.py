@@ -134,3 +134,20 @@ def test_thinking_can_be_asked_for(space: Space, options: tuple[str, ...], shown
     path = space.write("t.tmpl", "{{ range .Messages }}{{ end }}{{ .Think }}|{{ .IsThinkSet }}|{{ .ThinkLevel }}")
 
     assert shown == space.run("render", path, "--prompt", "x", *options).stdout
+
+
+@pytest.mark.parametrize("is_in_config", [True, False])
+def test_checkpoint_gives_the_template_that_a_build_takes(space: Space, is_in_config: bool) -> None:
+    """From tokenizer_config.json, with the odd numbers that such files hold, or from a file of its own."""
+    known = dict(load_known_templates().entries)["phi-3"]
+    in_config = f', "chat_template": {json.dumps(known)}' if is_in_config else ""
+    space.write("c/tokenizer_config.json", f'{{"model_max_length": 1000000000000000019884624838656{in_config}}}')
+    space.write("c/config.json", "{}")
+    space.write("c/model.safetensors", b"")
+    if not is_in_config:
+        space.write("c/chat_template.jinja", known)
+
+    shown = space.run("render", "./c", "--prompt", "hi", "--json")
+
+    assert 0 == shown.status, shown.stderr
+    assert "recognised as phi-3" in shown.stdout
