@@ -40,6 +40,8 @@ def _parse_age(context: click.Context, parameter: click.Parameter, value: str) -
               help="Keep what is younger: another program may be about to use it.")  # fmt: skip
 @click.option("--max-size", callback=_parse_size, metavar="SIZE", help="Stop once unneeded files take no more.")
 @click.option("--keep-free", callback=_parse_size, metavar="SIZE", help="Stop once the disk has this much room.")
+@click.option("--keep-runs", type=click.IntRange(0), default=0, show_default=True, metavar="N",
+              help="Keep what the last N runs made or used.")  # fmt: skip
 @click.option("--pin", "pins", multiple=True, metavar="DIGEST", help="Keep this blob; repeatable.")
 @click.option("--follow-links", is_flag=True, help="Delete also where 'blobs' is a link to another directory.")
 @settings_options
@@ -51,19 +53,21 @@ def command(
     older_than: float,
     max_size: int | None,
     keep_free: int | None,
+    keep_runs: int,
     pins: tuple[str, ...],
     follow_links: bool,
 ) -> None:
     """Delete blobs and partial files that no model of the store needs."""
     from modelbuild.digest import parse_digest
-    from modelbuild.engine.garbage import GarbageLimits, collect_garbage
+    from modelbuild.engine.garbage import GarbageLimits, blobs_of_runs, collect_garbage
+    from modelbuild.engine.run_log import stored_runs
     from modelbuild.store.store import Store
 
     settings = current_settings(context)
     state = State(settings.cache)
     try:
         limits = GarbageLimits(older_than, max_size, keep_free)
-        kept = [parse_digest(pin) for pin in pins]
+        kept = [*map(parse_digest, pins), *blobs_of_runs(stored_runs(settings.cache)[:keep_runs])]
         store = Store(settings.store)
         gone = collect_garbage(store, state, limits, kept, dry_run=dry_run, follow_links=follow_links)
     finally:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuild.digest import Digest, is_digest
+from modelbuild.engine.run_log import RunRecord
 from modelbuild.errors import StoreError
 from modelbuild.store.lock import own_directory
-from modelbuild.store.staged import free_space
+from modelbuild.store.staged import free_space, unusable_store
 from modelbuild.store.state import State
 from modelbuild.store.store import Store
 
@@ -83,7 +84,7 @@ def collect_garbage(
     follow_links: bool = False,
     now_s: Callable[[], float] = time.time,
 ) -> list[Candidate]:
-    """Delete what nothing needs, or only list it; roots are all manifests and the pins.
+    """Delete what nothing needs, or only list it; roots are all manifests and the pins, such as `blobs_of_runs`.
 
     Raises StoreError when a build is running or a manifest cannot be read: then nothing is certain. Also when `blobs/`
     is a link and `follow_links` is false: another store may use what it leads to, with manifests that are not seen.
@@ -100,6 +101,12 @@ def collect_garbage(
         if dry_run:
             return chosen
         return [item for item in chosen if _delete(item, state)]
+
+
+def blobs_of_runs(runs: Iterable[RunRecord]) -> set[Digest]:
+    """What the actions of some runs made or used; a root of the collection, so that going back costs nothing."""
+    finished = (event for run in runs for event in run.outcomes().values())
+    return {Digest(event.digest) for event in finished if is_digest(event.digest)}
 
 
 def measure_disk(store: Store, cache: Path) -> DiskUse:
@@ -144,10 +151,13 @@ def _files(directory: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def _delete(item: Candidate, state: State) -> bool:
+    """Delete a file; false when it was gone already. StoreError where nothing may be deleted."""
     try:
         item.path.unlink()
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError as error:
+        raise unusable_store(item.path, error) from error
     if item.digest:
         state.record_tombstone(Digest(item.digest), _BY)
     return True

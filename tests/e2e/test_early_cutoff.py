@@ -35,7 +35,7 @@ EDITS: dict[str, tuple[Callable[[Space], None], set[str]]] = {
     "text, publish": (lambda space: _edit(space, "{file: ./system.txt}", "One."), set()),
     "checkpoint, assemble": (lambda space: _touch(space, "checkpoint/model.safetensors"), set()),
     "assemble, publish": (
-        lambda space: _edit(space, "quantize: Q8_0}", "quantize: Q8_0, tensor_types: [{pattern: output.weight, type: Q8_0}]}"),
+        lambda space: _edit(space, "Q8_0}", "Q8_0, tensor_types: [{pattern: output.weight, type: Q8_0}]}"),
         {"assemble"},
     ),
     "publish, publish": (lambda space: _edit(space, "{model: imported}", "'imported:latest'"), set()),

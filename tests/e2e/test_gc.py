@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import time
+from hashlib import sha256
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +18,10 @@ RECIPE = """models:
   a: {from: 'big:120b', remote_host: 'https://models.example.com', system: Shared., license: Mine.}
   b: {from: 'big:120b', remote_host: 'https://models.example.com', system: Shared.}
 """
+
+
+#: The blobs that hold a text of the recipe.
+_TEXTS = {f"sha256-{sha256(text.encode()).hexdigest()}": text for text in ("Shared.", "Mine.")}
 
 
 @pytest.fixture
@@ -68,6 +76,35 @@ def test_pinned_blob_stays(built: Space) -> None:
     assert orphan in built.blobs()
 
 
+def test_last_runs_are_roots_on_request(built: Space) -> None:
+    """What the last run made stays after its model was removed, as long as it is asked to."""
+    made = built.blobs()
+    shutil.rmtree(built.store / "manifests")
+
+    built.run("gc", "--older-than", "0", "--keep-runs", "1")
+    kept = built.blobs()
+    built.run("gc", "--older-than", "0")
+
+    assert made >= kept
+    assert {"Shared.", "Mine."} <= {_TEXTS[name] for name in kept if name in _TEXTS}
+    assert set() == built.blobs()
+
+
+def test_a_store_that_refuses_is_one_clear_error(built: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be deleted in a read-only store: gc says so instead of counting nothing."""
+    orphan = _orphan(built, b"left over", 7200)
+
+    def refuse(path: Path, *, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    outcome = built.run("gc", "--older-than", "0")
+
+    assert (1, True) == (outcome.status, orphan in built.blobs())
+    assert "Read-only file system" in outcome.stderr
+    assert "hint:" in outcome.stderr
+
+
 def test_explanation_quotes_the_eviction(built: Space) -> None:
     """What gc deleted and a build needs again is explained by when and by whom it was evicted."""
     manifest = next(path for path in (built.store / "manifests").rglob("latest") if path.parent.name == "a")
@@ -107,8 +144,6 @@ def test_gc_refuses_while_a_build_holds_the_store(built: Space) -> None:
 )
 def test_limits_stop_the_eviction_oldest_first(limits: GarbageLimits, free_bytes: int, expected: list[str]) -> None:
     """Only as much goes as the limits ask for, and what is old goes first."""
-    from pathlib import Path
-
     candidates = [Candidate(Path(name), 100, age) for name, age in (("young", 1), ("old", 99), ("middle", 50))]
 
     assert expected == [item.path.name for item in choose_garbage(candidates, limits, free_bytes)]
