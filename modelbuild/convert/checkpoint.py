@@ -28,8 +28,6 @@ TOKENIZER_LIMIT_BYTES = 256 << 20
 #: A JSON document has at most one comma, colon or bracket in so many bytes, beyond what small ones may have: entries of
 #: vocabularies and merges have fewer, and nothing that is denser is a tokenizer.
 _BYTES_PER_MARK = 4
-#: Tokenizer configurations spell "no limit" as 10^30 written out.
-_DIGIT_LIMIT = 40
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 #: Everything in the root that a conversion may look at, beside the weights.
 _ROOT_FILES = frozenset({
@@ -102,7 +100,7 @@ class Checkpoint:
             return None
         data, path = self.read(name, limit_bytes), self.files[name]
         marks = MARK_LIMIT + (len(data) // _BYTES_PER_MARK if limit_bytes > SMALL_FILE_LIMIT_BYTES else 0)
-        return parse_json(data, path=path, allow_nonfinite=nonfinite, digit_limit=_DIGIT_LIMIT, max_marks=marks)
+        return parse_json(data, path=path, allow_nonfinite=nonfinite, max_marks=marks)
 
     def read_object(
         self, name: str, limit_bytes: int = SMALL_FILE_LIMIT_BYTES, *, nonfinite: bool = False

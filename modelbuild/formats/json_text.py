@@ -15,8 +15,9 @@ FILE_LIMIT_BYTES = 16 << 20
 DEPTH_LIMIT = 64
 #: Each value takes up to 100 bytes and a microsecond: without it 16 MiB of empty lists would take 400 MiB and 3 s.
 MARK_LIMIT = 1 << 20
-#: Python converts long digit strings in quadratic time. Ollama writes whole numbers below 1e21 with all their digits.
-DIGIT_LIMIT = 22
+#: Python converts long digit strings in quadratic time. Ollama writes whole numbers below 1e21 with all their digits,
+#: and tokenizer configurations spell "no limit" as 10^30 written out.
+DIGIT_LIMIT = 40
 
 #: A string with its quotes, or the rest of the text after a quote that is never closed. Possessive, so that neither
 #: memory nor time grows with what a backtracking pattern would remember.
@@ -37,7 +38,6 @@ def parse_json(
     max_depth: int = DEPTH_LIMIT,
     max_marks: int = MARK_LIMIT,
     allow_nonfinite: bool = False,
-    digit_limit: int = DIGIT_LIMIT,
 ) -> object:
     """The value of a JSON document; InputError JSON, LIMIT, or DUPLICATE for a repeated key.
 
@@ -56,7 +56,7 @@ def parse_json(
         value = json.loads(
             text,
             object_pairs_hook=_pairs_reader(path),
-            parse_int=_integer_reader(path, digit_limit),
+            parse_int=_integer_reader(path),
             parse_constant=float if allow_nonfinite else _constant_refuser(path),
         )
     except json.JSONDecodeError as error:
@@ -139,10 +139,10 @@ def _pairs_reader(path: Path | str) -> Callable[[list[tuple[str, object]]], dict
     return read
 
 
-def _integer_reader(path: Path | str, digit_limit: int) -> Callable[[str], int | float]:
+def _integer_reader(path: Path | str) -> Callable[[str], int | float]:
     def read(text: str) -> int | float:
-        if len(text) > digit_limit:
-            raise InputError("JSON", f"a number of {len(text)} digits, at most {digit_limit} allowed", path=path)
+        if len(text) > DIGIT_LIMIT:
+            raise InputError("JSON", f"a number of {len(text)} digits, at most {DIGIT_LIMIT} allowed", path=path)
         return int(text) if text != "-0" else -0.0  # Python has no such integer, and Ollama keeps the sign
 
     return read

@@ -38,7 +38,7 @@ DOCUMENTS = {
     "duplicate": (b'{"a":1,"a":2}', "DUPLICATE"),
     "nan": (b"[NaN]", "JSON"),
     "infinity": (b"[-Infinity]", "JSON"),
-    "digits": (b"[" + b"1" * 23 + b"]", "JSON"),
+    "digits": (b"[" + b"1" * 41 + b"]", "JSON"),
     "not-utf8": (b'["\xff"]', "JSON"),
     "empty": (b" \n", "JSON"),
     "half a pair": (b'["\\ud800x"]', "JSON"),
