@@ -46,6 +46,28 @@ def test_eight_builds_run_each_action_once(space: Space) -> None:
     assert blobs == space.blobs()
 
 
+def test_different_recipes_share_the_work(space: Space) -> None:
+    """Two recipes that convert the same checkpoint, four builds of each: it is converted once."""
+    write_checkpoint(space.root / "checkpoint")
+    fields = "from: ./checkpoint\npre_tokenizer: llama-bpe\nquantize: Q8_0\n"
+    for name in ("one", "two"):
+        space.write(f"{name}.yaml", f"model: {name}\n{fields}system: {name}\n")
+
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "modelbuild", "--progress", "quiet", "build", f"{name}.yaml"],
+            cwd=space.root, env=space.environment(), stderr=subprocess.DEVNULL,
+        )
+        for name in ("one", "two") * 4
+    ]  # fmt: skip
+
+    assert [0] * 8 == [process.wait(timeout=120) for process in running]
+    events = [event for run in stored_runs(space.cache) for _, event in run.events]
+    ran = [event for event in events if isinstance(event, ActionFinished) and event.outcome == "ran"]
+    assert 1 == sum(event.kind == "assemble" for event in ran)
+    assert 2 == sum(event.kind == "publish" for event in ran)
+
+
 _WAITING = "warning: another build is running; the next one deletes what is not needed any more\n"
 
 
