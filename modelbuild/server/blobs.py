@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import resource
 import time
 from collections.abc import Callable
 
@@ -24,7 +25,7 @@ from modelbuild.store.staged import StagedFile, free_space
 #: A write takes tenths of a millisecond while it goes to memory; one that takes longer waits for the disk.
 _SLOW_WRITE_S = 0.005
 #: So many parts after a slow write are taken in a thread.
-_SLOW_PARTS = 64
+_SLOW_PARTS = 16
 _OFFSET, _COMPLETE = "Upload-Offset", "Upload-Complete"
 _RESUMED_BYTES = 1 << 20
 #: Free space is looked at again after so many bytes of a body of unknown length.
@@ -159,15 +160,23 @@ class BlobRoutes:
             raise _no_space()
 
 
+def count_waits() -> int:
+    """How often this thread has waited for something, such as a disk; not how often others had the processor."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+
+
 class Receiver:
     """Writes and hashes what arrives; used by one thread at a time.
 
     checked_bytes: how much had been taken when free space was last looked at.
     """
 
-    def __init__(self, staged: StagedFile, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self, staged: StagedFile, clock: Callable[[], float] = time.perf_counter, waits: Callable[[], int] = count_waits
+    ) -> None:
         self._staged = staged
         self._clock = clock
+        self._waits = waits
         self._hasher = hashlib.sha256()
         self._slow_parts = 0
         self.size_bytes = 0
@@ -175,16 +184,16 @@ class Receiver:
 
     @property
     def is_slow(self) -> bool:
-        """Would taking a part hold up other requests? So it is for a while after a write that took long."""
+        """Would taking a part hold up other requests? So it is for a while after a write that waited long."""
         return self._slow_parts > 0
 
     def take(self, part: bytes) -> None:
         """Add the next bytes."""
         self._hasher.update(part)
-        started_s = self._clock()
+        started_s, waits = self._clock(), self._waits()
         self._staged.append(part)
         self.size_bytes += len(part)
-        is_late = self._clock() - started_s > _SLOW_WRITE_S
+        is_late = self._clock() - started_s > _SLOW_WRITE_S and self._waits() > waits
         self._slow_parts = _SLOW_PARTS if is_late else max(0, self._slow_parts - 1)
 
     def resume(self, size_bytes: int) -> None:

@@ -21,6 +21,8 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 #: So many connections beyond the limit wait so long for a request, to be closed after it.
 _LINGERING = 128
 _LINGER_S = 1.0
+#: What a connection reads ahead; with less, large uploads spend their time on stopping and going on.
+_READ_BYTES = 256 << 10
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json; charset=utf-8\r\n"
     b'Retry-After: 1\r\nConnection: close\r\nContent-Length: 32\r\n\r\n{"error":"too many connections"}'
@@ -54,7 +56,7 @@ class Connections:
             lingering_time=0.0,
             max_headers=self._limits.headers,
             auto_decompress=False,
-            read_bufsize=65536,
+            read_bufsize=_READ_BYTES,
             **self._options,
         )
 

@@ -278,16 +278,19 @@ class StubFile:
         self.now_s = 0.0
         self.write_s = 0.0001
         self.data = b""
+        self.waits = 0
+        self.is_disk = True
 
     def append(self, part: bytes) -> None:
         self.now_s += self.write_s
+        self.waits += self.is_disk
         self.data += part
 
 
 def test_a_slow_disk_is_waited_for_in_a_thread() -> None:
     """After a write that took long the next ones go to a thread, until they are fast again for a while."""
     file = StubFile()
-    receiver = Receiver(file, lambda: file.now_s)  # type: ignore[arg-type]
+    receiver = Receiver(file, lambda: file.now_s, lambda: file.waits)  # type: ignore[arg-type]
 
     receiver.take(b"a")
     assert not receiver.is_slow
@@ -295,17 +298,28 @@ def test_a_slow_disk_is_waited_for_in_a_thread() -> None:
     receiver.take(b"b")
     assert receiver.is_slow
     file.write_s = 0.0001
-    for _ in range(63):
+    for _ in range(15):
         receiver.take(b"c")
     assert receiver.is_slow
     receiver.take(b"d")
     assert not receiver.is_slow
-    assert (file.data, digest_of(file.data)) == (b"ab" + b"c" * 63 + b"d", receiver.digest)
+    assert (file.data, digest_of(file.data)) == (b"ab" + b"c" * 15 + b"d", receiver.digest)
+
+
+def test_a_busy_processor_is_no_slow_disk() -> None:
+    """A write that took long because others had the processor needs no thread, which would cost more of it."""
+    file = StubFile()
+    file.is_disk, file.write_s = False, 0.2
+    receiver = Receiver(file, lambda: file.now_s, lambda: file.waits)  # type: ignore[arg-type]
+
+    receiver.take(b"a")
+
+    assert not receiver.is_slow
 
 
 def test_an_upload_to_a_slow_disk_is_whole(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a thread writes is the same."""
-    monkeypatch.setattr("modelbuild.server.blobs._SLOW_WRITE_S", -1.0)
+    monkeypatch.setattr(Receiver, "is_slow", True)
 
     assert 201 == client.ask("POST", f"/api/blobs/{digest_of(DATA)}", DATA).status
     assert DATA == blob(client, digest_of(DATA)).read_bytes()
