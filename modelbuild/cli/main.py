@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import os
@@ -80,6 +81,7 @@ def cli() -> None:
 def run() -> None:
     """Run the command line and leave with the documented exit status."""
     gc.set_threshold(GC_THRESHOLD)
+    atexit.register(gc.freeze)  # what is left at the end goes with the process; Python need not look through it
     try:
         status = cli.main(standalone_mode=False)
         sys.exit(status if isinstance(status, int) else 0)
