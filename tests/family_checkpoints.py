@@ -152,6 +152,34 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
     "PhiForCausalLM": {},
     "StableLmForCausalLM": {"use_parallel_residual": False},
     "Starcoder2ForCausalLM": {},
+    "GPTBigCodeForCausalLM": {"n_embd": 64, "n_head": 4, "n_layer": 2, "n_positions": 128},
+    "BloomForCausalLM": {},
+    "BaichuanForCausalLM": {"num_key_value_heads": None},
+    "OrionForCausalLM": {},
+    "MaincoderForCausalLM": {"head_dim": 16},
+    "PanguEmbeddedForCausalLM": {},
+    "DreamModel": {"mask_token_id": 258},
+    "RND1": {**_MOE, "head_dim": 16},
+    "MellumForCausalLM": {
+        **_MOE,
+        "head_dim": 16,
+        "sliding_window": 16,
+        "num_hidden_layers": 4,
+        "layer_types": [*["sliding_attention"] * 3, "full_attention"],
+    },
+    "ChatGLMModel": {"ffn_hidden_size": 96, "multi_query_group_num": 2, "seq_length": 128},
+    "GlmForCausalLM": {"head_dim": 16},
+    "HunYuanDenseV1ForCausalLM": {"head_dim": 16},
+    "Dots1ForCausalLM": {**_DEEP, "head_dim": 16, "num_key_value_heads": 4, "scoring_func": "sigmoid"},
+    "Ernie4_5ForCausalLM": {"head_dim": 16},
+    "Ernie4_5_MoeForCausalLM": {
+        "moe_num_experts": 4,
+        "moe_k": 2,
+        "moe_intermediate_size": 32,
+        "moe_num_shared_experts": 1,
+        "moe_layer_start_index": 1,
+        "moe_layer_interval": 1,
+    },
     "GPTNeoXForCausalLM": {},
     "MambaForCausalLM": {"intermediate_size": 128},
     "FalconMambaForCausalLM": {"intermediate_size": 128, "model_type": "falcon_mamba"},
@@ -159,10 +187,29 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
 }
 #: Classes whose tokenizer can only be SentencePiece.
 _SENTENCEPIECE = frozenset(
-    {"InternLM2ForCausalLM", "InternLM3ForCausalLM", "MiniCPMForCausalLM", "MiniCPM3ForCausalLM"}
+    {
+        "InternLM2ForCausalLM",
+        "InternLM3ForCausalLM",
+        "MiniCPMForCausalLM",
+        "MiniCPM3ForCausalLM",
+        "BaichuanForCausalLM",
+        "OrionForCausalLM",
+        "PanguEmbeddedForCausalLM",
+        "Ernie4_5ForCausalLM",
+        "Ernie4_5_MoeForCausalLM",
+    }
 )
 #: Optional tensors that llama.cpp wants.
 _WANTED_OPTIONAL = {
+    "PanguEmbeddedForCausalLM": (".bias",),
+    "DreamModel": (".bias",),
+    "HunYuanDenseV1ForCausalLM": ("_layernorm.weight",),
+    "Ernie4_5_MoeForCausalLM": (
+        "e_score_correction.bias",
+        "shared_experts.gate_proj.weight",
+        "shared_experts.up_proj.weight",
+        "shared_experts.down_proj.weight",
+    ),
     "DeepseekV3ForCausalLM": ("e_score_correction.bias",),
     "Lfm2MoeForCausalLM": ("expert_bias",),
     "GptOssForCausalLM": ("experts.gate_up_proj", "experts.down_proj"),
@@ -217,18 +264,20 @@ def write_gguf(conversion: Conversion, path: Path) -> None:
         file.truncate(layout.file_size)
 
 
+_BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+_PLAIN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+
+
 def byte_tokenizer() -> dict[str, object]:
     """All bytes as tokens, one merge, and special tokens with the spellings that families look for."""
     vocabulary = {char: number for number, char in enumerate(_BYTE_CHARS)}
     named = ["<s>", "</s>", "<unk>", "<|endoftext|>", "<|user|>", "[gMASK]", "<|observation|>"]
-    added = [
-        {"id": 256 + number, "content": text, "special": True, "normalized": False} for number, text in enumerate(named)
-    ]
+    added = [{"id": 256 + number, "content": text, "special": True, **_PLAIN} for number, text in enumerate(named)]
     vocabulary["ab"] = 256 + len(named)
     split = {"type": "Split", "pattern": {"Regex": LLAMA3_SPLIT}, "behavior": "Isolated", "invert": False}
     return {
         "added_tokens": added,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, {"type": "ByteLevel", "use_regex": False}]},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, _BYTES]},
         "model": {"type": "BPE", "vocab": vocabulary, "merges": ["a b"], "ignore_merges": True},
     }
 
@@ -236,7 +285,7 @@ def byte_tokenizer() -> dict[str, object]:
 def sentencepiece_model() -> bytes:
     """Unknown, begin, end, all bytes."""
     pieces = [("<unk>", 2), ("<s>", 3), ("</s>", 3), *((f"<0x{byte:02X}>", 6) for byte in range(256)), ("\u2581", 1)]
-    return b"".join(_piece(text, kind) for text, kind in pieces) + b"\x12\x02\x18\x02"
+    return b"".join(_piece(text, kind) for text, kind in pieces) + b"\x12\x05\x18\x02\x98\x02\x01"
 
 
 def _piece(text: str, kind: int) -> bytes:

@@ -36,8 +36,8 @@ for line in sys.stdin:
     except Exception as error:
         print("refused", flush=True)
 """
-#: Classes that give one vector for a text.
-_ENCODERS = ("Gemma3TextModel", "LlamaBidirectionalModel")
+#: Classes that look both ways: they give one vector for a text and continue none.
+_ENCODERS = ("Gemma3TextModel", "LlamaBidirectionalModel", "DreamModel", "RND1")
 #: Where the converter gives names beside its map: fused or split tensors, and tensors made under another name.
 _ELSEWHERE = ("attn_qkv", "attn_k_b", "attn_v_b", "attn_gate", ".scale", "nextn.", "altup_", "cls.")
 

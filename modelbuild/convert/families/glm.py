@@ -144,7 +144,7 @@ FAMILIES = (
         pre_tokenizers=("glm4", "chatglm-bpe"),
     ),
     Family(
-        classes=("Glm4MoeForCausalLM",),
+        classes=("Glm4MoeForCausalLM", "Glm4vMoeForConditionalGeneration"),
         architecture="glm4moe",
         defaults={
             "num_key_value_heads": 8,

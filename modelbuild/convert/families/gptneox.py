@@ -13,7 +13,7 @@ from modelbuild.convert.transforms import concatenate, split_grouped
 _LAYER = "gpt_neox.layers.{b}."
 
 
-def _ungroup(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def ungroup(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
     """From the query, key and value of each head to all queries, all keys, all values."""
     head = model.hidden // model.heads
     return concatenate(split_grouped(source, model.heads, (head, head, head)))
@@ -50,7 +50,7 @@ FAMILY = Family(
         matrix("embed_out", "output", "vocab hidden"),
         norm(f"{_LAYER}input_layernorm", f"{BLOCK}attn_norm", bias="required"),
         norm(f"{_LAYER}post_attention_layernorm", f"{BLOCK}ffn_norm", bias="required"),
-        matrix(f"{_LAYER}attention.query_key_value", f"{BLOCK}attn_qkv", "3*hidden hidden", _ungroup, bias="required"),
+        matrix(f"{_LAYER}attention.query_key_value", f"{BLOCK}attn_qkv", "3*hidden hidden", ungroup, bias="required"),
         matrix(f"{_LAYER}attention.dense", f"{BLOCK}attn_output", "hidden hidden", bias="required"),
         matrix(f"{_LAYER}mlp.dense_h_to_4h", f"{BLOCK}ffn_up", "ff hidden", bias="required"),
         matrix(f"{_LAYER}mlp.dense_4h_to_h", f"{BLOCK}ffn_down", "hidden ff", bias="required"),

@@ -86,7 +86,14 @@ def _family(classes: tuple[str, ...], defaults: dict[str, Default], **other: obj
 
 FAMILIES = (
     _family(
-        ("LlamaForCausalLM", "LLaMAForCausalLM", "LlamaModel", "IQuestCoderForCausalLM"),
+        (
+            "LlamaForCausalLM",
+            "LLaMAForCausalLM",
+            "LlamaModel",
+            "IQuestCoderForCausalLM",
+            "VLlama3ForCausalLM",
+            "VoxtralForConditionalGeneration",
+        ),
         LLAMA_DEFAULTS,
     ),
     _family(("MistralForCausalLM",), MISTRAL_DEFAULTS),

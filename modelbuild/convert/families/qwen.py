@@ -94,7 +94,14 @@ QWEN3_ATTENTION = (*attention(bias="optional"), *head_norms())
 
 FAMILIES = (
     Family(
-        classes=("Qwen2ForCausalLM", "Qwen2Model", "KORMoForCausalLM"),
+        classes=(
+            "Qwen2ForCausalLM",
+            "Qwen2Model",
+            "KORMoForCausalLM",
+            "Qwen2AudioForConditionalGeneration",
+            "AudioFlamingo3ForConditionalGeneration",
+            "DotsOCRForCausalLM",
+        ),
         architecture="qwen2",
         defaults=QWEN_DEFAULTS,
         keys=(*COMMON_KEYS, pooling_keys),

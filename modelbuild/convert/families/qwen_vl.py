@@ -47,7 +47,12 @@ def _transpose_and_halve(source: Source, model: Model, block: int) -> tuple[Sour
 
 FAMILIES = (
     Family(
-        classes=("Qwen2VLForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration"),
+        classes=(
+            "Qwen2VLForConditionalGeneration",
+            "Qwen2VLModel",
+            "Qwen2_5_VLForConditionalGeneration",
+            "Qwen2_5OmniModel",
+        ),
         architecture="qwen2vl",
         defaults={**QWEN_DEFAULTS, "rms_norm_eps": 1e-5, "rope_theta": 1e6},
         keys=COMMON_KEYS,
