@@ -68,7 +68,7 @@ conformance: $(VENV)/.test
 	$(BIN)/python -m pytest -q tests/conformance
 
 bench: $(VENV)/.test
-	for script in benchmarks/*.py; do $(BIN)/python $$script; done
+	$(BIN)/python -m benchmarks --write
 
 clean:
 	rm -rf $(VENV) $(DEMO) .clients dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

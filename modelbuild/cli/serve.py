@@ -69,10 +69,7 @@ def command(
     access_log: bool,
 ) -> None:  # fmt: skip
     """Serve the API that Ollama's clients create and manage models with, without Ollama."""
-    try:
-        import aiohttp  # noqa: F401 - only to see whether it is there
-    except ModuleNotFoundError as error:
-        raise UsageError("EXTRA", "the server is not installed", hint="pip install 'modelbuild[server]'") from error
+    require_server()
     from modelbuild.server.guard import parse_origins
     from modelbuild.server.run import run_server
     from modelbuild.server.settings import ServerSettings, parse_address
@@ -98,6 +95,14 @@ def command(
         ),
         announce=_announce,
     )
+
+
+def require_server() -> None:
+    """UsageError EXTRA when what the server needs is not installed."""
+    try:
+        import aiohttp  # noqa: F401 - only to see whether it is there
+    except ModuleNotFoundError as error:
+        raise UsageError("EXTRA", "the server is not installed", hint="pip install 'modelbuild[server]'") from error
 
 
 def _announce(host: str, port: int) -> None:

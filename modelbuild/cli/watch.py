@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +15,13 @@ import click
 from modelbuild.cli.build import DEFAULT_RECIPE
 from modelbuild.cli.recipe_options import current_recipe_options, recipe_options
 from modelbuild.cli.render import choose_renderer
-from modelbuild.cli.settings import current_settings, is_pruning, settings_options
-from modelbuild.events import ActionProgress, Event, Warned
+from modelbuild.cli.serve import require_server
+from modelbuild.cli.settings import Settings, current_settings, is_pruning, settings_options
+from modelbuild.events import ActionProgress, Event, RunFinished, Warned
 from modelbuild.store.state import State
 
 if TYPE_CHECKING:
+    from modelbuild.server.beside import ServerBeside
     from modelbuild.watch.loop import Round
 
 
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
 @click.argument("models", nargs=-1)
 @click.option("--exec", "command_line", metavar="CMD", help="Run CMD after every build that changed a model; "
               "MODELBUILD_MODELS holds the names.")  # fmt: skip
+@click.option("--serve", is_flag=True, help="Run the server too, and show the builds on its page, /ui/.")
+@click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="Port of --serve; 0 takes a free one [11434].")
 @click.option("--poll", is_flag=True, help="Look for changes regularly instead of being told by the system.")
 @click.option("--verbose", "-v", is_flag=True, help="Show everything that a build shows.")
 @recipe_options
@@ -35,7 +42,9 @@ def command(
     recipe: Path,
     models: tuple[str, ...],
     command_line: str | None,
+    port: int | None,
     *,
+    serve: bool,
     poll: bool,
     verbose: bool,
 ) -> None:
@@ -44,21 +53,7 @@ def command(
     from modelbuild.watch.loop import WatchLoop, WatchOptions
 
     settings = current_settings(context)
-    emit = choose_renderer(settings.progress)
-    state = State(settings.cache)
-
-    def show_round(done: Round) -> None:
-        if settings.progress not in ("json", "quiet"):
-            click.echo(_line(done), err=True)
-        if command_line and not done.failure and done.built:
-            subprocess.run(  # noqa: S602 - the user's own command line
-                command_line, shell=True, check=False, env=os.environ | {"MODELBUILD_MODELS": " ".join(done.built)}
-            )
-
-    def show_event(event: Event) -> None:
-        if verbose or settings.progress == "json" or isinstance(event, Warned | ActionProgress):
-            emit(event)
-
+    view = _View(settings.progress, command_line, is_verbose=verbose)
     request = BuildRequest(
         recipe,
         settings.store,
@@ -67,16 +62,86 @@ def command(
         prune=is_pruning(),
         recipe_options=current_recipe_options(context),
     )
+    with closing(State(settings.cache)) as state, _serving(settings, port) if serve else nullcontext() as server:
+        view.server = server
+        WatchLoop(request, state, view.show_event, view.show_round, WatchOptions(poll=poll)).run()
+
+
+class _View:
+    """What the user sees and hears of a watch: lines, the terminal's title, the page, the command after success."""
+
+    def __init__(self, progress: str, command_line: str | None, *, is_verbose: bool) -> None:
+        self._progress = progress
+        self._command_line = command_line
+        self._is_verbose = is_verbose or progress == "json"
+        self._emit = choose_renderer(progress)
+        self._rounds = 0
+        self.server: ServerBeside | None = None
+
+    def show_event(self, event: Event) -> None:
+        """Take an event of the build under way."""
+        if self.server is not None:
+            self.server.show(event)
+        if self._is_verbose or isinstance(event, Warned | ActionProgress):
+            self._emit(event)
+
+    def show_round(self, done: Round) -> None:
+        """Say what a build came to."""
+        if not self._is_verbose:
+            self._emit(RunFinished(0, 0, 0, 0.0, "stopped"))  # takes the bars away
+            self._emit = choose_renderer(self._progress)
+        if self.server is not None:
+            self.server.finish(done.built or done.models, done.failure)
+        if self._progress not in ("json", "quiet"):
+            click.echo(round_line(done, is_first=not self._rounds), err=True)
+            _set_title("failed" if done.failure else f"{len(done.models)} models up to date")
+        self._rounds += 1
+        if self._command_line and not done.failure and done.built:
+            subprocess.run(  # noqa: S602 - the user's own command line
+                self._command_line,
+                shell=True,
+                check=False,
+                env=os.environ | {"MODELBUILD_MODELS": " ".join(done.built)},
+            )
+
+
+@contextmanager
+def _serving(settings: Settings, port: int | None) -> Iterator[ServerBeside]:
+    """A server beside the loop, on OLLAMA_HOST."""
+    require_server()
+    from modelbuild.server.beside import ServerBeside
+    from modelbuild.server.settings import ServerSettings, parse_address
+
+    host, default_port = parse_address(os.environ.get("OLLAMA_HOST", "").strip().strip("\"'"))
+    server = ServerBeside(
+        ServerSettings(
+            store=settings.store,
+            cache=settings.cache,
+            host=host,
+            port=default_port if port is None else port,
+            prune=is_pruning(),
+        )
+    )
+    bound = server.start()
+    click.echo(f"listening on http://{f'[{host}]' if ':' in host else host}:{bound}/ui/", err=True)
     try:
-        WatchLoop(request, state, show_event, show_round, WatchOptions(poll=poll)).run()
+        yield server
     finally:
-        state.close()
+        server.stop()
 
 
-def _line(done: Round) -> str:
-    names = ", ".join(sorted({path.name for path in done.changed})[:3]) or "start"
+def round_line(done: Round, *, is_first: bool) -> str:
+    """One line: which file, what happened to it, what was built, how long it took."""
+    cause = "start" if is_first else ", ".join(done.changes[:3]) or "change without a notice"
+    if len(done.changes) > 3:
+        cause += f" and {len(done.changes) - 3} more"
     if done.failure:
-        return f"{names}: {done.failure}"
+        return f"{cause}: {done.failure}"
     if not done.built:
-        return f"{names}: nothing to do, {len(done.models)} models up to date, {done.seconds:.2f} s"
-    return f"{names}: {', '.join(done.built)} built, {done.ran} actions, {done.seconds:.2f} s"
+        return f"{cause}: nothing to build, {len(done.models)} models up to date, {done.seconds:.2f} s"
+    return f"{cause}: {', '.join(done.built)} built, {done.ran} actions, {done.seconds:.2f} s"
+
+
+def _set_title(text: str) -> None:
+    if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        click.echo(f"\033]2;modelbuild: {text}\007", err=True, nl=False)

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from modelbuild import __version__
 from modelbuild.errors import ModelbuildError
+from modelbuild.events import Event
 from modelbuild.server import guard
 from modelbuild.server.answers import (
     COMMON_HEADERS,
@@ -22,7 +23,7 @@ from modelbuild.server.answers import (
     text_answer,
 )
 from modelbuild.server.blobs import BlobRoutes
-from modelbuild.server.builds import Builds
+from modelbuild.server.builds import Build, Builds
 from modelbuild.server.create import CreateRoute, refusal_for_job
 from modelbuild.server.guard import Asker, Guard, Verdict
 from modelbuild.server.hub import Hub
@@ -69,6 +70,16 @@ class Application:
 
         if self._settings.prune:
             await asyncio.to_thread(clean_store, self._store)
+
+    def begin_elsewhere(self, title: str) -> Build:
+        """Show a build that runs outside of the server, to those who look."""
+        build = self._builds.adopt(title)
+        self._observer.watch(build, None)
+        return build
+
+    def note(self, build: Build, event: Event | None) -> None:
+        """Tell those who look what became of such a build."""
+        self._observer.watch(build, event)
 
     async def shutdown(self) -> None:
         """End running builds; what they have made so far is kept for the next run."""

@@ -120,6 +120,13 @@ class Builds:
         self._advance()
         return build
 
+    def adopt(self, title: str) -> Build:
+        """Remember a build that runs elsewhere; whoever runs it keeps its state."""
+        build = Build(next(self._ids), "", title, lambda worker: worker.check(), time.time(), state="running")
+        self.remembered[build.id] = build
+        self._forget_oldest()
+        return build
+
     @contextmanager
     def following(self, build: Build) -> Iterator[AsyncIterator[Line]]:
         """The status lines of a build, from the first; leaving the block as the last one cancels the build."""

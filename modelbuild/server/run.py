@@ -27,13 +27,18 @@ def run_server(settings: ServerSettings, announce: Callable[[str, int], None]) -
     UsageError AUTH when it would be open to other machines without a token; StoreError ADDRESS when the address is not
     to be had.
     """
+    refuse_open(settings)
+    asyncio.run(_serve(settings, announce))
+
+
+def refuse_open(settings: ServerSettings) -> None:
+    """UsageError AUTH when other machines could reach the server without a token."""
     if not is_loopback(settings.host) and not settings.token and not settings.without_token:
         raise UsageError(
             "AUTH",
             f"{settings.host} can be reached from other machines, and no token is set",
             hint="give --token-file FILE, or --insecure-no-auth if everybody who can reach it may change your models",
         )
-    asyncio.run(_serve(settings, announce))
 
 
 async def _serve(settings: ServerSettings, announce: Callable[[str, int], None]) -> None:
@@ -47,9 +52,9 @@ async def _serve(settings: ServerSettings, announce: Callable[[str, int], None])
 
 
 @asynccontextmanager
-async def serving(settings: ServerSettings) -> AsyncIterator[int]:
+async def serving(settings: ServerSettings, application: Application | None = None) -> AsyncIterator[int]:
     """A server that answers while the block runs; gives the port it listens on."""
-    application = Application(settings)
+    application = application or Application(settings)
     connections = Connections(application.handle, settings.limits, **_log_options(settings))
     listener = await _listen(settings, connections)
     await application.start()

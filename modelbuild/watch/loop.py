@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelbuild.engine.build import BuildRequest, build_plan, load_plan
+from modelbuild.engine.build import BuildRequest, LoadedPlan, build_plan, load_plan
 from modelbuild.engine.snapshot import find_unchanged, snapshot_key
 from modelbuild.errors import ModelbuildError
 from modelbuild.events import ActionFinished, ActionProgress, Emit, Event, ModelFinished, Warned
@@ -25,13 +25,21 @@ _GROWING_S = 0.05
 _WORTH_STOPPING_S = 0.5
 
 
+#: Size and time of a file: enough to see that it changed.
+Look = tuple[int, int]
+
+
 class _Stale(Exception):
     """Inputs of the running build changed; its result would be thrown away."""
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One build of the loop. changed: what was saved; failure: an empty text when it succeeded."""
+    """One build of the loop.
+
+    changed: paths that events named, none at the start and when a look without an event found something;
+    changes: what happened to inputs, in words. ran: actions that ran. failure: an empty text when it succeeded.
+    """
 
     changed: tuple[Path, ...]
     models: tuple[str, ...]
@@ -39,6 +47,7 @@ class Round:
     ran: int
     seconds: float
     failure: str
+    changes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +77,9 @@ class WatchLoop:
         self._set = WatchSet.of([request.recipe], [], [request.store, request.cache])
         self._notifier = Notifier(poll=options.poll, say=lambda text: emit(Warned(text)))
         self._pending: list[Path] = []
-        self._failed_with: dict[Path, tuple[int, int] | None] | None = None
+        self._known: dict[Path, Look | None] = {}
+        self._failed_with: dict[Path, Look | None] | None = None
+        self._unreadable = ""
 
     def run(self, *, rounds: int | None = None) -> None:
         """Loop until interrupted, or for a number of rounds."""
@@ -123,35 +134,71 @@ class WatchLoop:
     def _has_changed(self) -> bool:
         """The truth behind the hints: is there something to do that was not tried in vain already?"""
         if self._failed_with is not None:
-            return self._looks() != self._failed_with
+            return self._looks() != self._failed_with or self._reads_otherwise()
         request = self._request
         options = request.recipe_options.fingerprint()
         key = snapshot_key(request.recipe, request.store, request.wanted, options)
         return find_unchanged(self._state, key) is None
 
-    def _looks(self) -> dict[Path, tuple[int, int] | None]:
+    def _reads_otherwise(self) -> bool:
+        """Does a recipe that could not be read give anything else now? What it lacks may be nowhere in the set."""
+        if not self._unreadable:
+            return False
+        try:
+            load_plan(self._request)
+        except ModelbuildError as error:
+            return str(error) != self._unreadable
+        return True
+
+    def _looks(self) -> dict[Path, Look | None]:
         return {path: _look(path) for path in sorted(self._set.files | self._set.directories)}
 
     # -- building ----------------------------------------------------------------------------------------------------
 
     def _round(self, changed: tuple[Path, ...]) -> None:
         started_s = time.monotonic()
+        changes = self._changes()
+        self._known = self._looks()
         listener = _Listener(self._emit, self._stale_inputs)
-        failure = ""
+        failure = self._unreadable = ""
+        is_stale = False
         models: tuple[str, ...] = ()
         try:
-            loaded = load_plan(self._request, self._emit)
-            directories = (*loaded.recipe.directories, *loaded.plan.watched_directories)
-            self._follow(loaded.recipe.files, loaded.plan.input_files, directories)
+            loaded = self._load()
             models = tuple(str(name) for name in loaded.plan.models)
             build_plan(loaded, self._request, self._state, listener)
         except _Stale:
-            failure = "stopped: its inputs changed"
+            is_stale, failure = True, "stopped: its inputs changed"
         except ModelbuildError as error:
             failure = str(error)
-        self._failed_with = self._looks() if failure else None
+        # What was there before the attempt failed; what is saved during it is tried again.
+        self._failed_with = dict(self._known) if failure and not is_stale else None
         seconds = time.monotonic() - started_s
-        self._on_round(Round(changed, models, tuple(listener.built), listener.ran, seconds, failure))
+        self._on_round(Round(changed, models, tuple(listener.built), listener.ran, seconds, failure, changes))
+
+    def _changes(self) -> tuple[str, ...]:
+        """In words, what happened to inputs since the last build; directories only where no file did."""
+        files, directories = set(), set()
+        for path, before in self._known.items():
+            if (now := _look(path)) == before:
+                continue
+            verb = "is gone" if now is None else "appeared" if before is None else "saved"
+            if path in self._set.files:
+                files.add(f"{path.name} {verb}")
+            else:
+                directories.add(f"{path.name} changed")
+        return tuple(sorted(files or directories))
+
+    def _load(self) -> LoadedPlan:
+        try:
+            loaded = load_plan(self._request, self._emit)
+        except ModelbuildError as error:
+            self._unreadable = str(error)
+            raise
+        directories = (*loaded.recipe.directories, *loaded.plan.watched_directories)
+        self._follow(loaded.recipe.files, loaded.plan.input_files, directories)
+        self._known = {path: self._known.get(path, look) for path, look in self._looks().items()}
+        return loaded
 
     def _follow(self, *files_and_directories: Sequence[Path]) -> None:
         """Listen to what the recipe names now. A recipe that cannot be read does not come here: the last set stays."""
@@ -164,7 +211,7 @@ class WatchLoop:
         """Did an input change since the build began? What came in is kept for the next round."""
         while (path := self._next_path(0)) is not None:
             self._pending.append(path)
-        return bool(self._pending)
+        return any(path in self._known and _look(path) != self._known[path] for path in self._pending)
 
 
 class _Listener:
@@ -193,7 +240,7 @@ class _Listener:
         return (now_s - started_s) * left > _WORTH_STOPPING_S
 
 
-def _look(path: Path) -> tuple[int, int] | None:
+def _look(path: Path) -> Look | None:
     try:
         status = path.stat()
     except OSError:

@@ -7,14 +7,18 @@ import queue
 import random
 import shutil
 import threading
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from modelbuild.engine.build import BuildRequest
-from modelbuild.events import ignore_event
+from modelbuild.engine.build import BuildRequest, LoadedPlan
+from modelbuild.engine.run import RunSummary
+from modelbuild.events import ActionProgress, Emit, ignore_event
 from modelbuild.store.state import State
+from modelbuild.watch.debounce import Debouncer
 from modelbuild.watch.loop import Round, WatchLoop, WatchOptions
 from tests.space import Space
 
@@ -148,13 +152,13 @@ def test_directory_that_goes_and_comes_back_is_followed(watching: tuple[Space, W
 
 
 def test_burst_of_events_is_one_build(space: Space) -> None:
-    """Thousands of writes in a row end in one build of the last state."""
+    """Ten thousand writes in a row end in one build of the last state."""
     space.write("texts/system.txt", "One.")
     recipe = space.recipe(RECIPE)
     loop = Watching(space, WatchOptions(sweep_s=60))
     try:
         with (space.root / "texts" / "system.txt").open("w") as file:
-            for _ in range(2000):
+            for _ in range(10_000):
                 file.seek(0)
                 file.write("Burst")
                 file.flush()
@@ -168,7 +172,7 @@ def test_burst_of_events_is_one_build(space: Space) -> None:
         loop.stop(recipe)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
 def test_random_edits_end_in_the_state_of_a_clean_build(space: Space, tmp_path: Path, seed: int) -> None:
     """Whatever sequence of saves, renames, deletions and touches: the end equals a build from nothing."""
     text = space.write("texts/system.txt", "start")
@@ -176,7 +180,7 @@ def test_random_edits_end_in_the_state_of_a_clean_build(space: Space, tmp_path: 
     loop = Watching(space, WatchOptions(sweep_s=0.5))
     choice = random.Random(seed)
     try:
-        for number in range(25):
+        for number in range(200):
             action = choice.choice(["write", "rename", "recreate", "touch", "move"])
             if action == "write":
                 text.write_text(f"{seed} {number}")
@@ -206,3 +210,93 @@ def test_random_edits_end_in_the_state_of_a_clean_build(space: Space, tmp_path: 
         path for path in space.files() if "manif" in path
     }
     assert other.blobs() <= space.blobs()
+
+
+def test_builds_of_others_are_not_repeated(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When another process was faster with the same cache, there is nothing left to do."""
+    monkeypatch.setattr("modelbuild.watch.loop.Debouncer", partial(Debouncer, 1.5, 3.0))
+    space.write("texts/system.txt", "One.")
+    recipe = space.recipe(RECIPE)
+    loop = Watching(space, WatchOptions(sweep_s=60))
+    try:
+        space.write("texts/system.txt", "Two.")
+        space.build()
+
+        try:
+            done = loop.rounds.get(timeout=3.0)
+        except queue.Empty:
+            done = None
+        assert done is None or (0, ()) == (done.ran, done.built)
+        assert "Two." == _prompt_of_a(space)
+    finally:
+        loop.stop(recipe)
+
+
+def test_long_build_of_replaced_inputs_is_stopped_and_followed_by_one(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A save during a build that has long to go ends it; the next one builds the last state, and no third follows."""
+    import modelbuild.watch.loop as module
+
+    space.write("texts/system.txt", "One.")
+    recipe = space.recipe(RECIPE)
+    loop = Watching(space, WatchOptions(sweep_s=60))
+    real, calls = module.build_plan, []
+
+    def slow(loaded: LoadedPlan, request: BuildRequest, state: State, emit: Emit) -> RunSummary:
+        calls.append(None)
+        for done in range(1, 100) if len(calls) == 1 else ():
+            emit(ActionProgress("x", done, 10_000))
+            if done == 2:
+                space.write("texts/system.txt", "Three.")
+            time.sleep(0.05)
+        return real(loaded, request, state, emit)
+
+    monkeypatch.setattr(module, "build_plan", slow)
+    try:
+        space.write("texts/system.txt", "Two.")
+
+        assert "stopped" in loop.next().failure
+        assert ("", ("a:latest",)) == ((done := loop.next()).failure, done.built)
+        assert "Three." == _prompt_of_a(space)
+        assert loop.none_within(1.0)
+    finally:
+        loop.stop(recipe)
+
+
+def test_missing_include_is_noticed_when_it_appears(space: Space) -> None:
+    """A file that a broken recipe lacks may lie where nothing was watched; it recovers all the same."""
+    space.write("texts/system.txt", "One.")
+    recipe = space.recipe(RECIPE)
+    loop = Watching(space, WatchOptions(sweep_s=0.5))
+    try:
+        space.recipe("include: [parts/more.yaml]\n" + RECIPE)
+        assert "more.yaml" in loop.next().failure
+        assert loop.none_within(1.2)
+        space.write("parts/more.yaml", "models: {c: {from: 'big:120b', remote_host: 'https://models.example.com'}}\n")
+
+        assert ("", ("c:latest",)) == ((done := loop.next()).failure, done.built)
+    finally:
+        loop.stop(recipe)
+
+
+def test_retargeted_link_is_a_change(space: Space) -> None:
+    """A symbolic link that leads to another file is followed to it, also to later saves there."""
+    space.write("one/text", "One.")
+    space.write("two/text", "Two.")
+    (space.root / "texts").mkdir()
+    link = space.root / "texts" / "system.txt"
+    link.symlink_to("../one/text")
+    recipe = space.recipe(RECIPE)
+    loop = Watching(space, WatchOptions(sweep_s=60))
+    try:
+        (space.root / "new").symlink_to("../two/text")
+        os.rename(space.root / "new", link)
+        loop.next()
+        assert "Two." == _prompt_of_a(space)
+
+        space.write("two/text", "Three.")
+        loop.next()
+        assert "Three." == _prompt_of_a(space)
+    finally:
+        loop.stop(recipe)

@@ -1,0 +1,178 @@
+"""`modelbuild watch` as it is typed: output, --exec, --serve, Ctrl-C."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.space import Space
+
+RECIPE = """models:
+  a: {from: 'big:120b', remote_host: 'https://models.example.com', system: {file: system.txt}}
+  b: {from: 'big:120b', remote_host: 'https://models.example.com', system: Fixed.}
+"""
+_PATIENCE_S = 60.0
+_running: list[subprocess.Popen[bytes]] = []
+
+
+class Command:
+    """A running watch on a terminal of its own; everything it writes is gathered."""
+
+    def __init__(self, space: Space, *arguments: str) -> None:
+        self.text = ""
+        self._terminal, inside = pty.openpty()
+        os.set_blocking(self._terminal, False)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "modelbuild", "watch", *arguments],
+            cwd=space.root,
+            env=space.environment() | {"TERM": "xterm", "COLUMNS": "200"},
+            stdin=inside,
+            stdout=inside,
+            stderr=inside,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(inside)
+        _running.append(self.process)
+
+    def wait_for(self, text: str) -> str:
+        """Everything from here on up to where a text appears."""
+        deadline_s = time.monotonic() + _PATIENCE_S
+        while text not in self.text:
+            assert time.monotonic() < deadline_s, self.text
+            self._read()
+        before, _, self.text = self.text.partition(text)
+        return before + text
+
+    def type(self, keys: bytes) -> None:
+        """Press keys."""
+        os.write(self._terminal, keys)
+
+    def end(self) -> int:
+        """Wait for the end, however it came."""
+        try:
+            return self.process.wait(_PATIENCE_S)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+            os.close(self._terminal)
+
+    def _read(self) -> None:
+        try:
+            self.text += os.read(self._terminal, 65536).decode()
+        except BlockingIOError:
+            time.sleep(0.02)
+        except OSError:
+            raise AssertionError(f"it has ended: {self.text}") from None
+
+
+def _start(space: Space, *arguments: str) -> Command:
+    space.write("system.txt", "One.")
+    space.recipe(RECIPE)
+    return Command(space, *arguments)
+
+
+def test_a_save_is_one_line_and_control_c_ends_at_once(space: Space) -> None:
+    """File, what happened, what was built, how long; the title follows; Ctrl-C is answered with status 130."""
+    command = _start(space)
+    assert "start: " in command.wait_for(" s\r\n")
+    assert "modelbuild: 2 models up to date" in command.wait_for("\007")
+    space.write("system.txt", "Two.")
+    line = command.wait_for(" s\r\n")
+
+    assert "system.txt saved: a:latest built, " in line
+    assert 1 == line.count("\r\n")
+    command.wait_for("\007")
+    command.type(b"\x03")
+    assert 130 == command.end()
+
+
+def test_command_runs_after_success_with_the_names(space: Space) -> None:
+    """--exec gets the names of what was built, and is not run for a recipe that is broken."""
+    command = _start(space, "--exec", 'echo "names=$MODELBUILD_MODELS."')
+    command.wait_for("names=a:latest b:latest.")
+    space.recipe(RECIPE.replace("Fixed.", "[Broken"))
+    assert "names=" not in command.wait_for("recipe.yaml:")
+    space.recipe(RECIPE.replace("Fixed.", "Mended."))
+    command.wait_for("names=b:latest.")
+
+    command.process.send_signal(signal.SIGINT)
+    assert 130 == command.end()
+
+
+def test_server_in_the_same_process_shows_the_builds(space: Space) -> None:
+    """--serve lists the builds of the watch, pushes new ones to the page, and serves what was built."""
+    command = _start(space, "--serve", "--port", "0")
+    command.wait_for("listening on ")
+    address = command.wait_for("/ui/").removesuffix("/ui/").strip()
+    command.wait_for("start: ")
+    with urllib.request.urlopen(f"{address}/events", timeout=_PATIENCE_S) as events:
+        assert events.readline().startswith(b":")
+        space.write("system.txt", "Two.")
+        while True:
+            line = events.readline()
+            if line.startswith(b"data: ") and json.loads(line[6:]).get("state") == "done":
+                break
+    shown = json.loads(line[6:])
+
+    with urllib.request.urlopen(f"{address}/builds", timeout=_PATIENCE_S) as answer:
+        builds = json.load(answer)["builds"]
+    with urllib.request.urlopen(f"{address}/api/tags", timeout=_PATIENCE_S) as answer:
+        names = {item["name"] for item in json.load(answer)["models"]}
+    assert ("a:latest", ["done", "done"]) == (shown["model"], [build["state"] for build in builds])
+    assert {"a:latest", "b:latest"} == names
+    command.type(b"\x03")
+    assert 130 == command.end()
+
+
+def test_without_notification_it_looks_regularly_and_says_so_once(space: Space) -> None:
+    """When the system refuses to notify (its limit is reached), saves are found by looking."""
+    limited = space.write(
+        "limited/sitecustomize.py",
+        "import errno\n"
+        "from watchdog.observers.api import BaseObserver\n"
+        "from watchdog.observers.inotify import InotifyObserver\n"
+        "def refuse(*_, **__): raise OSError(errno.ENOSPC, 'inotify watch limit reached')\n"
+        "InotifyObserver.schedule = refuse\n",
+    )
+    environment = space.environment()
+    pythonpath = f"{limited.parent}{os.pathsep}{environment['PYTHONPATH']}"
+    space.environment = lambda: environment | {"PYTHONPATH": pythonpath}  # type: ignore[method-assign]
+    command = _start(space)
+    said = command.wait_for("start: ")
+    command.wait_for("\007")
+    space.write("system.txt", "Two, and longer.")
+
+    assert "system.txt saved: a:latest built" in (line := command.wait_for(" s\r\n"))
+    assert 1 == (said + line).count("looking for changes every")
+    command.type(b"\x03")
+    assert 130 == command.end()
+
+
+@pytest.fixture(autouse=True)
+def _leave_none_running() -> Iterator[None]:
+    yield
+    while _running:
+        process = _running.pop()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(autouse=True)
+def _only_where_there_is_inotify() -> None:
+    if not Path("/proc/sys/fs/inotify").exists():
+        pytest.skip("no inotify here")
