@@ -161,8 +161,8 @@ python -m benchmarks{" --quick" if quick else ""} --write
 
 A ratio is ours / peer: below 1 is less time or memory; where the unit counts work per second, above 1 is faster.
 CPU time is user and system time, the least of several runs where a run is short. A quick run has so few weights that
-starting Python and importing numpy decide its conversions; budgets for those are meant for models of a gigabyte and more. Peers that are not installed are
-skipped, and the table says what to install.
+starting Python and importing numpy decide its conversions; their budgets are meant for models of a gigabyte and more.
+Peers that are not installed are skipped, and the table says what to install.
 
 Machine: {measure.describe_machine()}. Date: {time.strftime("%Y-%m-%d", time.gmtime())}.
 Size of the run: {"quick" if quick else "full"}.
