@@ -20,6 +20,7 @@ from modelbuild.events import ActionProgress, Emit, ignore_event
 from modelbuild.store.state import State
 from modelbuild.watch.debounce import Debouncer
 from modelbuild.watch.loop import Round, WatchLoop, WatchOptions
+from tests.small_gguf import projector_keys, write_gguf
 from tests.space import Space
 
 RECIPE = """models:
@@ -298,5 +299,22 @@ def test_retargeted_link_is_a_change(space: Space) -> None:
         space.write("two/text", "Three.")
         loop.next()
         assert "Three." == _prompt_of_a(space)
+    finally:
+        loop.stop(recipe)
+
+
+def test_patterns_gain_and_lose_files(space: Space) -> None:
+    """A directory that a pattern looks into is part of what is watched."""
+    space.write("parts/model.gguf", write_gguf())
+    recipe = space.recipe("models: {a: {files: ['parts/*.gguf']}}\n")
+    loop = Watching(space, WatchOptions(sweep_s=60))
+    try:
+        gained = space.write(
+            "parts/mmproj.gguf", write_gguf(projector_keys(typed=True), {"v.patch_embd.weight": (4, 32)})
+        )
+        assert ("", ("a:latest",)) == ((done := loop.next()).failure, done.built)
+
+        gained.unlink()
+        assert ("", ("a:latest",)) == ((done := loop.next()).failure, done.built)
     finally:
         loop.stop(recipe)
