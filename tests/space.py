@@ -7,9 +7,10 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 from unittest import mock
 
 ROOT = Path(__file__).parents[1]
@@ -56,9 +57,21 @@ class Space:
 
     def run(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Outcome:
         """Run a command in this process; fast, for everything that does not depend on the process itself."""
+        stdout, stderr = io.StringIO(), io.StringIO()
+        status = self._run(arguments, env, stdout, stderr)
+        return Outcome(status, stdout.getvalue(), stderr.getvalue())
+
+    def run_merged(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> str:
+        """What `run` prints, both outputs in the order in which a terminal shows them."""
+        screen = io.StringIO()
+        self._run(arguments, env, screen, screen)
+        return screen.getvalue()
+
+    def _run(
+        self, arguments: Sequence[str | Path], env: Mapping[str, str] | None, stdout: TextIO, stderr: TextIO
+    ) -> int:
         from modelbuild.cli.main import run
 
-        stdout, stderr = io.StringIO(), io.StringIO()
         before = Path.cwd()
         with (
             mock.patch.dict(os.environ, self.environment() | dict(env or {})),
@@ -69,12 +82,11 @@ class Space:
             os.chdir(self.root)
             try:
                 run()
-                status = 0
             except SystemExit as leaving:
-                status = leaving.code if isinstance(leaving.code, int) else 1
+                return leaving.code if isinstance(leaving.code, int) else 1
             finally:
                 os.chdir(before)
-        return Outcome(status, stdout.getvalue(), stderr.getvalue())
+        return 0
 
     def spawn(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Outcome:
         """Run a command in a process of its own."""

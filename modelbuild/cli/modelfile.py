@@ -46,7 +46,8 @@ def show_import(modelfile: Path, target: str, name: str) -> None:
     fields = to_plain(modelfile_to_nodes(data, modelfile))
     if not isinstance(fields, dict):
         raise AssertionError("a Modelfile is one model")
-    click.echo(to_yaml({**fields, "model": name or fields["model"]}), nl=False)
+    model = fields.pop("model")
+    click.echo(to_yaml({"model": name or model, **fields}), nl=False)
 
 
 def show_export(recipe: Path, model: str, output: Path | None, options: LoadOptions) -> None:

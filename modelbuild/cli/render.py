@@ -71,6 +71,11 @@ def format_size(size_bytes: int) -> str:
     return f"{size:.1f} {_UNITS[-1]}"
 
 
+def format_count(count: int, word: str) -> str:
+    """A number and what it counts: "1 model", "2 models"."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
 class PlainRenderer:
     """One line per action that runs and per model; models go to standard output, the rest to standard error."""
 
@@ -112,8 +117,8 @@ def model_line(event: ModelFinished) -> str:
 def summary_line(ran: int, cached: int, seconds: float) -> str:
     """The last line of a build."""
     if not ran:
-        return f"nothing to do: {cached} actions up to date"
-    return f"{ran} actions ran, {cached} up to date, {seconds:.1f} s"
+        return f"nothing to do: {format_count(cached, 'action')} up to date"
+    return f"{format_count(ran, 'action')} ran, {cached} up to date, {seconds:.1f} s"
 
 
 def _render_json(event: Event) -> None:

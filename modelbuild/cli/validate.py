@@ -9,6 +9,7 @@ import click
 
 from modelbuild.cli.build import DEFAULT_RECIPE
 from modelbuild.cli.recipe_options import current_recipe_options, recipe_options
+from modelbuild.cli.render import format_count
 
 FORMATS = ("text", "json", "sarif")
 EXIT_INVALID = 2
@@ -42,5 +43,5 @@ def command(context: click.Context, recipe: Path, form: str) -> int:
     for warning in resolved.warnings:
         click.echo(f"warning: {warning}", err=True)
     names = ", ".join(str(model.name) for model in resolved.models)
-    click.echo(f"{recipe}: {len(resolved.models)} {'model' if len(resolved.models) == 1 else 'models'}: {names}")
+    click.echo(f"{recipe}: {format_count(len(resolved.models), 'model')}: {names}")
     return 0

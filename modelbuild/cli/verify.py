@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from modelbuild.cli.render import choose_renderer, format_size
+from modelbuild.cli.render import choose_renderer, format_count, format_size
 from modelbuild.cli.settings import Settings, current_settings, settings_options
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ def _show(found: Verification, *, as_json: bool) -> None:
         return
     for damage in found.damages:
         click.echo(_describe(damage), err=True)
-    models = "1 model" if found.models == 1 else f"{found.models} models"
-    counted = f"{models}, {found.blobs} blobs, {format_size(found.size_bytes)} read"
+    counted = f"{format_count(found.models, 'model')}, {format_count(found.blobs, 'blob')}"
+    counted += f", {format_size(found.size_bytes)} read"
     click.echo(f"{counted}: {'all sound' if found.is_sound else f'{len(found.damages)} damaged'}")
 
 

@@ -1,0 +1,95 @@
+"""Writes docs/cli.md from the commands themselves.
+
+usage: python docs/generate_cli_reference.py [--check]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from modelbuild.cli.main import COMMANDS, cli
+from modelbuild.cli.settings import settings_options
+
+PAGE = Path(__file__).parent / "cli.md"
+HEAD = """# Commands
+
+<!-- Written by docs/generate_cli_reference.py from the commands; edit their texts instead. -->
+
+`modelbuild COMMAND --help` prints the same. Every command also takes these options, before or after its name:
+
+"""
+TAIL = """
+Exit status: 0 done, 1 failed, 2 bad recipe or usage, 3 work pending (`plan --exit-code`), 4 drift (`build --locked`),
+130 interrupted.
+
+## Shell completion
+
+Put the line for your shell into its start file:
+
+| shell | line |
+|---|---|
+| bash | `eval "$(_MODELBUILD_COMPLETE=bash_source modelbuild)"` |
+| zsh | `eval "$(_MODELBUILD_COMPLETE=zsh_source modelbuild)"` |
+| fish | `_MODELBUILD_COMPLETE=fish_source modelbuild \\| source` |
+"""
+
+
+def reference() -> str:
+    """The page: the common options, then every command with its arguments and options."""
+    common = click.Command("common", params=_common_options())
+    names = {option.name for option in common.params}
+    parts = [HEAD, *_options(common.params)]
+    for name, (_, summary) in COMMANDS.items():
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        parts += _command(name, summary, command, names)
+    return "".join([*parts, TAIL])
+
+
+def _common_options() -> list[click.Parameter]:
+    @settings_options
+    def holder() -> None:
+        """Carries the options."""
+
+    return list(reversed(holder.__click_params__))  # type: ignore[attr-defined]
+
+
+def _command(name: str, summary: str, command: click.Command, common: set[str | None]) -> Iterator[str]:
+    context = click.Context(command, info_name=f"modelbuild {name}")
+    usage = command.get_usage(context).removeprefix("Usage: ")
+    yield f"\n## {name}\n\n{_paragraphs(command.help or summary)}\n\n```text\n{' '.join(usage.split())}\n```\n"
+    options = [item for item in command.params if isinstance(item, click.Option) and item.name not in common]
+    if options:
+        yield "\n"
+        yield from _options(options)
+
+
+def _options(options: list[click.Parameter]) -> Iterator[str]:
+    yield "| option | meaning |\n|---|---|\n"
+    for option in options:
+        record = option.get_help_record(click.Context(click.Command("any")))
+        if record is not None:
+            names, text = (" ".join(part.split()).replace("|", "\\|") for part in record)
+            yield f"| `{names}` | {text} |\n"
+
+
+def _paragraphs(text: str) -> str:
+    paragraphs = text.replace("\b\n", "").split("\n\n")
+    return "\n\n".join(" ".join(part.split()).replace("<", "&lt;") for part in paragraphs)
+
+
+def main() -> int:
+    """Write the page, or with --check compare it; the exit status."""
+    text = reference()
+    if "--check" in sys.argv[1:]:
+        return 0 if PAGE.exists() and PAGE.read_text("utf-8") == text else 1
+    PAGE.write_text(text, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
