@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +39,44 @@ def test_variable_output_is_matched() -> None:
     assert not matches("a … b\n", "a 12 c\n")
     assert not matches("a\n", "a\nb\n")
     assert not re.search(r"\.\.\.", (DOCS / "tutorial.md").read_text("utf-8").replace("\n...\n", "\n"))
+
+
+@pytest.mark.parametrize("generator", ["generate_cli_reference.py", "generate_rebuilds.py"])
+def test_generated_pages_are_fresh(generator: str) -> None:
+    """A generated page is what its generator writes now."""
+    done = subprocess.run([sys.executable, str(DOCS / generator), "--check"], cwd=ROOT, check=False, timeout=120)
+
+    assert 0 == done.returncode, f"run python docs/{generator}"
+
+
+def test_site_builds(tmp_path: Path) -> None:
+    """Every page becomes one of the site; a link or heading that is not there is an error."""
+    done = subprocess.run(
+        [sys.executable, str(DOCS / "build_site.py"), str(tmp_path / "site")],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+
+    assert 0 == done.returncode, done.stderr
+    pages = {path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.rglob("*.md")}
+    site = tmp_path / "site"
+    assert pages == {path.relative_to(site).with_suffix("").as_posix() for path in site.rglob("*.html")}
+    assert 'href="howto/finetune.html"' in (site / "index.html").read_text("utf-8")
+
+
+def test_broken_links_are_named(tmp_path: Path) -> None:
+    """Both a missing file and a missing heading are reported, and nothing is written."""
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    shutil.copy(DOCS / "build_site.py", docs)
+    (docs / "index.md").write_text("# One\n\n[a](gone.md) [b](index.md#two) [c](#one)\n")
+
+    done = subprocess.run(
+        [sys.executable, str(docs / "build_site.py"), str(tmp_path / "site")],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+
+    assert 1 == done.returncode
+    assert ["docs/index.md: gone.md is not there", "docs/index.md: index.md#two has no such heading"] == (
+        done.stderr.splitlines()
+    )
+    assert not (tmp_path / "site").exists()

@@ -35,6 +35,11 @@ def _gguf(seed: int) -> bytes:
 @pytest.fixture
 def built(space: Space) -> Space:
     """A model with every field, built."""
+    return built_space(space)
+
+
+def built_space(space: Space) -> Space:
+    """Build a model with every field in a new place."""
     space.write("weights.gguf", _gguf(0))
     space.recipe(RECIPE)
     space.build()
@@ -101,7 +106,7 @@ MUTATIONS: dict[str, tuple[Callable[[Space], None], dict[str, str]]] = {
 }
 
 
-def _reasons(space: Space) -> dict[str, list[str]]:
+def reasons_by_action(space: Space) -> dict[str, list[str]]:
     """The reasons by action, without those that only wait for another one."""
     found: dict[str, list[str]] = {}
     action = ""
@@ -117,10 +122,10 @@ def _reasons(space: Space) -> dict[str, list[str]]:
 def test_rebuild_names_exactly_what_was_edited(built: Space, name: str) -> None:
     """One edit, one reason for each action that it touches, and no reason for any other."""
     edit, expected = MUTATIONS[name]
-    assert {} == _reasons(built)
+    assert {} == reasons_by_action(built)
 
     edit(built)
-    reasons = _reasons(built)
+    reasons = reasons_by_action(built)
 
     assert set(expected) <= set(reasons)
     assert set(reasons) <= {*expected, "publish"}
@@ -128,7 +133,7 @@ def test_rebuild_names_exactly_what_was_edited(built: Space, name: str) -> None:
         for text, reason in zip(texts.split("|"), reasons[action], strict=True):
             assert text in reason
     built.build()
-    assert {} == _reasons(built)
+    assert {} == reasons_by_action(built)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +150,7 @@ def test_edits_without_meaning_run_nothing(built: Space, text: str) -> None:
     """Comments, order and spelling are in no key."""
     built.recipe(text)
 
-    assert {} == _reasons(built)
+    assert {} == reasons_by_action(built)
     assert "nothing to do" in built.build().stderr
 
 

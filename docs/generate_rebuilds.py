@@ -1,0 +1,58 @@
+"""Writes the table of docs/rebuilds.md by doing every edit of the mutation test and asking `explain` what would run.
+
+usage: python docs/generate_rebuilds.py [--check]
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.e2e.test_reasons import MUTATIONS, built_space, reasons_by_action  # noqa: E402
+from tests.space import Space  # noqa: E402
+
+PAGE = ROOT / "docs" / "rebuilds.md"
+BEGIN = "<!-- Written by docs/generate_rebuilds.py from the edits of tests/e2e/test_reasons.py. -->"
+END = "<!-- End of the generated part. -->"
+
+
+def table() -> str:
+    """One row per edit: the actions that it makes run, each with the reason that modelbuild gives."""
+    return "\n".join([BEGIN, "", "| edit | what runs, and the reason shown |", "|---|---|", *_rows(), "", END])
+
+
+def _rows() -> Iterator[str]:
+    for name, (edit, _) in MUTATIONS.items():
+        with tempfile.TemporaryDirectory() as scratch:
+            space = Space(Path(scratch))
+            built_space(space)
+            edit(space)
+            reasons = [f"{action}: {'; '.join(texts)}" for action, texts in reasons_by_action(space).items()]
+        yield f"| {name} | {'<br>'.join(map(_cell, reasons))} |"
+
+
+def _cell(text: str) -> str:
+    text = re.sub(r"\b[0-9a-f]{12}\b", "DIGEST", text)
+    text = re.sub(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?", "TIME", text)
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def main() -> int:
+    """Write the page, or with --check compare it; the exit status."""
+    page = PAGE.read_text("utf-8")
+    before, _, rest = page.partition(BEGIN)
+    text = before + table() + rest.partition(END)[2]
+    if "--check" in sys.argv[1:]:
+        return 0 if text == page else 1
+    PAGE.write_text(text, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
