@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := .demo
 SECONDS ?= 600
 
-.PHONY: help demo test unit unit-all clients lint types sanitize fuzz conformance bench clean
+.PHONY: help demo test unit unit-all clients lint types sanitize fuzz conformance bench docs clean
 
 help:
 	@echo "make demo         install into $(VENV) and build a real example, twice"
@@ -16,6 +16,7 @@ help:
 	@echo "make sanitize     the kernels under the address and undefined-behaviour sanitizers"
 	@echo "make fuzz         look for inputs that break a reader: SECONDS=600 for each, TARGET=gguf"
 	@echo "make conformance  compare with reference data, where MODELBUILD_SHARED points to it"
+	@echo "make docs         the documentation as a web site in site/; checks its links"
 	@echo "make bench        the benchmarks, side by side with the references"
 
 $(BIN)/modelbuild: pyproject.toml
@@ -70,5 +71,8 @@ conformance: $(VENV)/.test
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks --write
 
+docs: $(VENV)/.test
+	$(BIN)/python docs/build_site.py site
+
 clean:
-	rm -rf $(VENV) $(DEMO) .clients dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf site $(VENV) $(DEMO) .clients dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import click
 
-from modelbuild.cli.main import COMMANDS, cli
-from modelbuild.cli.settings import settings_options
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
-PAGE = Path(__file__).parent / "cli.md"
+from modelbuild.cli.main import COMMANDS, cli  # noqa: E402
+from modelbuild.cli.settings import settings_options  # noqa: E402
+
+PAGE = ROOT / "docs" / "cli.md"
 HEAD = """# Commands
 
 <!-- Written by docs/generate_cli_reference.py from the commands; edit their texts instead. -->
