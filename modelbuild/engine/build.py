@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelbuild.engine.facts import WorldFacts
@@ -80,7 +80,7 @@ def build_plan(loaded: LoadedPlan, request: BuildRequest, state: State, emit: Em
     path = lock_path(request.recipe)
     with RecordedRun(request.cache, emit) as recorded:
         inputs = _locked_inputs(loaded, request, store, state, recorded)
-        summary = run_plan(loaded.plan, store, state, recorded, request.options)
+        summary = run_plan(loaded.plan, store, state, recorded, _run_options(request, path))
     if request.lock == "locked":
         refuse_drift("model", read_lock(path).models, model_digests(loaded.plan, store), path)
     elif request.lock == "update":
@@ -90,6 +90,14 @@ def build_plan(loaded: LoadedPlan, request: BuildRequest, state: State, emit: Em
     if not summary.is_outdated:
         _record_snapshot(request, loaded.recipe, loaded.plan, store, state, loaded.started_ns)
     return summary
+
+
+def _run_options(request: BuildRequest, path: Path) -> RunOptions:
+    """The options of the request; a locked build publishes no model whose manifest differs from the lock."""
+    if request.lock != "locked":
+        return request.options
+    models = read_lock(path).models
+    return replace(request.options, approve=lambda name, digest: refuse_drift("model", models, {name: digest}, path))
 
 
 def _locked_inputs(loaded: LoadedPlan, request: BuildRequest, store: Store, state: State, emit: Emit) -> dict[str, str]:

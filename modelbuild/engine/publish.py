@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from modelbuild.digest import Digest
+from modelbuild.digest import Digest, digest_of
 from modelbuild.engine.layer_facts import read_gguf_facts
 from modelbuild.errors import InputError, StoreError
 from modelbuild.formats.files import open_input
@@ -23,7 +23,18 @@ from modelbuild.template.known import Detected
 _CONFIG_LIMIT_BYTES = 16 << 20
 
 
-def publish_model(work: PublishWork, results: Mapping[str, Result], store: Store, state: State) -> Result:
+#: Called with a model's name and the digest that its manifest will have; an exception keeps it from appearing.
+Approve = Callable[[str, Digest], None]
+
+
+def approve_all(name: str, digest: Digest) -> None:
+    """Let every manifest appear."""
+    del name, digest
+
+
+def publish_model(
+    work: PublishWork, results: Mapping[str, Result], store: Store, state: State, approve: Approve = approve_all
+) -> Result:
     """Write params, config and manifest of a model; returns the manifest's digest and the model's size.
 
     results: of the actions behind the work's slots. The manifest appears in one step, after all it names.
@@ -46,6 +57,7 @@ def publish_model(work: PublishWork, results: Mapping[str, Result], store: Store
     )
     manifest = _write_documents(composition, store)
     _check_blobs(manifest, store)
+    approve(str(work.target), digest_of(manifest.encode()))
     digest = store.publish(work.target, manifest)
     _check_blobs(manifest, store)
     return Result(digest, manifest.size_bytes)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from modelbuild.digest import Digest
 from modelbuild.engine.facts import WorldFacts, replaced_warning
 from modelbuild.engine.locks import ActionLocks
-from modelbuild.engine.publish import publish_model
+from modelbuild.engine.publish import Approve, approve_all, publish_model
 from modelbuild.errors import InputError, ModelbuildError, ProblemCollector
 from modelbuild.events import (
     ActionFinished,
@@ -51,6 +51,7 @@ class RunOptions:
     keep_going: after an error, go on with what does not depend on it.
     allow_nonfinite: pack weights that are infinite or no number as llama.cpp's functions do, instead of refusing them.
     check: called while another process is waited for; may end the run by an exception, as `emit` may.
+    approve: called with a model's name and the digest of its manifest before it is published; may refuse by an exception.
     """
 
     link: str = "auto"
@@ -59,6 +60,7 @@ class RunOptions:
     keep_going: bool = False
     allow_nonfinite: bool = False
     check: Callable[[], None] = _go_on
+    approve: Approve = approve_all
 
 
 @dataclass(slots=True)
@@ -309,7 +311,7 @@ class _Runner:
             return [results[decision.action.id] for decision in decisions]
         if isinstance(work, ExportWork):
             return [self._export(action, work)]
-        return [publish_model(work, self._summary.results, self._store, self._state)]
+        return [publish_model(work, self._summary.results, self._store, self._state, self._options.approve)]
 
     def _export(self, action: Action, work: ExportWork) -> Result:
         from modelbuild.engine.export_files import export_file

@@ -54,12 +54,14 @@ def test_changed_input_is_refused_before_anything_runs(locked: Space) -> None:
 
 
 def test_changed_recipe_is_refused_by_its_result(locked: Space) -> None:
-    """A prompt edit changes no input file but a model; that is drift as well."""
+    """A prompt edit changes no input file but a model; that is drift as well, and the model stays as it was."""
     locked.recipe(RECIPE.replace("One.", "Two."))
+    before = locked.run("list").stdout
 
     outcome = locked.run("build", "recipe.yaml", "--locked")
 
     assert (4, True) == (outcome.status, "model a:latest:" in outcome.stderr)
+    assert before == locked.run("list").stdout
 
 
 def test_update_of_one_model_keeps_the_rest(locked: Space) -> None:
