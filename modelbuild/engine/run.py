@@ -51,7 +51,7 @@ class RunOptions:
     keep_going: after an error, go on with what does not depend on it.
     allow_nonfinite: pack weights that are infinite or no number as llama.cpp's functions do, instead of refusing them.
     check: called while another process is waited for; may end the run by an exception, as `emit` may.
-    approve: called with a model's name and the digest of its manifest before it is published; may refuse by an exception.
+    approve: called with a model's name and its manifest's digest before it is published; may refuse by an exception.
     """
 
     link: str = "auto"
