@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := .demo
 SECONDS ?= 600
 
-.PHONY: help demo test unit unit-all clients lint types sanitize fuzz conformance bench docs clean
+.PHONY: help demo test unit unit-all clients lint types sanitize fuzz conformance fidelity bench docs clean
 
 help:
 	@echo "make demo         install into $(VENV) and build a real example, twice"
@@ -17,6 +17,7 @@ help:
 	@echo "make fuzz         look for inputs that break a reader: SECONDS=600 for each, TARGET=gguf"
 	@echo "make conformance  compare with reference data, where MODELBUILD_SHARED points to it"
 	@echo "make docs         the documentation as a web site in site/; checks its links"
+	@echo "make fidelity     the same, written down in docs/fidelity.md"
 	@echo "make bench        the benchmarks, side by side with the references"
 
 $(BIN)/modelbuild: pyproject.toml
@@ -67,6 +68,10 @@ fuzz: $(VENV)/.test
 
 conformance: $(VENV)/.test
 	$(BIN)/python -m pytest -q tests/conformance
+
+fidelity: $(VENV)/.test
+	-$(BIN)/python -m pytest -q tests/conformance --junitxml fidelity.xml
+	$(BIN)/python docs/generate_fidelity.py fidelity.xml
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks --write

@@ -38,7 +38,7 @@ SECTIONS = {
     "Start": ("index", "tutorial"),
     "How to": ("howto/",),
     "Reference": (
-        "recipe", "cli", "errors", "quantization", "models", "templates", "serve", "python", "rebuilds",
+        "recipe", "cli", "errors", "quantization", "models", "templates", "serve", "watch", "python", "rebuilds",
     ),
     "Trust": ("fidelity", "security", "benchmarks"),
     "Architecture": ("architecture/",),
