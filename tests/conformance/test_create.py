@@ -3,6 +3,7 @@
 Known differences:
 gguf-alignment: Ollama keeps a `general.alignment` that its file does not have, so that every tensor is read from the
 wrong place; here the key goes.
+Texts of known templates are our own (the recordings name them instead of quoting them).
 """
 
 from __future__ import annotations
