@@ -55,7 +55,7 @@ def test_a_waiter_takes_over_from_a_killed_build(place: Space) -> None:
         cwd=place.root, env=place.environment(), stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert holder.stdout is not None
-    assert "packing\n" == holder.stdout.readline()
+    assert holder.stdout.readline().startswith("packing")  # several threads may say so on one line
     waiter = subprocess.Popen(
         [sys.executable, "-m", "modelbuild", "--progress", "json", "build", "recipe.yaml"],
         cwd=place.root, env=place.environment(), stdout=subprocess.PIPE, text=True,

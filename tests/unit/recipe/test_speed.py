@@ -13,11 +13,13 @@ BUDGET_S = 0.5
 def _cpu_seconds(recipes: Recipes, text: str, models: int) -> float:
     path = recipes.write("recipe.yaml", text)
     load_recipe(recipes.write("warm.yaml", "variables: {a: b}\nmodel: m\nfrom: x\n"))  # imports and schema, once
-    start_s = time.process_time()
-    recipe = load_recipe(path)
-    spent_s = time.process_time() - start_s
-    assert models == len(recipe.models)
-    return spent_s
+    spent_s = []
+    for _ in range(3):  # the least of them: a busy machine takes its caches away
+        start_s = time.process_time()
+        recipe = load_recipe(path)
+        spent_s.append(time.process_time() - start_s)
+        assert models == len(recipe.models)
+    return min(spent_s)
 
 
 def test_thousand_variants_resolve_within_budget(recipes: Recipes) -> None:
