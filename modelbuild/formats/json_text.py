@@ -28,6 +28,7 @@ _PART = re.compile(rb'(?:[^"]++|"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)){1,65536}+
 _HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _MARKS = (b",", b":", b"[", b"{")
 _ONE_BRACKET = bytes.maketrans(b"{}", b"[]")
+_NO_MARKS = bytes(byte for byte in range(256) if byte not in b",:[{")
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
@@ -90,10 +91,16 @@ def has_more_marks(data: bytes, limit: int) -> bool:
         return False
     count = 0
     for part in _PART.finditer(data):
-        count += sum(map(_without_strings(part[0]).count, _MARKS))
+        count += len(_between_strings(part[0]).translate(None, _NO_MARKS))
         if count > limit:
             return True
     return False
+
+
+def _between_strings(part: bytes) -> bytes:
+    if b"\\" in part:
+        return _without_strings(part)
+    return b"".join(part.split(b'"')[::2])  # without escapes every other piece is a string
 
 
 def _without_strings(data: bytes) -> bytes:
