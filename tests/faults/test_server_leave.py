@@ -6,17 +6,19 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from modelbuild.digest import digest_of
+from modelbuild.engine import packing
 from modelbuild.server.settings import ServerSettings
 from tests.serving import Client, running_server
 from tests.small_gguf import llama_keys, write_gguf
 
 pytest.importorskip("aiohttp", reason="the extra `server` is not installed")
 
-#: Large enough to be packed for a few seconds.
+#: More than one chunk of packing for every tensor.
 TENSORS = {"token_embd.weight": (2048, 1024), "output_norm.weight": (1024,)} | {
     f"blk.0.ffn_{name}.weight": (2048, 1024) for name in ("up", "gate", "down")
 }
@@ -30,6 +32,18 @@ def weights() -> bytes:
 @pytest.fixture
 def settings(tmp_path: Path) -> ServerSettings:
     return ServerSettings(tmp_path / "models", tmp_path / "cache", port=0)
+
+
+@pytest.fixture
+def slow_packing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However fast the machine, the weights are packed for several seconds, and a build can be cancelled in between."""
+    pack = packing.pack
+
+    def pack_slowly(*given: Any, **options: Any) -> Any:
+        time.sleep(0.1)
+        return pack(*given, **options)
+
+    monkeypatch.setattr(packing, "pack", pack_slowly)
 
 
 def begin(client: Client, weights: bytes, model: str = "m") -> Iterator[bytes]:
@@ -53,6 +67,7 @@ def builds(client: Client) -> list[dict[str, str]]:
     return list(client.ask("GET", "/builds").json["builds"])
 
 
+@pytest.mark.usefixtures("slow_packing")
 def test_a_client_that_leaves_ends_the_build(settings: ServerSettings, weights: bytes) -> None:
     """Within two seconds nothing works on it any more, and nothing of it is left."""
     with running_server(settings) as client:
@@ -70,6 +85,7 @@ def test_a_client_that_leaves_ends_the_build(settings: ServerSettings, weights: 
         assert before == client.files()
 
 
+@pytest.mark.usefixtures("slow_packing")
 def test_a_client_that_leaves_ends_the_waiting_for_another_build(settings: ServerSettings, weights: bytes) -> None:
     """A build that waits for the same weights says so, and ends within two seconds; the other goes on."""
     with running_server(settings) as client:
@@ -87,6 +103,7 @@ def test_a_client_that_leaves_ends_the_waiting_for_another_build(settings: Serve
         first.close()
 
 
+@pytest.mark.usefixtures("slow_packing")
 def test_a_build_goes_on_for_the_client_that_stays(settings: ServerSettings, weights: bytes) -> None:
     """Two clients ask for the same; one leaves; the other gets its model."""
     with running_server(settings) as client:
@@ -99,6 +116,7 @@ def test_a_build_goes_on_for_the_client_that_stays(settings: ServerSettings, wei
         assert 1 == len(builds(client))
 
 
+@pytest.mark.usefixtures("slow_packing")
 def test_a_build_that_a_stop_interrupted_goes_on_later(settings: ServerSettings, weights: bytes) -> None:
     """What was packed when the server stopped is kept, and the next server finishes it."""
     with running_server(settings) as client:
