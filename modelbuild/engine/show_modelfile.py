@@ -18,7 +18,7 @@ def modelfile_of(details: ModelDetails, store: Store) -> tuple[str, tuple[str, .
             commands.append(command)
         else:
             key = f" {command.key}" if command.key else ""
-            notes.append(f"{command.name.upper()}{key} holds quotes or characters that a Modelfile cannot say")
+            notes.append(f"a Modelfile cannot say {command.name.upper()}{key} (its quotes, characters or role)")
     return format_modelfile(commands), tuple(notes)
 
 

@@ -34,6 +34,8 @@ TEXT_FILE_LIMIT_BYTES = 4 << 20
 #: Longer patterns are mistakes, and searching with them is slow.
 PATTERN_LIMIT = 250
 PATH_STARTS = ("./", "../", "/", "~")
+#: Who can speak in a conversation.
+_ROLES = ("system", "user", "assistant", "tool")
 _SEMVER = re.compile(r"v?[0-9]+(\.[0-9]+){0,2}([-+][0-9A-Za-z.+-]+)?", re.ASCII)
 
 
@@ -200,7 +202,20 @@ class ModelReader:
             if isinstance(plain, dict) and isinstance(item, MappingNode):
                 plain["content"] = self._text(item.get("content"))
                 messages += located(partial(normalize_messages, [plain]), item.position)
+                self._warn_of_role(item)
         return tuple(messages)
+
+    def _warn_of_role(self, message: MappingNode) -> None:
+        """Say that no template knows this role; it is stored all the same, as Ollama does."""
+        role = message.get("role")
+        text = _text_of(role)
+        if role is not None and text and text.lower() not in _ROLES:
+            import difflib
+
+            near = difflib.get_close_matches(text.lower(), _ROLES, n=1)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            what = f"unknown role {printable(text)!r} is stored as it is{meant}"
+            self.warnings.append(RecipeWarning("UNKNOWN", what, role.position))
 
     def _requires(self, value: Node | None) -> str:
         text = _text_of(value)

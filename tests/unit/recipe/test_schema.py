@@ -133,6 +133,7 @@ quantization: Q8_0
 requires: newest
 parameters: {temprature: 1, mirostat: 2}
 info: {colour: red}
+messages: [{role: User, content: hi}, {role: asistant, content: ho}]
 """
 
     assert [
@@ -142,6 +143,7 @@ info: {colour: red}
         "6:29 'mirostat' is deprecated: Ollama no longer reads it",
         "7:8 unknown info field 'colour' is not stored",
         "1:13 the variable 'unused' is never used",
+        "8:46 unknown role 'asistant' is stored as it is; did you mean assistant?",
         "5:11 'newest' is no version such as 0.14.0; it is stored as it is",
     ] == recipes.warnings(text)
 
