@@ -5,7 +5,9 @@ usage: python docs/generate_cli_reference.py [--check]
 
 from __future__ import annotations
 
+import inspect
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,12 +40,19 @@ Put the line for your shell into its start file:
 | bash | `eval "$(_MODELBUILD_COMPLETE=bash_source modelbuild)"` |
 | zsh | `eval "$(_MODELBUILD_COMPLETE=zsh_source modelbuild)"` |
 | fish | `_MODELBUILD_COMPLETE=fish_source modelbuild \\| source` |
+
+Commands, options and the names of stored models are completed.
+
+## Manual
+
+`man modelbuild` shows this page where `pip install` put it on the manual's path (`share/man` of the environment);
+`man -l docs/modelbuild.1` in a checkout.
 """
 
 
 def reference() -> str:
     """The page: the common options, then every command with its arguments and options."""
-    common = click.Command("common", params=_common_options())
+    common = click.Command("common", params=common_options())
     names = {option.name for option in common.params}
     parts = [HEAD, *_options(common.params)]
     for name, (_, summary) in COMMANDS.items():
@@ -53,7 +62,9 @@ def reference() -> str:
     return "".join([*parts, TAIL])
 
 
-def _common_options() -> list[click.Parameter]:
+def common_options() -> list[click.Parameter]:
+    """The options that every command takes."""
+
     @settings_options
     def holder() -> None:
         """Carries the options."""
@@ -64,7 +75,8 @@ def _common_options() -> list[click.Parameter]:
 def _command(name: str, summary: str, command: click.Command, common: set[str | None]) -> Iterator[str]:
     context = click.Context(command, info_name=f"modelbuild {name}")
     usage = command.get_usage(context).removeprefix("Usage: ")
-    yield f"\n## {name}\n\n{_paragraphs(command.help or summary)}\n\n```text\n{' '.join(usage.split())}\n```\n"
+    yield f"\n## {name}\n\n{_paragraphs(inspect.cleandoc(command.help or summary))}\n"
+    yield f"\n```text\n{' '.join(usage.split())}\n```\n"
     options = [item for item in command.params if isinstance(item, click.Option) and item.name not in common]
     if options:
         yield "\n"
@@ -81,8 +93,13 @@ def _options(options: list[click.Parameter]) -> Iterator[str]:
 
 
 def _paragraphs(text: str) -> str:
-    paragraphs = text.replace("\b\n", "").split("\n\n")
-    return "\n\n".join(" ".join(part.split()).replace("<", "&lt;") for part in paragraphs)
+    return "\n\n".join(map(_paragraph, text.split("\n\n")))
+
+
+def _paragraph(text: str) -> str:
+    if text.startswith("\b\n"):  # its lines stay lines
+        return f"```text\n{textwrap.dedent(text[2:])}\n```"
+    return " ".join(text.split()).replace("<", "&lt;")
 
 
 def main() -> int:

@@ -16,7 +16,7 @@ EVENT_SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """A run begins; `actions` counts what the plan holds, cached or not."""
+    """A run begins; `actions` counts what the plan holds, cached or not; 0 when that is not known yet."""
 
     models: tuple[str, ...]
     actions: int
@@ -66,7 +66,7 @@ class ActionFinished:
 
 @dataclass(frozen=True, slots=True)
 class ModelFinished:
-    """A model stands in the store. outcome: "built" or "unchanged"; digest is that of its manifest."""
+    """A model stands where it should. outcome: "built", "unchanged", "pulled" or "pushed"; digest: of its manifest."""
 
     model: str
     outcome: str

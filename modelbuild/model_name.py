@@ -8,7 +8,7 @@ from pathlib import Path
 
 from modelbuild.errors import InputError, printable
 
-DEFAULT_HOST = "registry.ollama.ai"  # part of Ollama's on-disk layout; never contacted
+DEFAULT_HOST = "registry.ollama.ai"  # part of Ollama's on-disk layout; contacted only where it is spelt out
 DEFAULT_NAMESPACE = "library"
 DEFAULT_TAG = "latest"
 

@@ -27,8 +27,9 @@ DEFAULT_RECIPE = "recipe.yaml"
     "--link",
     type=click.Choice(LINK_MODES),
     default="auto",
-    show_default=True,
-    help="How an unchanged GGUF gets into the store; auto clones, else hard-links your own files, else copies.",
+    metavar="HOW",
+    help="How an unchanged GGUF gets into the store: reflink, hard, copy, or auto, which clones, else hard-links your "
+    "own files, else copies [auto].",
 )
 @click.option("--locked", "lock", flag_value="locked", help="Refuse inputs and results that differ from recipe.lock.")
 @click.option("--update-lock", "lock", flag_value="update", help="Write recipe.lock: digests of inputs and results.")

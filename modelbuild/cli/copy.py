@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from modelbuild.cli.complete_names import complete_stored
 from modelbuild.cli.settings import current_settings, is_pruning, settings_options
 
 
 @click.command(name="copy")
-@click.argument("source")
+@click.argument("source", shell_complete=complete_stored)
 @click.argument("target")
 @settings_options
 @click.pass_context

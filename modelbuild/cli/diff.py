@@ -6,12 +6,13 @@ import json
 
 import click
 
+from modelbuild.cli.complete_names import complete_stored
 from modelbuild.cli.settings import current_settings, settings_options
 
 
 @click.command(name="diff")
-@click.argument("old")
-@click.argument("new")
+@click.argument("old", shell_complete=complete_stored)
+@click.argument("new", shell_complete=complete_stored)
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 @click.option("--headers", is_flag=True, help="Do not read weights: compare layers, metadata, shapes and types only.")
 @click.option("--exit-code", is_flag=True, help="Exit with status 1 when there is a difference.")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from modelbuild.cli.complete_names import complete_stored
 from modelbuild.cli.modelfile import show_export
 from modelbuild.cli.recipe_options import current_recipe_options, recipe_options
 from modelbuild.cli.settings import current_settings, settings_options
@@ -14,7 +15,7 @@ from modelbuild.errors import UsageError
 
 
 @click.command(name="export")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_stored)
 @click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="The archive to write (.tar), or - for standard output.")  # fmt: skip
 @click.option("--to", "target", type=click.Choice(["archive", "modelfile"]), default="archive", show_default=True,

@@ -14,6 +14,7 @@ from modelbuild import __version__
 from modelbuild.cli.settings import settings_options
 from modelbuild.errors import ModelbuildError
 
+PROGRAM = "modelbuild"
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 #: New objects between two looks for garbage: what start-up and planning make stays, so looking often finds nothing.
@@ -45,6 +46,8 @@ COMMANDS = {
     "verify": ("modelbuild.cli.verify", "Read every blob and compare it with its name."),
     "export": ("modelbuild.cli.export", "Write models into an archive, or a recipe's model as a Modelfile."),
     "import": ("modelbuild.cli.import_", "Take over the models of an archive, or a Modelfile."),
+    "pull": ("modelbuild.cli.pull", "Fetch a model from a registry."),
+    "push": ("modelbuild.cli.push", "Send a model to a registry."),
     "render": ("modelbuild.cli.render_prompt", "Show the exact prompt that a model would get."),
     "doctor": ("modelbuild.cli.doctor", "Show what this installation can do."),
 }
@@ -72,7 +75,7 @@ class _LazyGroup(click.Group):
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="modelbuild")
+@click.version_option(__version__, prog_name=PROGRAM)
 @settings_options
 def cli() -> None:
     """Build local language models from version-controlled recipes."""
@@ -83,7 +86,7 @@ def run() -> None:
     gc.set_threshold(GC_THRESHOLD)
     atexit.register(gc.freeze)  # what is left at the end goes with the process; Python need not look through it
     try:
-        status = cli.main(standalone_mode=False)
+        status = cli.main(prog_name=PROGRAM, standalone_mode=False)  # `python -m` is the same program
         sys.exit(status if isinstance(status, int) else 0)
     except click.exceptions.Abort:
         click.echo("interrupted", err=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from modelbuild.cli.complete_names import complete_stored
 from modelbuild.cli.settings import current_settings, settings_options
 
 _THINK: dict[str, bool | str] = {
@@ -23,7 +24,7 @@ _THINK: dict[str, bool | str] = {
 
 
 @click.command(name="render")
-@click.argument("source", metavar="NAME_OR_PATH")
+@click.argument("source", metavar="NAME_OR_PATH", shell_complete=complete_stored)
 @click.option(
     "--messages", metavar="FILE", help="Messages as JSON: a list, or an object with one; - for standard input."
 )
@@ -31,8 +32,8 @@ _THINK: dict[str, bool | str] = {
 @click.option("--suffix", default="", metavar="TEXT", help="With --prompt: what stands after the gap to be filled.")
 @click.option("--system", metavar="TEXT", help="In place of the model's own system prompt.")
 @click.option("--tools", metavar="FILE", help="Tools as JSON: a list, or an object with one.")
-@click.option("--think", type=click.Choice(list(_THINK)), is_flag=False, flag_value="true",
-              help="Ask the model to think, or not to, or how much.")  # fmt: skip
+@click.option("--think", type=click.Choice(list(_THINK)), is_flag=False, flag_value="true", metavar="LEVEL",
+              help="Ask the model to think: true, false, low, medium, high or max.")  # fmt: skip
 @click.option("--jinja", "use_jinja", is_flag=True,
               help="Render the model's own Jinja chat template, in a sandbox of its own process.")  # fmt: skip
 @click.option("--raw", is_flag=True, help="Write control characters as they are.")
@@ -45,7 +46,6 @@ def command(
 ) -> None:  # fmt: skip
     """Show the prompt that a stored model, or a template, GGUF or checkpoint at a path, makes of a conversation.
 
-    \b
     A path starts with ./, ../, / or ~. The prompt is written as it is, without a line end added.
     """
     from modelbuild.engine.prompt_source import find_prompt_source

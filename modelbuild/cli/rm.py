@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from modelbuild.cli.complete_names import complete_stored
 from modelbuild.cli.settings import current_settings, settings_options
 
 
 @click.command(name="rm")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_stored)
 @settings_options
 @click.pass_context
 def command(context: click.Context, names: tuple[str, ...]) -> None:

@@ -15,8 +15,9 @@ _SUFFIX = ".schema.json"
 def command(name: str, *, is_listing: bool) -> None:
     """Print the JSON Schema called NAME (default: recipe), such as recipe or create-request.
 
-    \b
     Save it beside your recipes and begin each of them with this line; editors then complete and check as you type:
+
+    \b
         # yaml-language-server: $schema=./recipe.schema.json
     """
     import json

@@ -30,11 +30,11 @@ def settings_options(command: _Command) -> _Command:
     """The common options, accepted before and after the command's name."""
     for option in (
         click.option("--store", type=click.Path(path_type=Path), callback=_set, expose_value=False, is_eager=True,
-                     metavar="DIR", help="Models directory [MODELBUILD_STORE, OLLAMA_MODELS, ~/.ollama/models]."),
+                     metavar="DIR", help="Models [MODELBUILD_STORE, OLLAMA_MODELS, ~/.ollama/models]."),
         click.option("--cache", type=click.Path(path_type=Path), callback=_set, expose_value=False, is_eager=True,
-                     metavar="DIR", help="Directory for what was learnt in earlier runs [MODELBUILD_CACHE]."),
+                     metavar="DIR", help="What earlier runs learnt [MODELBUILD_CACHE]."),
         click.option("--progress", type=click.Choice(PROGRESS_MODES), callback=_set, expose_value=False,
-                     is_eager=True, help="How to show progress [auto]."),
+                     is_eager=True, metavar="MODE", help="Progress: auto, tty, plain, json or quiet [auto]."),
     ):  # fmt: skip
         command = option(command)
     return command

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from modelbuild.cli.complete_names import complete_stored
 from modelbuild.cli.render import format_size
 from modelbuild.cli.settings import current_settings, settings_options
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_stored)
 @click.option("--json", "as_json", is_flag=True, help="Everything as one JSON object.")
 @click.option("--modelfile", "part", flag_value="modelfile", help="As a Modelfile that makes the model again.")
 @click.option("--template", "part", flag_value="template", help="Only the template.")

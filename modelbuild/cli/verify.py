@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from modelbuild.cli.complete_names import complete_stored
 from modelbuild.cli.render import choose_renderer, format_count, format_size
 from modelbuild.cli.settings import Settings, current_settings, settings_options
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="verify")
-@click.argument("names", nargs=-1, metavar="[NAME...]")
+@click.argument("names", nargs=-1, metavar="[NAME...]", shell_complete=complete_stored)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--repair", type=click.Path(path_type=Path), metavar="RECIPE",
               help="Build again, from this recipe, the models that have damaged blobs.")  # fmt: skip

@@ -76,6 +76,7 @@ def _pull_layer(name: ModelName, layer: Layer, registry: Registry, store: Store,
         store.blobs.refresh(layer.digest)
         report(Status(text, layer.digest, layer.size_bytes, layer.size_bytes))
         return
+    report(Status(text, layer.digest, layer.size_bytes))
     with store.blobs.stage(layer.size_bytes) as staged:
         fetch = _Fetch(name, layer, registry, staged)
         for done_bytes in fetch.run():
@@ -140,6 +141,7 @@ def _push_layer(name: ModelName, layer: Layer, registry: Registry, store: Store,
                     yield source.read_at(offset, min(_CHUNK_BYTES, layer.size_bytes - offset))
                     report(Status(text, layer.digest, layer.size_bytes, min(offset + _CHUNK_BYTES, layer.size_bytes)))
 
+        report(Status(text, layer.digest, layer.size_bytes))
         registry.write_blob(repository, layer.digest, layer.size_bytes, content, _mount_hint(name, layer))
     report(Status(text, layer.digest, layer.size_bytes, layer.size_bytes))
 

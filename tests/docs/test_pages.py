@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from modelbuild.cli.main import COMMANDS
 from tests.docs.pages import FENCE, OTHER_PROGRAMS, matches, run_page
 from tests.space import ROOT, Space
 
@@ -41,12 +42,24 @@ def test_variable_output_is_matched() -> None:
     assert not re.search(r"\.\.\.", (DOCS / "tutorial.md").read_text("utf-8").replace("\n...\n", "\n"))
 
 
-@pytest.mark.parametrize("generator", ["generate_cli_reference.py", "generate_rebuilds.py"])
+@pytest.mark.parametrize("generator", ["generate_cli_reference.py", "generate_manual.py", "generate_rebuilds.py"])
 def test_generated_pages_are_fresh(generator: str) -> None:
     """A generated page is what its generator writes now."""
     done = subprocess.run([sys.executable, str(DOCS / generator), "--check"], cwd=ROOT, check=False, timeout=120)
 
     assert 0 == done.returncode, f"run python docs/{generator}"
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
+def test_manual_is_sound() -> None:
+    """troff formats the manual page without a warning, and every command is in it."""
+    done = subprocess.run(
+        ["groff", "-man", "-t", "-ww", "-Tutf8", "-P-cbou", str(DOCS / "modelbuild.1")],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert [] == [name for name in COMMANDS if f"   modelbuild {name} [OPTIONS]" not in done.stdout]
 
 
 def test_site_builds(tmp_path: Path) -> None:

@@ -1,0 +1,130 @@
+"""Writes docs/modelbuild.1, the page of `man modelbuild`, from the commands themselves.
+
+usage: python docs/generate_manual.py [--check]
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import click
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from docs.generate_cli_reference import common_options  # noqa: E402
+from modelbuild.cli.main import COMMANDS, cli  # noqa: E402
+
+PAGE = ROOT / "docs" / "modelbuild.1"
+HEAD = r"""'\" t
+.\" Written by docs/generate_manual.py from the commands; edit their texts instead.
+.TH MODELBUILD 1 "" modelbuild "User Commands"
+.SH NAME
+modelbuild \- build local language models from version-controlled recipes
+.SH SYNOPSIS
+.B modelbuild
+.RI [ OPTIONS ]
+.I COMMAND
+.RI [ ARGS ]...
+.SH DESCRIPTION
+A recipe is a YAML file that names weights, a quantization, adapters, a template, a system prompt, parameters and a
+licence.
+.B modelbuild build
+makes of it a model in an Ollama models directory, and does nothing twice.
+.SH OPTIONS
+Every command takes these, before or after its name.
+"""
+TAIL = r""".SH EXIT STATUS
+.TS
+l lx.
+0	done
+1	failed
+2	bad recipe or usage
+3	work pending (\fBplan \-\-exit\-code\fR)
+4	drift (\fBbuild \-\-locked\fR)
+130	interrupted
+.TE
+.SH ENVIRONMENT
+.TP
+.B MODELBUILD_STORE, OLLAMA_MODELS
+The models directory, where \fB\-\-store\fR is not given.
+.TP
+.B MODELBUILD_CACHE
+The cache, where \fB\-\-cache\fR is not given.
+.TP
+.B MODELBUILD_ALLOW_ROOT
+Directories that recipes may read besides their own, separated by colons.
+.TP
+.B MODELBUILD_REGISTRY_PASSWORD
+The password that belongs to \fB\-\-username\fR of \fBpull\fR and \fBpush\fR.
+.TP
+.B MODELBUILD_DEBUG
+Show where an internal error came from.
+.SH FILES
+.TP
+.I recipe.yaml
+The recipe that commands read when none is named.
+.TP
+.I recipe.lock
+Digests of inputs and results; see \fBbuild \-\-update\-lock\fR.
+.SH SEE ALSO
+.BR ollama (1)
+"""
+
+
+def manual() -> str:
+    """The page in the man macros of troff."""
+    common = common_options()
+    names = {option.name for option in common}
+    parts = [HEAD, *_options(common), ".SH COMMANDS\n"]
+    for name, (_, summary) in COMMANDS.items():
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        parts += _command(name, summary, command, names)
+    return "".join([*parts, TAIL])
+
+
+def _command(name: str, summary: str, command: click.Command, common: set[str | None]) -> Iterator[str]:
+    usage = command.get_usage(click.Context(command, info_name=f"modelbuild {name}")).removeprefix("Usage: ")
+    yield f".SS {_text(' '.join(usage.split()))}\n"
+    yield "\n.PP\n".join(_paragraphs(inspect.cleandoc(command.help or summary))) + "\n"
+    yield from _options(item for item in command.params if item.name not in common)
+
+
+def _options(options: Iterable[click.Parameter]) -> Iterator[str]:
+    context = click.Context(click.Command("any"))
+    for option in options:
+        record = option.get_help_record(context) if isinstance(option, click.Option) else None
+        if record is not None:
+            yield f".TP\n.B {_text(record[0])}\n{_text(' '.join(record[1].split()))}\n"
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    for paragraph in text.split("\n\n"):
+        if paragraph.startswith("\b\n"):  # its lines stay lines
+            yield f".nf\n{_text(paragraph[2:])}\n.fi"
+        else:
+            yield _text(" ".join(paragraph.split()))
+
+
+def _text(text: str) -> str:
+    """Text in which troff sees no commands, and a dash is the one that can be typed."""
+    escaped = text.replace("\\", "\\e").replace("-", "\\-")
+    return re.sub(r"^(?=[.'])", r"\\&", escaped, flags=re.MULTILINE)
+
+
+def main() -> int:
+    """Write the page, or with --check compare it; the exit status."""
+    text = manual()
+    if "--check" in sys.argv[1:]:
+        return 0 if PAGE.exists() and PAGE.read_text("utf-8") == text else 1
+    PAGE.write_text(text, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
