@@ -16,6 +16,7 @@ from modelbuild.convert.mapping import _is_needed, _places, expected_sizes
 from modelbuild.convert.model import Model
 from modelbuild.convert.tokenizers.check_hash import _BYTE_CHARS
 from modelbuild.formats.gguf.writer import lay_out
+from tests import family_checkpoints_l_to_z as later
 from tests.checkpoints import LLAMA3_SPLIT, write_safetensors
 from tests.reference import tensor_bytes
 
@@ -184,6 +185,7 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
     "MambaForCausalLM": {"intermediate_size": 128},
     "FalconMambaForCausalLM": {"intermediate_size": 128, "model_type": "falcon_mamba"},
     "Mamba2ForCausalLM": {"intermediate_size": 128, "state_size": 16, "head_dim": 32},
+    **later.CONFIGS,
 }
 #: Classes whose tokenizer can only be SentencePiece.
 _SENTENCEPIECE = frozenset(
@@ -197,6 +199,7 @@ _SENTENCEPIECE = frozenset(
         "PanguEmbeddedForCausalLM",
         "Ernie4_5ForCausalLM",
         "Ernie4_5_MoeForCausalLM",
+        *later.SENTENCEPIECE,
     }
 )
 #: Optional tensors that llama.cpp wants.
@@ -224,6 +227,7 @@ _WANTED_OPTIONAL = {
         "post_per_layer_input_norm.weight",
     ),
     "Gemma4ForCausalLM": ("k_proj.weight", "v_proj.weight", "k_norm.weight"),
+    **later.WANTED_OPTIONAL,
 }
 
 

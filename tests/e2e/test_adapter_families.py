@@ -20,7 +20,8 @@ from tests.llama_runtime import llama
 from tests.written import write_conversion
 
 #: Modules that cannot have an adapter, because the conversion takes them apart and turns one part.
-TAKEN_APART = {"DeepseekV2ForCausalLM": ("kv_b_proj",), "DeepseekV3ForCausalLM": ("kv_b_proj",)}
+_LATENT = ("DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", "KimiVLForConditionalGeneration", "YoutuForCausalLM")
+TAKEN_APART = dict.fromkeys(_LATENT, ("kv_b_proj",))
 #: No projections, although they are matrices.
 _OTHER = ("norm", "embed", "conv", "wte", "wpe")
 Weights = Mapping[str, np.ndarray]

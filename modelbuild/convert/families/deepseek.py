@@ -59,8 +59,11 @@ def query_latent_size(model: Model) -> int | None:
 
 
 def first_experts(model: Model) -> int:
-    """The first block with experts."""
-    return model.config.integer("first_k_dense_replace", default=0)
+    """The first block with experts; behind the last one when there are none."""
+    first = model.config.optional_integer("first_k_dense_replace")
+    if first is None:
+        return 0 if model.config.get("n_routed_experts") is not None else model.layers
+    return first
 
 
 def is_dense(model: Model, block: int) -> bool:
@@ -147,17 +150,61 @@ DEEPSEEK_TENSORS = (
 )
 
 
+def _rename(name: str, model: Model) -> str:
+    """Without an output that is the embedding again, and without blocks that predict further tokens."""
+    if name in ("lm_head.weight", "model.lm_head.weight") and model.config.boolean("tie_word_embeddings", False):
+        return ""
+    parts = name.split(".", 3)
+    predicting = len(parts) == 4 and name.startswith("model.layers.") and parts[2].isdecimal()
+    return "" if predicting and int(parts[2][:6]) >= model.layers else name
+
+
 def _by_version(second: object, third: object) -> Default:
     """What configurations of version 2 leave out, and those of version 3; derived types leave out nothing."""
     return lambda config: {"deepseek_v2": second, "deepseek_v3": third}.get(str(config.get("model_type")))
 
 
-FAMILIES = (
-    Family(
-        classes=("DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM"),
+_LATENT_SIZES: dict[str, Callable[[Model], int | None]] = {
+    "key": lambda model: key_size(model) + rope_size(model),
+    "nope": key_size,
+    "rope": rope_size,
+    "value": value_size,
+    "rank": latent_size,
+    "q_rank": query_latent_size,
+    **DEEPSEEK_EXPERT_SIZES,
+}
+
+
+def _latent(classes: tuple[str, ...], defaults: dict[str, Default], pre_tokenizers: tuple[str, ...]) -> Family:
+    return Family(
+        classes=classes,
         architecture="deepseek2",
-        defaults={
-            "rms_norm_eps": 1e-6,
+        defaults={"rms_norm_eps": 1e-6, "kv_lora_rank": 512, **defaults},
+        keys=(
+            *COMMON_KEYS,
+            Value("attention.head_count_kv", 1),
+            Value("leading_dense_block_count", first_experts),
+            VOCAB_SIZE,
+            attention_keys,
+            Count("expert_feed_forward_length", ("moe_intermediate_size", "intermediate_size"), "feed_forward_length"),
+            Count("expert_count", "n_routed_experts", "expert_count"),
+            Count("expert_shared_count", "n_shared_experts", "expert_count", 0),
+            expert_keys,
+            Value("rope.dimension_count", rope_size),
+            Value("rope.scaling.yarn_log_multiplier", yarn_multiplier),
+        ),
+        tensors=DEEPSEEK_TENSORS,
+        sizes=_LATENT_SIZES,
+        rename=_rename,
+        tokenizer=sentencepiece_or_bpe,
+        pre_tokenizers=pre_tokenizers,
+    )
+
+
+FAMILIES = (
+    _latent(
+        ("DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM"),
+        {
             "rope_theta": 10000.0,
             "head_dim": lambda config: config.get("qk_rope_head_dim"),  # overwritten below, but it settles the order
             "first_k_dense_replace": _by_version(0, 3),
@@ -169,32 +216,10 @@ FAMILIES = (
             "routed_scaling_factor": _by_version(1.0, 2.5),
             "norm_topk_prob": _by_version(False, True),
         },
-        keys=(
-            *COMMON_KEYS,
-            Value("attention.head_count_kv", 1),
-            Value("leading_dense_block_count", first_experts),
-            VOCAB_SIZE,
-            attention_keys,
-            EXPERT_FEED_FORWARD,
-            Count("expert_count", "n_routed_experts", "expert_count"),
-            Count("expert_shared_count", "n_shared_experts", "expert_count"),
-            expert_keys,
-            Value("rope.dimension_count", rope_size),
-            Value("rope.scaling.yarn_log_multiplier", yarn_multiplier),
-        ),
-        tensors=DEEPSEEK_TENSORS,
-        sizes={
-            "key": lambda model: key_size(model) + rope_size(model),
-            "nope": key_size,
-            "rope": rope_size,
-            "value": value_size,
-            "rank": latent_size,
-            "q_rank": query_latent_size,
-            **DEEPSEEK_EXPERT_SIZES,
-        },
-        tokenizer=sentencepiece_or_bpe,
-        pre_tokenizers=("deepseek-llm", "deepseek-v3"),
+        ("deepseek-llm", "deepseek-v3"),
     ),
+    _latent(("KimiVLForConditionalGeneration",), {}, ("kimi-k2",)),
+    _latent(("YoutuForCausalLM", "YoutuVLForConditionalGeneration"), {}, ("youtu",)),
     Family(
         classes=("DeepseekForCausalLM",),
         architecture="deepseek",

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from modelbuild.convert import config as names
 from modelbuild.convert.common_keys import COMMON_KEYS
+from modelbuild.convert.config import Default
 from modelbuild.convert.families.standard import BLOCK, LAYER, attention, block_norms, embeddings, gated_mlp, halve_rows
 from modelbuild.convert.family import Count, Family, TensorRule, Value, exact, matrix
 from modelbuild.convert.model import Model
@@ -14,7 +15,12 @@ from modelbuild.convert.tokenizers.sentencepiece import sentencepiece
 from modelbuild.convert.transforms import take_rows
 from modelbuild.formats.gguf.writer import KeyValue, boolean
 
-_DEFAULTS = {"head_dim": 128, "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "tie_word_embeddings": True}
+_DEFAULTS: dict[str, Default] = {
+    "head_dim": 128,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 500000.0,
+    "tie_word_embeddings": True,
+}
 _MLP = f"{LAYER}mlp."
 
 
@@ -123,16 +129,22 @@ _SPARSE: tuple[TensorRule, ...] = (
     ),
 )
 
-FAMILIES = (
-    Family(
-        classes=("Ernie4_5ForCausalLM", "Ernie4_5_ForCausalLM"),
-        architecture="ernie4_5",
-        defaults={**_DEFAULTS, "num_key_value_heads": 2},
+
+def _dense(classes: tuple[str, ...], architecture: str, defaults: dict[str, Default]) -> Family:
+    return Family(
+        classes=classes,
+        architecture=architecture,
+        defaults=defaults,
         keys=COMMON_KEYS,
         tensors=(*_DENSE, *gated_mlp(bias="optional")),
         rename=_rename,
         tokenizer=_tokenizer,
-    ),
+    )
+
+
+FAMILIES = (
+    _dense(("Ernie4_5ForCausalLM", "Ernie4_5_ForCausalLM"), "ernie4_5", {**_DEFAULTS, "num_key_value_heads": 2}),
+    _dense(("PaddleOCRVLForConditionalGeneration",), "paddleocr", _DEFAULTS),
     Family(
         classes=("Ernie4_5_MoeForCausalLM",),
         architecture="ernie4_5-moe",

@@ -1,13 +1,14 @@
-"""GLM-4, dense and with experts."""
+"""GLM-4, dense and with experts, and Solar Open, which is built like the latter."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
 from modelbuild.convert.common_keys import COMMON_KEYS, EXPERT_FEED_FORWARD
+from modelbuild.convert.config import Default
 from modelbuild.convert.families.deepseek import DEEPSEEK_EXPERT_SIZES, DEEPSEEK_EXPERTS
 from modelbuild.convert.families.standard import BLOCK, LAYER, attention, embeddings, head_norms
-from modelbuild.convert.family import Count, Family, Value, matrix, norm
+from modelbuild.convert.family import Count, Family, Tokenizer, Value, matrix, norm
 from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
 from modelbuild.convert.rope import partial_factor
@@ -17,6 +18,7 @@ from modelbuild.convert.transforms import concatenate, regroup_rows, take_rows
 from modelbuild.formats.gguf.writer import KeyValue, boolean, f32, u32
 
 _GLM4_SPECIAL = {"eos": "<|endoftext|>", "eot": "<|user|>", "unk": "<|endoftext|>", "bos": "<|endoftext|>"}
+_SOLAR_SPECIAL = {"eos": "<|endoftext|>", "eot": "<|endoftext|>", "unk": "<unk>", "bos": "<|startoftext|>"}
 GLM_MOE_SPECIAL = {"bos": "[gMASK]", "eot": "<|user|>", "unk": "<|endoftext|>", "eom": "<|observation|>"}
 
 
@@ -46,6 +48,10 @@ def _glm4_tokenizer(model: Model) -> Iterable[KeyValue]:
 def glm_moe_tokenizer(model: Model) -> Iterable[KeyValue]:
     """Byte-level BPE with GLM's own first token and ends."""
     return with_special_ids(byte_level_bpe(model), model, GLM_MOE_SPECIAL)
+
+
+def _solar_tokenizer(model: Model) -> Iterable[KeyValue]:
+    return with_special_ids(byte_level_bpe(model), model, _SOLAR_SPECIAL)
 
 
 def rotary_dimensions(model: Model) -> int:
@@ -119,6 +125,40 @@ NEXT_TOKEN_TENSORS = (
     matrix(f"{LAYER}embed_tokens", f"{BLOCK}nextn.embed_tokens", "vocab hidden", weight="optional", when=is_predicting),
 )
 
+
+def _sparse(
+    classes: tuple[str, ...], defaults: Mapping[str, Default], tokenizer: Tokenizer, pre_tokenizers: tuple[str, ...]
+) -> Family:
+    return Family(
+        classes=classes,
+        architecture="glm4moe",
+        defaults=defaults,
+        keys=(
+            *COMMON_KEYS,
+            Value("rope.dimension_count", rotary_dimensions),
+            Count("expert_count", "n_routed_experts", "expert_count"),
+            EXPERT_FEED_FORWARD,
+            Count("expert_shared_count", "n_shared_experts", "expert_count"),
+            Count("leading_dense_block_count", "first_k_dense_replace"),
+            _expert_keys,
+            Count("nextn_predict_layers", "num_nextn_predict_layers"),
+        ),
+        tensors=(
+            *embeddings(),
+            norm(f"{LAYER}input_layernorm", f"{BLOCK}attn_norm"),
+            norm(f"{LAYER}post_attention_layernorm", f"{BLOCK}post_attention_norm"),
+            *attention(bias="optional", output_bias="absent"),
+            *head_norms(weight="optional"),
+            *DEEPSEEK_EXPERTS,
+            *NEXT_TOKEN_TENSORS,
+        ),
+        sizes=DEEPSEEK_EXPERT_SIZES,
+        block_count=lambda model: model.layers + predicted_layers(model),
+        tokenizer=tokenizer,
+        pre_tokenizers=pre_tokenizers,
+    )
+
+
 FAMILIES = (
     Family(
         classes=("Glm4ForCausalLM", "Glm4vForConditionalGeneration"),
@@ -143,10 +183,9 @@ FAMILIES = (
         tokenizer=_glm4_tokenizer,
         pre_tokenizers=("glm4", "chatglm-bpe"),
     ),
-    Family(
-        classes=("Glm4MoeForCausalLM", "Glm4vMoeForConditionalGeneration"),
-        architecture="glm4moe",
-        defaults={
+    _sparse(
+        ("Glm4MoeForCausalLM", "Glm4vMoeForConditionalGeneration"),
+        {
             "num_key_value_heads": 8,
             "rms_norm_eps": 1e-5,
             "rope_theta": 10000.0,
@@ -157,28 +196,8 @@ FAMILIES = (
             "norm_topk_prob": True,
             "routed_scaling_factor": 1.0,
         },
-        keys=(
-            *COMMON_KEYS,
-            Value("rope.dimension_count", rotary_dimensions),
-            Count("expert_count", "n_routed_experts", "expert_count"),
-            EXPERT_FEED_FORWARD,
-            Count("expert_shared_count", "n_shared_experts", "expert_count"),
-            Count("leading_dense_block_count", "first_k_dense_replace"),
-            _expert_keys,
-            Count("nextn_predict_layers", "num_nextn_predict_layers"),
-        ),
-        tensors=(
-            *embeddings(),
-            norm(f"{LAYER}input_layernorm", f"{BLOCK}attn_norm"),
-            norm(f"{LAYER}post_attention_layernorm", f"{BLOCK}post_attention_norm"),
-            *attention(bias="optional", output_bias="absent"),
-            *head_norms(weight="optional"),
-            *DEEPSEEK_EXPERTS,
-            *NEXT_TOKEN_TENSORS,
-        ),
-        sizes=DEEPSEEK_EXPERT_SIZES,
-        block_count=lambda model: model.layers + predicted_layers(model),
-        tokenizer=glm_moe_tokenizer,
-        pre_tokenizers=("glm4",),
+        glm_moe_tokenizer,
+        ("glm4",),
     ),
+    _sparse(("SolarOpenForCausalLM",), {}, _solar_tokenizer, ("solar-open",)),
 )

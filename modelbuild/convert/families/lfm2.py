@@ -1,20 +1,24 @@
-"""LFM2: short convolutions in most blocks, attention in the others; with experts in the larger ones."""
+"""LFM2: short convolutions in most blocks, attention in the others; with experts in the larger ones; for retrieval."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from modelbuild.convert.common_keys import COMMON_KEYS, EXPERT_FEED_FORWARD, VOCAB_SIZE, per_layer
+from modelbuild.convert.common_keys import COMMON_KEYS, EXPERT_FEED_FORWARD, VOCAB_SIZE, not_causal, per_layer
 from modelbuild.convert.config import Default
 from modelbuild.convert.families.standard import BLOCK, LAYER
-from modelbuild.convert.family import Count, Family, Number, TensorRule, exact, matrix, norm
+from modelbuild.convert.family import Count, Extra, Family, KeyRule, Number, Rename, TensorRule, exact, matrix, norm
 from modelbuild.convert.model import Model
-from modelbuild.convert.planned import Source
+from modelbuild.convert.planned import Source, Stored
+from modelbuild.convert.pooling import pooling_keys
 from modelbuild.convert.tokenizers.bpe import byte_level_bpe
 from modelbuild.convert.transforms import Reshaped
+from modelbuild.errors import InputError
 from modelbuild.formats.gguf.writer import KeyValue, u32
+from modelbuild.formats.safetensors import open_safetensors
 
 _FF = f"{LAYER}feed_forward."
+_DENSE_FILE = "1_Dense/model.safetensors"
 _DEFAULTS: dict[str, Default] = {
     "num_key_value_heads": 8,
     "norm_eps": 1e-5,
@@ -99,9 +103,36 @@ _BODY: tuple[TensorRule, ...] = (
     norm(f"{LAYER}self_attn.k_layernorm", f"{BLOCK}attn_k_norm", "head", when=_is_attention),
 )
 
-FAMILIES = (
-    Family(
-        classes=("Lfm2ForCausalLM", "LFM2ForCausalLM"),
+
+def _prefixed(name: str, model: Model) -> str:  # noqa: ARG001
+    return name if name.startswith("model.") else f"model.{name}"
+
+
+def _projection(model: Model) -> Extra:
+    """The last layer of a model for retrieval, which stands in a directory of its own."""
+    if not model.checkpoint.has(_DENSE_FILE):
+        return Extra()
+    path = model.checkpoint.files[_DENSE_FILE]
+    tensor = open_safetensors(path).get("linear.weight")
+    if tensor is None or len(tensor.shape) != 2 or tensor.shape[1] != model.hidden:
+        raise InputError("SHAPE", f"a matrix linear.weight with {model.hidden} columns expected", path=path)
+    return Extra((("dense_2.weight", Stored(tensor)),), (u32(model.key("embedding_length_out"), tensor.shape[0]),))
+
+
+def _both_ways(model: Model) -> Iterable[KeyValue]:
+    if model.hf_class == "Lfm2BidirectionalModel":
+        yield from not_causal(model)
+
+
+def _dense(
+    classes: tuple[str, ...],
+    rename: Rename,
+    *,
+    more_keys: tuple[KeyRule, ...] = (),
+    extras: Callable[[Model], Extra] | None = None,
+) -> Family:
+    return Family(
+        classes=classes,
         architecture="lfm2",
         defaults=_DEFAULTS,
         keys=(
@@ -111,6 +142,7 @@ FAMILIES = (
             Count("shortconv.l_cache", "conv_L_cache"),
             Number("attention.layer_norm_rms_epsilon", "norm_eps"),
             _feed_forward_key,
+            *more_keys,
         ),
         tensors=(
             *_BODY,
@@ -119,9 +151,17 @@ FAMILIES = (
             matrix(f"{_FF}w3", f"{BLOCK}ffn_up", "ff hidden"),
         ),
         sizes={"ff": _feed_forward, "cache": lambda model: model.config.integer("conv_L_cache")},
-        rename=lambda name, model: name.replace("lfm.", "model."),  # noqa: ARG005
+        rename=rename,
+        extras=extras,
         tokenizer=byte_level_bpe,
         pre_tokenizers=("lfm2",),
+    )
+
+
+FAMILIES = (
+    _dense(("Lfm2ForCausalLM", "LFM2ForCausalLM"), lambda name, model: name.replace("lfm.", "model.")),  # noqa: ARG005
+    _dense(
+        ("Lfm2Model", "Lfm2BidirectionalModel"), _prefixed, more_keys=(_both_ways, pooling_keys), extras=_projection
     ),
     Family(
         classes=("Lfm2MoeForCausalLM",),

@@ -16,6 +16,7 @@ from modelbuild.convert.families.standard import (
     rename_to_standard,
 )
 from modelbuild.convert.family import Family, KeyRule, TensorRule, Value, matrix
+from modelbuild.convert.model import Model
 from modelbuild.convert.pooling import pooling_keys
 from modelbuild.convert.rope import llama3_frequencies
 from modelbuild.convert.tokenizers.llama import llama_tokenizer
@@ -71,13 +72,20 @@ MIXTRAL_EXPERTS = (
 MIXTRAL_TENSORS = (*LLAMA_ATTENTION, *MIXTRAL_EXPERTS)
 
 
+def _rename_sarashina(name: str, model: Model) -> str:  # noqa: ARG001
+    """The language model inside of a vision model; a norm beside it belongs to the pictures."""
+    if name.startswith("llm."):
+        return name.removeprefix("llm.")
+    return "" if name.startswith("norm.") else name
+
+
 def _family(classes: tuple[str, ...], defaults: dict[str, Default], **other: object) -> Family:
-    settings: dict[str, object] = {"architecture": "llama", "tensors": LLAMA_TENSORS, **other}
+    usual: dict[str, object] = {"architecture": "llama", "tensors": LLAMA_TENSORS, "rename": rename_to_standard}
+    settings: dict[str, object] = {**usual, **other}
     return Family(
         classes=classes,
         defaults=defaults,
         keys=LLAMA_KEYS,
-        rename=rename_to_standard,
         extras=llama3_frequencies,
         tokenizer=llama_tokenizer,
         **settings,  # type: ignore[arg-type]  # the values above fit their fields
@@ -96,6 +104,7 @@ FAMILIES = (
         ),
         LLAMA_DEFAULTS,
     ),
+    _family(("Sarashina2VisionForCausalLM",), LLAMA_DEFAULTS, rename=_rename_sarashina),
     _family(("MistralForCausalLM",), MISTRAL_DEFAULTS),
     _family(
         ("LlavaForConditionalGeneration",),  # a text model that only names its type

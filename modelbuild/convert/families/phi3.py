@@ -87,7 +87,7 @@ PHI3_KEYS: tuple[KeyRule, ...] = (
 
 FAMILIES = (
     Family(
-        classes=("Phi3ForCausalLM",),
+        classes=("Phi3ForCausalLM", "Phi4ForCausalLMV"),
         architecture="phi3",
         defaults=PHI3_DEFAULTS,
         keys=PHI3_KEYS,

@@ -111,7 +111,7 @@ FAMILIES = (
         pre_tokenizers=("qwen2",),
     ),
     Family(
-        classes=("Qwen3ForCausalLM", "Qwen3Model"),
+        classes=("Qwen3ForCausalLM", "Qwen3Model", "StepVLForConditionalGeneration"),
         architecture="qwen3",
         defaults={**QWEN_DEFAULTS, "head_dim": 128},
         keys=(*COMMON_KEYS, pooling_keys),

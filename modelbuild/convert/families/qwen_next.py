@@ -11,7 +11,7 @@ from modelbuild.convert.common_keys import COMMON_KEYS, EXPERT_FEED_FORWARD
 from modelbuild.convert.config import Default
 from modelbuild.convert.families.qwen import SHARED_EXPERT, dense_mlp, expert_sizes, experts
 from modelbuild.convert.families.standard import BLOCK, LAYER, embeddings, plus_one
-from modelbuild.convert.family import Count, Family, KeyRule, TensorRule, Value, exact, matrix, norm
+from modelbuild.convert.family import Count, Family, KeyRule, Rename, TensorRule, Value, exact, matrix, norm
 from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
 from modelbuild.convert.rope import partial_factor
@@ -265,7 +265,12 @@ _MOE_KEYS: tuple[KeyRule, ...] = (
 )
 
 
-def _qwen35(classes: tuple[str, ...], architecture: str, *, sparse: bool) -> Family:
+def _rename_without_predicted(name: str, model: Model) -> str:  # noqa: ARG001
+    """MiniCPM-V stores blocks for further tokens that nothing uses, and what merges its pictures."""
+    return "" if name.startswith(("mtp", "model.merger.")) else name
+
+
+def _qwen35(classes: tuple[str, ...], architecture: str, *, sparse: bool, rename: Rename = _rename_predicted) -> Family:
     parts = (*dense_mlp(), *experts(), *SHARED_EXPERT) if sparse else dense_mlp()
     return Family(
         classes=classes,
@@ -280,7 +285,7 @@ def _qwen35(classes: tuple[str, ...], architecture: str, *, sparse: bool) -> Fam
         ),
         tensors=(*_EMBEDDINGS, *_NORMS, *_QWEN35_LINEAR, *_FULL_ATTENTION, *parts, *_PREDICTION),
         sizes=_SIZES,
-        rename=_rename_predicted,
+        rename=rename,
         block_count=lambda model: model.layers + _predicted(model),
         tokenizer=byte_level_bpe,
         pre_tokenizers=("qwen35", "qwen2"),
@@ -328,5 +333,6 @@ FAMILIES = (
         pre_tokenizers=("qwen35", "qwen2"),
     ),
     _qwen35(("Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration"), "qwen35", sparse=False),
+    _qwen35(("MiniCPMV4_6ForConditionalGeneration",), "qwen35", sparse=False, rename=_rename_without_predicted),
     _qwen35(("Qwen3_5MoeForCausalLM", "Qwen3_5MoeForConditionalGeneration"), "qwen35moe", sparse=True),
 )

@@ -1,11 +1,18 @@
-"""The text parts of Qwen2-VL, Qwen2.5-VL and Qwen3-VL: rotary embedding on several axes."""
+"""The text parts of Qwen2-VL, Qwen2.5-VL, Qwen3-VL, Qwen3-ASR and Qwen3-Omni: rotary embedding on several axes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from modelbuild.convert.common_keys import COMMON_KEYS, EXPERT_FEED_FORWARD
-from modelbuild.convert.families.qwen import QWEN2_ATTENTION, QWEN3_ATTENTION, QWEN_DEFAULTS, expert_sizes
+from modelbuild.convert.families.qwen import (
+    QWEN2_ATTENTION,
+    QWEN3_ATTENTION,
+    QWEN_DEFAULTS,
+    dense_mlp,
+    expert_sizes,
+    experts,
+)
 from modelbuild.convert.families.standard import (
     BLOCK,
     LAYER,
@@ -19,11 +26,14 @@ from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
 from modelbuild.convert.pooling import pooling_keys
 from modelbuild.convert.tokenizers.bpe import byte_level_bpe
+from modelbuild.convert.tokenizers.files import content_of
 from modelbuild.convert.tokenizers.llama import sentencepiece_or_bpe
+from modelbuild.convert.tokenizers.special import special_id_key
 from modelbuild.convert.transforms import Transposed
 from modelbuild.formats.gguf.writer import KeyValue, u32
 
 _EXPERTS = f"{LAYER}mlp.experts."
+_MESSAGE_END = "<|im_end|>"
 
 
 def _rename(name: str, model: Model) -> str:  # noqa: ARG001
@@ -35,6 +45,29 @@ def _deepstack(model: Model) -> Iterable[KeyValue]:
     vision = model.root.section("vision_config")
     indexes = vision.integers("deepstack_visual_indexes") if vision else None
     yield u32(model.key("n_deepstack_layers"), len(indexes or []))
+
+
+def _no_deepstack(model: Model) -> Iterable[KeyValue]:
+    yield u32(model.key("n_deepstack_layers"), 0)
+
+
+def _ends_messages(keys: Iterable[KeyValue], model: Model) -> Iterable[KeyValue]:
+    """The end of a message ends the text; it also stands for the first token, which is never added."""
+    decoder = model.tokenizer_files.config.get("added_tokens_decoder")
+    entries = decoder.items() if isinstance(decoder, dict) else ()
+    numbers = [number for number, entry in entries if content_of(entry) == _MESSAGE_END and number.isdecimal()]
+    yield from keys
+    for kind in ("bos", "eos"):
+        if numbers:
+            yield u32(special_id_key(kind), int(numbers[0][:10]))
+
+
+def _omni_tokenizer(model: Model) -> Iterable[KeyValue]:
+    return _ends_messages(byte_level_bpe(model), model)
+
+
+def _speech_tokenizer(model: Model) -> Iterable[KeyValue]:
+    return _ends_messages(sentencepiece_or_bpe(model), model)
 
 
 def _transpose(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
@@ -98,6 +131,34 @@ FAMILIES = (
         sizes={"expert_ff": expert_sizes},
         rename=_rename,
         tokenizer=byte_level_bpe,
+        pre_tokenizers=("qwen2",),
+    ),
+    Family(
+        classes=("Qwen3ASRForConditionalGeneration",),
+        architecture="qwen3vl",
+        defaults={**QWEN_DEFAULTS, "head_dim": 128},
+        keys=(*COMMON_KEYS, pooling_keys, _no_deepstack),
+        tensors=(*embeddings(), *block_norms(), *QWEN3_ATTENTION, *gated_mlp()),
+        rename=_rename,
+        tokenizer=_speech_tokenizer,
+        pre_tokenizers=("qwen2",),
+    ),
+    Family(
+        classes=("Qwen3OmniMoeForConditionalGeneration",),
+        architecture="qwen3vlmoe",
+        defaults={
+            **QWEN_DEFAULTS,
+            "num_key_value_heads": 4,
+            "rope_theta": 1e6,
+            "num_experts": 128,
+            "num_experts_per_tok": 8,
+            "moe_intermediate_size": 768,
+        },
+        keys=(*COMMON_KEYS, EXPERT_FEED_FORWARD, _no_deepstack),
+        tensors=(*embeddings(), *block_norms(), *QWEN3_ATTENTION, *dense_mlp(), *experts()),
+        sizes={"expert_ff": expert_sizes},
+        rename=_rename,
+        tokenizer=_omni_tokenizer,
         pre_tokenizers=("qwen2",),
     ),
 )

@@ -33,7 +33,7 @@ def _norms_of_heads(name: str, count: Callable[[Model], int]) -> TensorRule:
 
 
 FAMILY = Family(
-    classes=("StableLmForCausalLM", "StableLMEpochForCausalLM"),
+    classes=("StableLmForCausalLM", "StableLMEpochForCausalLM", "LlavaStableLMEpochForCausalLM"),
     architecture="stablelm",
     defaults={
         "max_position_embeddings": 4096,
