@@ -98,7 +98,7 @@ def _noted_as_ollama_does(kv: Sequence[KeyValue], preset: str) -> Sequence[KeyVa
 
 
 def _from_adapter(work: AssembleWork, base: AdapterBaseFiles) -> Assembly:
-    """An adapter keeps its precision: it is small, and its pairs are multiplied before they are rounded."""
+    """An adapter keeps its precision unless told: it is small, and its pairs are multiplied before they are rounded."""
     from modelbuild.convert.lora import plan_adapter
     from modelbuild.convert.lora_base import base_of_checkpoint, base_of_header
 
@@ -108,8 +108,9 @@ def _from_adapter(work: AssembleWork, base: AdapterBaseFiles) -> Assembly:
         known = base_of_header(open_gguf(base.gguf))
     else:
         raise AssertionError("an adapter has a base")
-    planned = plan_adapter(Checkpoint(work.checkpoint or {}, work.origin), known)
-    return _assembly(planned.kv, planned.tensors, tuple("source precision" for _ in planned.tensors), planned.notes)
+    planned = plan_adapter(Checkpoint(work.checkpoint or {}, work.origin), known, work.preset or "source")
+    rule = f"preset {work.preset}" if work.preset else "source precision"
+    return _assembly(planned.kv, planned.tensors, tuple(rule for _ in planned.tensors), planned.notes)
 
 
 def _from_vision(work: AssembleWork) -> Assembly:

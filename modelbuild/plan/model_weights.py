@@ -180,7 +180,8 @@ class WeightsPlanner:
     def _add_adapter(self, adapter: AdapterFiles) -> None:
         """Plan the conversion of an adapter; it follows its base, whose layout it takes."""
         base = base_input(self.inputs)
-        work = AssembleWork(adapter.files, adapter.origin, "", base=self._describe_base())
+        preset = "F16" if self._model.rewrite_gguf else ""  # Ollama's converter knows no other type of adapters
+        work = AssembleWork(adapter.files, adapter.origin, preset, base=self._describe_base())
         action = self._assemble("adapter", work, (*adapter.inputs, base))
         self.slots.append(LayerSlot("adapter", action, "", SlotRole.EXTRA))
         if is_directory(Path(adapter.origin)):

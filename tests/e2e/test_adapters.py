@@ -89,6 +89,20 @@ def test_adapter_of_every_form_of_base_is_one(tuned: Space) -> None:
     assert [item.name for item in of_directory.tensors] == [item.name for item in by_files.tensors]
 
 
+def test_adapter_is_rounded_where_ollama_is_followed(tuned: Space) -> None:
+    """An adapter keeps its precision; with rewrite_gguf it has the type that Ollama gives it."""
+    build(tuned)
+    kept = open_gguf(layers(tuned)["adapter"])
+    tuned.recipe(f"{RECIPE}rewrite_gguf: true\n")
+
+    build(tuned)
+
+    rounded = open_gguf(layers(tuned)["adapter"])
+    assert {"F32"} == {tensor.type.name for tensor in kept.tensors}
+    assert {"F16"} == {tensor.type.name for tensor in rounded.tensors}
+    assert [(item.name, item.shape) for item in kept.tensors] == [(item.name, item.shape) for item in rounded.tensors]
+
+
 def test_edits_run_what_they_touch(tuned: Space) -> None:
     """Nothing runs without an edit; an edited adapter is converted again, its base is not."""
     build(tuned)
