@@ -12,7 +12,7 @@ import click
 
 from modelbuild import __version__
 from modelbuild.cli.settings import settings_options
-from modelbuild.errors import ModelbuildError
+from modelbuild.errors import ModelbuildError, printable
 
 PROGRAM = "modelbuild"
 EXIT_FAILED = 1
@@ -67,6 +67,19 @@ class _LazyGroup(click.Group):
         module = importlib.import_module(COMMANDS[cmd_name][0])
         command = module.command
         return command if isinstance(command, click.Command) else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command and what is left of the arguments; for a mistyped one an error that says what is near."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(name, COMMANDS, n=2)
+            meant = f"did you mean {' or '.join(map(repr, near))}?" if near else "see what there is with --help"
+            ctx.fail(f"no command {printable(name)!r}; {meant}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx

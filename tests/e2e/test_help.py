@@ -90,3 +90,11 @@ def test_completion_in_bash(space: Space, tmp_path: Path) -> None:
     )
 
     assert ("doctor\n", "") == (done.stdout, done.stderr)
+
+
+def test_a_mistyped_command_is_told_what_is_near(space: Space) -> None:
+    """Letters swapped: the command that was meant is named, and the status is that of wrong usage."""
+    done = space.spawn("buidl")
+
+    assert 2 == done.status
+    assert "no command 'buidl'; did you mean 'build'?" in done.stderr
