@@ -16,6 +16,7 @@ from modelbuild.convert.mapping import _is_needed, _places, expected_sizes
 from modelbuild.convert.model import Model
 from modelbuild.convert.tokenizers.check_hash import _BYTE_CHARS
 from modelbuild.formats.gguf.writer import lay_out
+from tests import family_checkpoints_a_to_k as earlier
 from tests import family_checkpoints_l_to_z as later
 from tests.checkpoints import LLAMA3_SPLIT, write_safetensors
 from tests.reference import tensor_bytes
@@ -185,6 +186,7 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
     "MambaForCausalLM": {"intermediate_size": 128},
     "FalconMambaForCausalLM": {"intermediate_size": 128, "model_type": "falcon_mamba"},
     "Mamba2ForCausalLM": {"intermediate_size": 128, "state_size": 16, "head_dim": 32},
+    **earlier.CONFIGS,
     **later.CONFIGS,
 }
 #: Classes whose tokenizer can only be SentencePiece.
@@ -227,6 +229,7 @@ _WANTED_OPTIONAL = {
         "post_per_layer_input_norm.weight",
     ),
     "Gemma4ForCausalLM": ("k_proj.weight", "v_proj.weight", "k_norm.weight"),
+    **earlier.WANTED_OPTIONAL,
     **later.WANTED_OPTIONAL,
 }
 
@@ -242,9 +245,9 @@ def write_family_checkpoint(directory: Path, hf_class: str) -> Path:
         (directory / "tokenizer_config.json").write_text("{}")
     else:
         (directory / "tokenizer.json").write_text(json.dumps(byte_tokenizer()))
-        (directory / "tokenizer_config.json").write_text(
-            json.dumps({"bos_token": "<s>", "eos_token": "</s>", "tokenizer_class": "GPT2Tokenizer"})
-        )
+        kind = earlier.TOKENIZER_CLASSES.get(hf_class, "GPT2Tokenizer")
+        settings = {"bos_token": "<s>", "eos_token": "</s>", "tokenizer_class": kind}
+        (directory / "tokenizer_config.json").write_text(json.dumps(settings))
     write_safetensors(directory / "model.safetensors", dict(_tensors(directory, hf_class)))
     return directory
 

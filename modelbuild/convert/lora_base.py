@@ -35,12 +35,13 @@ _NUMBERS: Mapping[str, tuple[str, ...]] = {
     "attention.kv_lora_rank": ("kv_lora_rank",),
     "attention.value_length_mla": ("v_head_dim",),
     "attention.relative_buckets_count": ("relative_attention_num_buckets",),
+    "rope.dimension_count": ("attn_rotary_emb",),
     "nextn_predict_layers": ("num_nextn_predict_layers", "mtp_num_hidden_layers"),
-    "ssm.conv_kernel": ("conv_kernel", "linear_conv_kernel_dim"),
-    "ssm.inner_size": ("intermediate_size",),
-    "ssm.state_size": ("state_size", "linear_key_head_dim"),
-    "ssm.group_count": ("n_groups", "linear_num_key_heads"),
-    "ssm.time_step_rank": ("time_step_rank", "linear_num_value_heads"),
+    "ssm.conv_kernel": ("conv_kernel", "linear_conv_kernel_dim", "mamba_d_conv"),
+    "ssm.inner_size": ("mamba_d_ssm",),
+    "ssm.state_size": ("state_size", "linear_key_head_dim", "mamba_d_state"),
+    "ssm.group_count": ("n_groups", "linear_num_key_heads", "mamba_n_groups"),
+    "ssm.time_step_rank": ("time_step_rank", "linear_num_value_heads", "mamba_n_heads", "mamba_dt_rank"),
 }
 
 
@@ -101,22 +102,32 @@ def _model(family: Family, header: GgufHeader, architecture: str, values: Mappin
 
 
 def _config_values(header: GgufHeader, architecture: str) -> dict[str, object]:
-    """The header's numbers under the names of configurations; no transform needs those that differ between layers."""
+    """The header's numbers under the names of configurations; of those that differ between layers the largest."""
 
     def number(key: str) -> int | None:
-        return header.kv.get_integer(f"{architecture}.{key}")
+        single = header.kv.get_integer(f"{architecture}.{key}")
+        return _largest(header, f"{architecture}.{key}") if single is None else single
 
     values: dict[str, object] = {"model_type": architecture}
     for key, names in _NUMBERS.items():
         found = number(key)
         if found is not None:
             values.update(dict.fromkeys(names, found))
+    if not values.get("intermediate_size"):  # a state space alone is described by its inner width
+        values.update({"intermediate_size": values["mamba_d_ssm"]} if "mamba_d_ssm" in values else {})
     blocks, predicting = number("block_count"), number("nextn_predict_layers")
     if blocks is not None and predicting is not None:
         values["num_hidden_layers"] = blocks - predicting
     values.update(_head_sizes(number))
     values["tie_word_embeddings"] = not any(tensor.name == "output.weight" for tensor in header.tensors)
     return values
+
+
+def _largest(header: GgufHeader, key: str) -> int | None:
+    """Of a key with a number for each layer; None when it is no such key."""
+    if key not in header.kv:
+        return None
+    return max(header.kv.get_integers(key) or [], default=None)
 
 
 def _head_sizes(number: Callable[[str], int | None]) -> dict[str, object]:

@@ -53,6 +53,11 @@ class Model:
         """The class of the checkpoint."""
         return self.hub.hf_class
 
+    @property
+    def is_of_header(self) -> bool:
+        """Is all that is known the header of a GGUF? Then blocks and numbers without a key are unknown."""
+        return not self.stored and "architectures" not in self.hub.root
+
     @cached_property
     def root(self) -> Config:
         """config.json without the text model's part laid over it."""

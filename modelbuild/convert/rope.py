@@ -23,7 +23,9 @@ _THETA = ("global_rope_theta", "rope_global_theta", "rope_theta_global", "rope_t
 _LOCAL_THETA = ("local_rope_theta", "rope_local_theta", "rope_theta_local", "swa_rope_theta", "rope_local_base_freq")
 _PARTIAL = ("partial_rotary_factor", "rope_pct", "rope_percent")
 #: Kinds that need no key of their own: they are the plain embedding, or the family handles them.
-_SILENT_KINDS = frozenset({"default", "dynamic", "llama3", "mrope", "proportional", "none", "ntk", "interleaved"})
+_SILENT_KINDS = frozenset(
+    {"default", "dynamic", "llama3", "mrope", "proportional", "none", "ntk", "interleaved", "xdrope"}
+)
 _SECTION_COUNT = 4
 
 

@@ -159,6 +159,18 @@ def interleave_halves(source: Source, heads: int) -> Source:
     return regroup_rows(source, (heads, 2, source.shape[0] // heads // 2), (0, 2, 1))
 
 
+def interleave_halves_of(source: Source, heads: int, rotated: int) -> Source:
+    """The same of the first rows of each head alone; the others stay."""
+    size = source.shape[0] // heads
+    if rotated == size:
+        return interleave_halves(source, heads)
+    parts: list[Source] = []
+    for start in range(0, source.shape[0], size):
+        turned = interleave_halves(take_rows(source, start, start + rotated), 1)
+        parts += (turned, take_rows(source, start + rotated, start + size))
+    return concatenate(tuple(parts))
+
+
 def separate_halves(source: Source, heads: int) -> Source:
     """The inverse of `interleave_halves`."""
     return regroup_rows(source, (heads, source.shape[0] // heads // 2, 2), (0, 2, 1))

@@ -179,3 +179,30 @@ class PaddedRows:
         count = max(0, min(stop, have) - start)
         result[:count] = rows[:count]
         return result
+
+
+@dataclass(frozen=True, slots=True)
+class Centred:
+    """A vector without its mean."""
+
+    source: Source
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Unchanged."""
+        return self.source.shape
+
+    @property
+    def dtype(self) -> str:
+        """F32."""
+        return "F32"
+
+    def spans(self) -> tuple[Span, ...]:
+        """Unchanged."""
+        return self.source.spans()
+
+    def read_rows(self, read: ReadSpan, start: int, stop: int) -> Rows:
+        """float32 of shape (1, columns): a vector is one row."""
+        values = read_floats(self.source, read, start, stop)
+        centred: Floats = values - values.mean(dtype=np.float32)
+        return centred

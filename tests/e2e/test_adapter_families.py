@@ -22,6 +22,10 @@ from tests.written import write_conversion
 #: Modules that cannot have an adapter, because the conversion takes them apart and turns one part.
 _LATENT = ("DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", "KimiVLForConditionalGeneration", "YoutuForCausalLM")
 TAKEN_APART = dict.fromkeys(_LATENT, ("kv_b_proj",))
+#: Classes that store inputs as rows, which the pairs of PEFT do not.
+TURNED = ("GPT2LMHeadModel", "JAISLMHeadModel")
+#: Classes whose configuration has numbers that go into the weights, which no key of a GGUF tells.
+MULTIPLIED = ("JAISLMHeadModel", "FalconH1ForCausalLM")
 #: No projections, although they are matrices.
 _OTHER = ("norm", "embed", "conv", "wte", "wpe")
 Weights = Mapping[str, np.ndarray]
@@ -32,7 +36,8 @@ def pairs_for(weights: Weights, *, turned: bool = False) -> dict[str, tuple[np.n
     pairs: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for name, values in weights.items():
         if values.ndim == 2 and name.endswith(".weight") and not any(part in name for part in _OTHER):
-            rows, columns = reversed(values.shape) if turned else values.shape
+            inputs_first = turned and name != "lm_head.weight"
+            rows, columns = reversed(values.shape) if inputs_first else values.shape
             pairs[name.removesuffix(".weight")] = random_pair(rows, columns, seed=len(pairs))
     return pairs
 
@@ -53,7 +58,8 @@ def merged(weights: Weights, pairs: Pairs, scale: float, *, turned: bool = False
     changed = dict(weights)
     for module, (a, b) in pairs.items():
         change = np.float32(scale) * (b @ a)
-        changed[f"{module}.weight"] = weights[f"{module}.weight"] + (change.T if turned else change)
+        inputs_first = turned and module != "lm_head"
+        changed[f"{module}.weight"] = weights[f"{module}.weight"] + (change.T if inputs_first else change)
     return changed
 
 
@@ -68,7 +74,7 @@ def test_adapter_changes_what_merging_it_changes(tmp_path: Path, hf_class: str) 
     weights = load_file(directory / "model.safetensors")
     plain = values_of(convert_f32(directory))
     base = base_of_checkpoint(Checkpoint.of_directory(directory))
-    turned = hf_class == "GPT2LMHeadModel"  # it stores inputs as rows, which PEFT's pairs do not
+    turned = hf_class in TURNED
     pairs = pairs_for(weights, turned=turned)
 
     adapter, refused = without_taken_apart(base, tmp_path / "adapter", pairs)
@@ -91,7 +97,11 @@ def test_header_of_a_gguf_tells_as_much_as_a_checkpoint(tmp_path: Path, hf_class
     file = write_conversion(convert_f32(directory), tmp_path / "base.gguf")
     checkpoint = base_of_checkpoint(Checkpoint.of_directory(directory))
     header = base_of_header(open_gguf(file))
-    pairs = pairs_for(weights, turned=hf_class == "GPT2LMHeadModel")
+    pairs = pairs_for(weights, turned=hf_class in TURNED)
+    if hf_class in MULTIPLIED:
+        with pytest.raises(UnsupportedError, match="not in its GGUF"):
+            plan_adapter(write_adapter(tmp_path / "adapter", pairs), header)
+        return
 
     from_checkpoint, refused = without_taken_apart(checkpoint, tmp_path / "adapter", pairs)
     left = {module: pair for module, pair in pairs.items() if module not in refused}
@@ -121,7 +131,7 @@ def test_runtime_applies_what_was_trained(tmp_path: Path, hf_class: str) -> None
         for name, values in load_file(directory / "model.safetensors").items()
     }
     save_file(weights, directory / "model.safetensors")
-    turned = hf_class == "GPT2LMHeadModel"
+    turned = hf_class in TURNED
     pairs = pairs_for(weights, turned=turned)
     adapter = plan_adapter(
         write_adapter(tmp_path / "adapter", pairs), base_of_checkpoint(Checkpoint.of_directory(directory))

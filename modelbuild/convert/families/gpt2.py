@@ -17,7 +17,7 @@ def _without_prefix(name: str, model: Model) -> str:  # noqa: ARG001
     return name.removeprefix("transformer.")
 
 
-def _conv1d(source: str, target: str, inputs: str, outputs: str) -> TensorRule:
+def conv1d(source: str, target: str, inputs: str, outputs: str) -> TensorRule:
     """A projection stored with inputs as rows, and its bias."""
     shape = f"{inputs} {outputs}"
     return TensorRule(source, target, shape, transpose, bias="required", bias_shape=outputs, transform_bias=False)
@@ -49,11 +49,11 @@ FAMILY = Family(
         norm("ln_f", "output_norm", bias="required"),
         matrix("lm_head", "output", "vocab hidden", weight="optional"),
         norm(f"{_LAYER}ln_1", f"{BLOCK}attn_norm", bias="required"),
-        _conv1d(f"{_LAYER}attn.c_attn", f"{BLOCK}attn_qkv", "hidden", "3*hidden"),
-        _conv1d(f"{_LAYER}attn.c_proj", f"{BLOCK}attn_output", "hidden", "hidden"),
+        conv1d(f"{_LAYER}attn.c_attn", f"{BLOCK}attn_qkv", "hidden", "3*hidden"),
+        conv1d(f"{_LAYER}attn.c_proj", f"{BLOCK}attn_output", "hidden", "hidden"),
         norm(f"{_LAYER}ln_2", f"{BLOCK}ffn_norm", bias="required"),
-        _conv1d(f"{_LAYER}mlp.c_fc", f"{BLOCK}ffn_up", "hidden", "4*hidden"),
-        _conv1d(f"{_LAYER}mlp.c_proj", f"{BLOCK}ffn_down", "4*hidden", "hidden"),
+        conv1d(f"{_LAYER}mlp.c_fc", f"{BLOCK}ffn_up", "hidden", "4*hidden"),
+        conv1d(f"{_LAYER}mlp.c_proj", f"{BLOCK}ffn_down", "4*hidden", "hidden"),
     ),
     rename=_without_prefix,
     # The causal mask, which is stored although it is a constant.

@@ -32,7 +32,7 @@ def _has_shared(model: Model, block: int) -> bool:  # noqa: ARG001
 
 _MOE = f"{LAYER}block_sparse_moe."
 
-_DEFAULTS: dict[str, Default] = {
+GRANITE_DEFAULTS: dict[str, Default] = {
     "num_key_value_heads": same_heads,
     "max_position_embeddings": 2048,
     "rms_norm_eps": 1e-6,
@@ -47,7 +47,7 @@ FAMILIES = (
     Family(
         classes=("GraniteForCausalLM",),
         architecture="granite",
-        defaults=_DEFAULTS,
+        defaults=GRANITE_DEFAULTS,
         keys=GRANITE_KEYS,
         tensors=LLAMA_TENSORS,
         rename=rename_to_standard,
@@ -58,7 +58,7 @@ FAMILIES = (
     Family(
         classes=("GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM"),
         architecture="granitemoe",
-        defaults={**_DEFAULTS, "num_local_experts": 8, "num_experts_per_tok": 2},
+        defaults={**GRANITE_DEFAULTS, "num_local_experts": 8, "num_experts_per_tok": 2},
         keys=(
             *GRANITE_KEYS,
             Count("expert_shared_feed_forward_length", "shared_intermediate_size", "feed_forward_length"),

@@ -60,13 +60,14 @@ def negative_exponential(source: Source, model: Model, block: int) -> Source:  #
     return Computed(source, negative_exponential=True)
 
 
-def _as_column(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def as_column(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
     """One number for each head, as a column like the matrix of the first Mamba."""
     return Reshaped(source, (source.shape[0], 1))
 
 
-def _decay_column(source: Source, model: Model, block: int) -> Source:
-    return negative_exponential(_as_column(source, model, block), model, block)
+def decay_column(source: Source, model: Model, block: int) -> Source:
+    """The decay of each head, likewise."""
+    return negative_exponential(as_column(source, model, block), model, block)
 
 
 def _by_group(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
@@ -152,8 +153,8 @@ FAMILIES = (
         ),
         tensors=(
             *_OUTER,
-            exact(f"{_MIXER}A_log", f"{BLOCK}ssm_a", "state_heads", _decay_column),
-            exact(f"{_MIXER}D", f"{BLOCK}ssm_d", "state_heads", _as_column),
+            exact(f"{_MIXER}A_log", f"{BLOCK}ssm_a", "state_heads", decay_column),
+            exact(f"{_MIXER}D", f"{BLOCK}ssm_d", "state_heads", as_column),
             exact(f"{_MIXER}conv1d.weight", f"{BLOCK}ssm_conv1d.weight", "channels 1 kernel", squeeze_middle),
             exact(f"{_MIXER}conv1d.bias", f"{BLOCK}ssm_conv1d.bias", "channels"),
             exact(f"{_MIXER}dt_bias", f"{BLOCK}ssm_dt.bias", "state_heads"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from modelbuild.convert.family import Presence, TensorRule, Transform, matrix, norm
 from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
 from modelbuild.convert.transforms import Reshaped, Transposed, interleave_halves, take_rows, take_second_axis
 from modelbuild.convert.value_transforms import Computed
+from modelbuild.errors import UnsupportedError
 
 LAYER = "model.layers.{b}."
 BLOCK = "blk.{b}."
@@ -51,6 +54,26 @@ def squeeze_middle(source: Source, model: Model, block: int) -> Source:  # noqa:
     """Kernels of a convolution by channel, (channels, 1, width), without the axis of one."""
     channels, _, width = source.shape
     return Reshaped(source, (channels, width))
+
+
+def multiplied(*factors: Callable[[Model], float]) -> Transform:
+    """Weights times numbers of the configuration, one after another."""
+
+    def transform(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+        refuse_without_configuration(model)
+        for factor in factors:
+            source = Computed(source, factor=factor(model))
+        return source
+
+    return transform
+
+
+def refuse_without_configuration(model: Model) -> None:
+    """UnsupportedError ADAPTER over a GGUF: it does not tell the numbers that went into its weights."""
+    if model.is_of_header:
+        message = "numbers that multiply the weights of the base model are not in its GGUF"
+        hint = "name the checkpoint as the base of the adapter"
+        raise UnsupportedError("ADAPTER", message, path=model.checkpoint.origin, hint=hint)
 
 
 # -- names -------------------------------------------------------------------------------------------------------------

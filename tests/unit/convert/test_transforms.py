@@ -63,6 +63,17 @@ CASES = {
         lambda s: t.interleave_halves(s, 3),
         lambda w: w.reshape(3, 2, 4).swapaxes(1, 2).reshape(24),
     ),
+    "permute the first rows of each head": (
+        (24, 5),
+        lambda s: t.interleave_halves_of(s, 2, 8),
+        lambda w: np.concatenate(
+            [
+                w.reshape(2, 12, 5)[:, :8].reshape(2, 2, 4, 5).swapaxes(1, 2).reshape(2, 8, 5),
+                w.reshape(2, 12, 5)[:, 8:],
+            ],
+            1,
+        ).reshape(24, 5),
+    ),
     "permute back": ((24, 5), lambda s: t.separate_halves(t.interleave_halves(s, 2), 2), lambda w: w),
     "regroup": (
         (24, 3),

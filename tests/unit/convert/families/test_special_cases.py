@@ -1,0 +1,160 @@
+"""What single families do beyond their tables; where it went wrong, a model would load and compute something else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from modelbuild.errors import InputError, UnsupportedError
+from tests.adapters import values_of
+from tests.checkpoints import convert, keys_of
+from tests.family_checkpoints import write_family_checkpoint
+
+
+def configure(directory: Path, **settings: object) -> None:
+    """Other settings; None removes one."""
+    path = directory / "config.json"
+    config = {**json.loads(path.read_text()), **settings}
+    path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+
+
+def test_bamba_moves_rotated_rows_alone(tmp_path: Path) -> None:
+    """Half of each head is rotated: its rows become pairs, the others stay in their places."""
+    directory = write_family_checkpoint(tmp_path / "model", "BambaForCausalLM")
+    stored = load_file(directory / "model.safetensors")["model.layers.1.self_attn.q_proj.weight"]
+
+    found = values_of(convert(directory, float_type="F32"))["blk.1.attn_q.weight"]
+
+    heads, turned = stored.reshape(4, 16, 64), found.reshape(4, 16, 64)
+    np.testing.assert_array_equal(heads[:, 8:], turned[:, 8:])
+    np.testing.assert_array_equal(heads[:, [0, 4, 1, 5, 2, 6, 3, 7]], turned[:, :8])
+
+
+def test_falcon_h1_multiplies_each_part_of_the_mixer(tmp_path: Path) -> None:
+    """Gate, input, both state matrices and the time steps have a multiplier of their own, and one in common."""
+    directory = write_family_checkpoint(tmp_path / "model", "FalconH1ForCausalLM")
+    stored = load_file(directory / "model.safetensors")["model.layers.0.mamba.in_proj.weight"]
+
+    found = values_of(convert(directory, float_type="F32"))["blk.0.ssm_in.weight"]
+
+    parts = np.repeat([0.5, 0.75, 1.25, 1.5, 2.0], [64, 64, 32, 32, 4]) * 1.25
+    np.testing.assert_allclose(found, stored * parts[:, None], rtol=1e-6)
+
+
+def test_sarvam_takes_the_mean_of_its_correction_away(tmp_path: Path) -> None:
+    """The original does so when it loads; the choice of experts depends on it."""
+    directory = write_family_checkpoint(tmp_path / "model", "SarvamMoEForCausalLM")
+    tensors = load_file(directory / "model.safetensors")
+    tensors["model.layers.1.mlp.gate.expert_bias"] = np.array([1, 2, 3, 6], np.float32)
+    save_file(tensors, directory / "model.safetensors")
+
+    found = values_of(convert(directory, float_type="F32"))["blk.1.exp_probs_b.bias"]
+
+    assert [-2, -1, 0, 3] == found.tolist()
+
+
+def test_bailing_with_a_normalised_output_is_refused(tmp_path: Path) -> None:
+    """Its output matrix would be wrong, and nobody would see why."""
+    directory = write_family_checkpoint(tmp_path / "model", "BailingMoeForCausalLM")
+    configure(directory, norm_head=True)
+
+    with pytest.raises(UnsupportedError, match="normalised over the whole vocabulary"):
+        convert(directory)
+
+
+def test_experts_that_differ_between_layers_are_refused(tmp_path: Path) -> None:
+    """The runtime has one number for all layers."""
+    directory = write_family_checkpoint(tmp_path / "model", "HunYuanMoEV1ForCausalLM")
+    configure(directory, moe_topk=[2, 1])
+
+    with pytest.raises(InputError, match="the same number for every layer"):
+        convert(directory)
+
+
+def test_granite_without_experts_has_the_shared_width(tmp_path: Path) -> None:
+    """The part that experts would share is then the feed-forward part."""
+    directory = write_family_checkpoint(tmp_path / "model", "GraniteMoeHybridForCausalLM")
+    tensors = load_file(directory / "model.safetensors")
+    configure(directory, num_local_experts=0, num_experts_per_tok=0)
+    save_file({k: v for k, v in tensors.items() if "block_sparse_moe" not in k}, directory / "model.safetensors")
+
+    conversion = convert(directory)
+
+    assert 48 == keys_of(conversion)["granitehybrid.feed_forward_length"]
+    shapes = {tensor.name: tensor.source.shape for tensor in conversion.tensors}
+    assert [(48, 64), (48, 64), (64, 48)] == [shapes[f"blk.0.ffn_{name}.weight"] for name in ("gate", "up", "down")]
+
+
+def test_granite_with_attention_alone_is_plain_granite(tmp_path: Path) -> None:
+    """A file of the hybrid architecture would be given a state that it does not have."""
+    directory = write_family_checkpoint(tmp_path / "model", "GraniteMoeHybridForCausalLM")
+    tensors = load_file(directory / "model.safetensors")
+    heads = {k.replace("layers.1", "layers.0"): v for k, v in tensors.items() if "layers.1.self_attn" in k}
+    configure(directory, layer_types=["attention", "attention"])
+    kept = {name: values for name, values in tensors.items() if ".mamba." not in name}
+    save_file({**kept, **heads}, directory / "model.safetensors")
+
+    assert "granitemoe" == keys_of(convert(directory))["general.architecture"]
+
+
+@pytest.mark.parametrize("hf_class", ["ExaoneMoEForCausalLM", "Exaone4_5_ForConditionalGeneration"])
+def test_exaone_block_for_further_tokens_follows_the_others(tmp_path: Path, hf_class: str) -> None:
+    """It stands beside the blocks in the checkpoint and after them in the file."""
+    directory = write_family_checkpoint(tmp_path / "model", hf_class)
+    tensors = load_file(directory / "model.safetensors")
+    plain = {tensor.name for tensor in convert(directory).tensors}
+    names = {
+        "eh_proj": "mtp.fc",
+        "enorm": "mtp.pre_fc_norm_embedding",
+        "hnorm": "mtp.pre_fc_norm_hidden",
+        "shared_head.norm": "mtp.norm",
+    }
+    moved = {}
+    for name, values in tensors.items():
+        part = name.removeprefix("model.layers.4.").removesuffix(".weight")
+        outside = f"{names.get(part, f'mtp.layers.0.{part}')}.weight"
+        moved[outside if name.startswith("model.layers.4.") else name] = values
+    save_file(moved, directory / "model.safetensors")
+
+    assert plain == {tensor.name for tensor in convert(directory).tensors}
+
+
+def test_grok_has_two_sets_of_names(tmp_path: Path) -> None:
+    """The first port's names give the same tensors, but for the norm that its runtime knows by another name."""
+    directory = write_family_checkpoint(tmp_path / "model", "GrokForCausalLM")
+    tensors = load_file(directory / "model.safetensors")
+    plain = values_of(convert(directory, float_type="F32"))
+    old = (
+        ("model.embed_tokens.", "transformer.in_out_embed."),
+        ("model.norm.", "transformer.rms_norm."),
+        ("model.layers.", "transformer.decoder_layer."),
+        (".self_attn.q_proj.", ".multi_head_attention.query."),
+        (".self_attn.k_proj.", ".multi_head_attention.key."),
+        (".self_attn.v_proj.", ".multi_head_attention.value."),
+        (".self_attn.o_proj.", ".multi_head_attention.linear."),
+        (".pre_attn_norm.", ".rms_norm."),
+        (".post_attn_norm.", ".rms_norm_1."),
+        (".pre_moe_norm.", ".rms_norm_2."),
+        (".post_moe_norm.", ".rms_norm_3."),
+        (".block_sparse_moe.gate.", ".router."),
+        (".block_sparse_moe.experts.", ".moe."),
+        (".w1.", ".linear."),
+        (".w2.", ".linear_1."),
+        (".w3.", ".linear_v."),
+    )
+    renamed = {}
+    for name, values in tensors.items():
+        for new, before in old:
+            name = name.replace(new, before)
+        renamed[name] = values
+    save_file(renamed, directory / "model.safetensors")
+
+    found = values_of(convert(directory, float_type="F32"))
+
+    assert {name.replace("post_ffw_norm", "layer_output_norm") for name in plain} == set(found)
+    for name, values in plain.items():
+        np.testing.assert_array_equal(values, found[name.replace("post_ffw_norm", "layer_output_norm")])
