@@ -22,7 +22,9 @@ from modelbuild.engine.compare import Difference
 from modelbuild.engine.compare import compare as compare_stored
 from modelbuild.engine.create import CreateOptions, Status, create_model
 from modelbuild.engine.describe import ModelDetails, ModelRow, describe_model, describe_models
-from modelbuild.engine.run import RunOptions, decide_all, run_plan
+from modelbuild.engine.executor import executor_named
+from modelbuild.engine.facts import decide_all
+from modelbuild.engine.run import RunOptions, run_plan
 from modelbuild.engine.snapshot import find_unchanged, snapshot_key
 from modelbuild.engine.stored import find_name
 from modelbuild.engine.verify import Verification, verify_store
@@ -74,9 +76,10 @@ class BuildOptions:
     """How to build.
 
     variables: of the recipe. overrides: as `--set` takes them. roots: directories the recipe may read besides its own.
-    link: how an unchanged GGUF gets into the store ("auto", "reflink", "hard", "copy"). workers: threads, None for all
-    cores. force: run everything. keep_going: after an error go on with what does not depend on it.
+    link: how an unchanged GGUF gets into the store ("auto", "reflink", "hard", "copy"). workers: cores that actions may
+    use, None for all. force: run everything. keep_going: after an error go on with what does not depend on it.
     lock: "locked" or "update", see `build --locked`. rewrite_gguf: rewrite imported GGUF files as Ollama does.
+    executor: "inline", or "workers" for processes that may be killed, see `build --executor`.
     """
 
     variables: Mapping[str, str] | None = None
@@ -88,6 +91,7 @@ class BuildOptions:
     keep_going: bool = False
     lock: str = ""
     rewrite_gguf: bool = False
+    executor: str = "inline"
 
 
 _DEFAULTS = BuildOptions()
@@ -259,7 +263,13 @@ def _request(
         _place(store, default_store()),
         _place(cache, default_cache()),
         tuple(models),
-        RunOptions(options.link, options.force, options.workers, options.keep_going),
+        RunOptions(
+            options.link,
+            options.force,
+            options.workers,
+            options.keep_going,
+            executor=executor_named(options.executor),
+        ),
         is_pruning(),
         options.lock,
         LoadOptions(

@@ -10,6 +10,7 @@
     ├── DriftError                  something differs from what recipe.lock says                exit 4
     ├── RemoteError                 a registry that cannot be reached or refuses            exit 1
     ├── ChangedError                an input changed while it was being used                exit 1
+    ├── WorkerError                 a worker process was killed again and again             exit 1
     └── Problems                    several of the above, shown together
 
 Readers raise only `InputError`; code above them never catches built-in exceptions.
@@ -81,6 +82,10 @@ class ModelbuildError(Exception):
         self.message = message
         self.hint = hint
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """The error as it is: `Exception` would make it from its message alone when a worker sends it."""
+        return _remake, (type(self), self.args, self.__dict__)
+
     @property
     def where(self) -> str:
         """The place the error speaks of, or an empty string."""
@@ -89,6 +94,12 @@ class ModelbuildError(Exception):
     def __str__(self) -> str:
         text = f"{self.where}: {self.message}" if self.where else self.message
         return f"{text}\n  hint: {self.hint}" if self.hint else text
+
+
+def _remake(kind: type[ModelbuildError], args: tuple[object, ...], fields: dict[str, object]) -> ModelbuildError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 class RecipeError(ModelbuildError):
@@ -171,6 +182,12 @@ class RemoteError(ModelbuildError):
 
 class ChangedError(ModelbuildError):
     """An input changed while it was being used, so the result was dropped."""
+
+    blame = Blame.ENVIRONMENT
+
+
+class WorkerError(ModelbuildError):
+    """The process that ran an action was killed as often as it was tried."""
 
     blame = Blame.ENVIRONMENT
 

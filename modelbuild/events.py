@@ -43,6 +43,19 @@ class ActionWaiting:
 
 
 @dataclass(frozen=True, slots=True)
+class ActionRetried:
+    """The process that ran an action was lost, as `cause` says; a new one goes on with it.
+
+    attempt: the number of the one that begins; the first try was 1.
+    """
+
+    action: str
+    title: str
+    cause: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class ActionProgress:
     """`done_bytes` of `total_bytes` are worked on; both count output bytes, or input bytes when hashing."""
 
@@ -96,7 +109,15 @@ class RunFinished:
 
 
 Event = (
-    RunStarted | ActionStarted | ActionWaiting | ActionProgress | ActionFinished | ModelFinished | Warned | RunFinished
+    RunStarted
+    | ActionStarted
+    | ActionWaiting
+    | ActionRetried
+    | ActionProgress
+    | ActionFinished
+    | ModelFinished
+    | Warned
+    | RunFinished
 )
 Emit = Callable[[Event], None]
 
@@ -104,6 +125,7 @@ _EVENT_NAMES: dict[type, str] = {
     RunStarted: "run-started",
     ActionStarted: "action-started",
     ActionWaiting: "action-waiting",
+    ActionRetried: "action-retried",
     ActionProgress: "action-progress",
     ActionFinished: "action-finished",
     ModelFinished: "model-finished",

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def command(context: click.Context, models: tuple[str, ...], recipe: Path, action: str, *, as_statement: bool) -> None:
     """Say for every action of MODELS (default: all) why it would run, or what it was made from."""
-    from modelbuild.engine.run import decide_all
+    from modelbuild.engine.facts import decide_all
     from modelbuild.engine.template_evidence import template_evidence
     from modelbuild.plan.planner import make_plan
     from modelbuild.recipe.resolve import load_recipe

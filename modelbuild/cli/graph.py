@@ -22,7 +22,7 @@ from modelbuild.store.state import State
 @click.pass_context
 def command(context: click.Context, recipe: Path, models: tuple[str, ...], style: str) -> None:
     """Draw what building RECIPE (default: recipe.yaml) consists of; actions that would run stand out."""
-    from modelbuild.engine.run import decide_all
+    from modelbuild.engine.facts import decide_all
     from modelbuild.plan.drawing import draw_plan
     from modelbuild.plan.planner import make_plan
     from modelbuild.recipe.resolve import load_recipe

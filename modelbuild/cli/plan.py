@@ -41,7 +41,7 @@ def command(
 ) -> int:
     """Show what building RECIPE (default: recipe.yaml) would do, action by action, and why."""
     from modelbuild.engine.estimate import cost_of, experience_of
-    from modelbuild.engine.run import decide_all
+    from modelbuild.engine.facts import decide_all
     from modelbuild.engine.run_log import stored_runs
     from modelbuild.plan.planner import make_plan
     from modelbuild.plan.preview import preview_actions

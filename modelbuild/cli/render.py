@@ -11,6 +11,7 @@ import click
 from modelbuild.events import (
     ActionFinished,
     ActionProgress,
+    ActionRetried,
     ActionStarted,
     ActionWaiting,
     Emit,
@@ -81,18 +82,22 @@ class PlainRenderer:
 
     def __init__(self) -> None:
         self._next_progress_s = time.monotonic() + _PROGRESS_INTERVAL_S
+        self._titles = Titles()
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
         if isinstance(event, ActionStarted):
             self._next_progress_s = time.monotonic() + _PROGRESS_INTERVAL_S
+            self._titles.start(event)
             click.echo(f"{event.title}: {'; '.join(event.reasons)}", err=True)
         elif isinstance(event, ActionWaiting):
             click.echo(f"{event.title}: process {event.holder} is on it, waiting", err=True)
+        elif isinstance(event, ActionRetried):
+            click.echo(retry_line(event), err=True)
         elif isinstance(event, ActionProgress):
             self._show_progress(event)
         elif isinstance(event, ActionFinished) and event.outcome == "ran":
-            click.echo(f"  done in {event.seconds:.1f} s, {format_size(event.size_bytes)}", err=True)
+            click.echo(self._titles.before(event.action) + done_text(event), err=True)
         elif isinstance(event, ModelFinished):
             click.echo(model_line(event))
         elif isinstance(event, Warned):
@@ -106,7 +111,34 @@ class PlainRenderer:
             return
         self._next_progress_s = now_s + _PROGRESS_INTERVAL_S
         share = 100 * event.done_bytes // event.total_bytes
-        click.echo(f"  {share} % of {format_size(event.total_bytes)}", err=True)
+        click.echo(f"{self._titles.before(event.action)}{share} % of {format_size(event.total_bytes)}", err=True)
+
+
+class Titles:
+    """Whose line it is: several actions may be under way, so a line says so unless it stands below its action's own."""
+
+    def __init__(self) -> None:
+        self._titles: dict[str, str] = {}
+        self._last = ""
+
+    def start(self, event: ActionStarted) -> None:
+        """An action's own line is shown."""
+        self._titles[event.action] = event.title
+        self._last = event.action
+
+    def before(self, action: str) -> str:
+        """What stands in front of a line about an action."""
+        return "  " if action == self._last or action not in self._titles else f"{self._titles[action]}: "
+
+
+def done_text(event: ActionFinished) -> str:
+    """What is said of an action that ran."""
+    return f"done in {event.seconds:.1f} s, {format_size(event.size_bytes)}"
+
+
+def retry_line(event: ActionRetried) -> str:
+    """The line about a lost worker."""
+    return f"{event.title}: {event.cause}; going on in a new one (attempt {event.attempt})"
 
 
 def model_line(event: ModelFinished) -> str:

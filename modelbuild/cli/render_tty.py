@@ -17,11 +17,12 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from modelbuild.cli.render import format_size, model_line, summary_line
+from modelbuild.cli.render import Titles, done_text, model_line, retry_line, summary_line
 from modelbuild.errors import printable
 from modelbuild.events import (
     ActionFinished,
     ActionProgress,
+    ActionRetried,
     ActionStarted,
     ActionWaiting,
     Event,
@@ -49,14 +50,18 @@ class TerminalRenderer:
             transient=True,
         )
         self._tasks: dict[str, TaskID] = {}
+        self._titles = Titles()
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
         if isinstance(event, ActionStarted):
+            self._titles.start(event)
             self._say(f"{event.title}: {'; '.join(event.reasons)}", "bold")
             self._bar(event.action, event.title, event.total_bytes)
         elif isinstance(event, ActionWaiting):
             self._say(f"{event.title}: process {event.holder} is on it, waiting", "yellow")
+        elif isinstance(event, ActionRetried):
+            self._say(retry_line(event), "yellow")
         elif isinstance(event, ActionProgress):
             task = self._bar(event.action, f"read inputs of {event.action}", event.total_bytes)
             self._bars.update(task, completed=event.done_bytes, total=event.total_bytes)
@@ -90,7 +95,7 @@ class TerminalRenderer:
         if task is not None:
             self._bars.remove_task(task)
         if event.outcome == "ran":
-            self._say(f"  done in {event.seconds:.1f} s, {format_size(event.size_bytes)}")
+            self._say(self._titles.before(event.action) + done_text(event))
 
     def _show_model(self, line: str) -> None:
         """Models are the result: they go to standard output when that leads somewhere else."""

@@ -24,7 +24,7 @@ from modelbuild.formats.files import InputFile, open_input
 from modelbuild.store.state import FileStat
 
 #: Blocks in flight per worker; bounds memory while the writer waits for an earlier block.
-_BLOCKS_PER_WORKER = 2
+BLOCKS_PER_WORKER = 2
 
 
 def write_assemblies(jobs: Sequence[Job], *, workers: int | None = None) -> list[Written]:
@@ -39,13 +39,13 @@ def write_assemblies(jobs: Sequence[Job], *, workers: int | None = None) -> list
         workers or os.cpu_count() or 1,
         block_weights=largest_block(jobs[0].assembly),
         results=len(jobs),
-        blocks_each=_BLOCKS_PER_WORKER,
+        blocks_each=BLOCKS_PER_WORKER,
     )
     with ExitStack() as stack:
         read = stack.enter_context(_open_sources(jobs))
         outputs = [stack.enter_context(OutputFile(job, order)) for job in jobs]
         pool = stack.enter_context(ThreadPoolExecutor(count))
-        for block, packed in _packed_blocks(outputs, order, read, pool, _BLOCKS_PER_WORKER * count):
+        for block, packed in _packed_blocks(outputs, order, read, pool, BLOCKS_PER_WORKER * count):
             for output, (data, check, is_fresh) in zip(outputs, packed, strict=True):
                 output.put(block, data, check, is_fresh=is_fresh)
         return [output.finish() for output in outputs]

@@ -16,8 +16,9 @@ from modelbuild.engine.lock_file import (
     refuse_drift,
     write_lock,
 )
-from modelbuild.engine.run import RunOptions, RunSummary, run_plan
+from modelbuild.engine.run import RunOptions, run_plan
 from modelbuild.engine.run_log import RecordedRun
+from modelbuild.engine.runner import RunSummary
 from modelbuild.engine.snapshot import SnapshotModel, record_unchanged, snapshot_key
 from modelbuild.events import Emit, Warned, ignore_event
 from modelbuild.plan.graph import ExportWork, Plan

@@ -1,4 +1,4 @@
-"""What deciding asks about the world: stat records, recorded actions, blobs in the store."""
+"""What deciding asks about the world: stat records, recorded actions, blobs; and what that means for a whole plan."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from modelbuild.errors import ChangedError, ModelbuildError
 from modelbuild.formats.files import InputFile, open_input
 from modelbuild.formats.hashing import digest_of_file
 from modelbuild.plan.action import FileInput, Kind, short_digest
-from modelbuild.plan.decide import Result, describe_missing_blob
-from modelbuild.plan.graph import Action, ExportWork, PublishWork
+from modelbuild.plan.decide import Decision, Result, decide, describe_missing_blob
+from modelbuild.plan.graph import Action, ExportWork, Plan, PublishWork
 from modelbuild.store.state import FileStat, State
 from modelbuild.store.store import Store
 
@@ -154,9 +154,11 @@ class WorldFacts:
         except OSError:
             return False
 
-    def assume(self, item: FileInput, digest: Digest) -> None:
-        """Use a digest for the rest of this run, for a file whose path leads to something else by now."""
+    def learn(self, item: FileInput, digest: Digest, stat: FileStat | None) -> None:
+        """Use a digest for the rest of this run; stat: None for a file whose path leads to something else by now."""
         self._hashed[item.path, item.scheme] = digest
+        if stat is not None:
+            self._stats[item.path] = stat
 
     def _missing_of_model(self, action: Action, result: Result) -> str:
         if not isinstance(action.work, PublishWork):
@@ -176,6 +178,20 @@ class WorldFacts:
             if gone:
                 return gone
         return ""
+
+
+def decide_all(plan: Plan, store: Store, state: State, *, force: bool = False) -> list[Decision]:
+    """What a run would do, as far as it can be told without reading weights; changes nothing."""
+    facts = WorldFacts(store, state)
+    results: dict[str, Result] = {}
+    decisions = []
+    for action in plan.actions:
+        decision = decide(action, results, facts, force=force)
+        decisions.append(decision)
+        result = decision.result or decision.expected
+        if result is not None:
+            results[action.id] = result
+    return decisions
 
 
 def replaced_warning(path: Path) -> str:

@@ -20,8 +20,13 @@ def workers_within(budget_bytes: int, wanted: int, *, block_weights: int, result
 
     block_weights: of the largest block. results: how many files are made of it. blocks_each: in flight per worker.
     """
-    block_bytes = block_weights * (_BYTES_PER_WEIGHT + _BYTES_PER_RESULT * results)
-    return max(1, min(wanted, budget_bytes // (blocks_each * block_bytes or 1)))
+    each_bytes = worker_bytes(block_weights=block_weights, results=results, blocks_each=blocks_each)
+    return max(1, min(wanted, budget_bytes // (each_bytes or 1)))
+
+
+def worker_bytes(*, block_weights: int, results: int, blocks_each: int) -> int:
+    """How much memory one worker takes at most."""
+    return blocks_each * block_weights * (_BYTES_PER_WEIGHT + _BYTES_PER_RESULT * results)
 
 
 def memory_budget(process: Path = _PROCESS, cgroups: Path = _CGROUPS, meminfo: Path = _MEMINFO) -> int:

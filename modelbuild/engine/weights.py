@@ -9,7 +9,7 @@ from pathlib import Path
 from modelbuild.digest import Digest
 from modelbuild.engine.assemble import write_assemblies
 from modelbuild.engine.blocks import resume_identity
-from modelbuild.engine.facts import WorldFacts, replaced_warning
+from modelbuild.engine.facts import WorldFacts
 from modelbuild.engine.output_file import Job, Progress, Written
 from modelbuild.engine.reuse import TensorRecords
 from modelbuild.errors import ChangedError
@@ -36,8 +36,6 @@ class WeightsBuilder:
         self._allow_nonfinite = allow_nonfinite
         self._assemblies: dict[str, Assembly] = {}
         self._seen: dict[str, dict[Path, FileStat]] = {}
-        #: Actions whose result is right for what the inputs held, but whose inputs have been replaced meanwhile.
-        self.outdated: set[str] = set()
         self._conversions: Conversions = {}
 
     def prepare(self, action: Action, results: Mapping[str, Result]) -> Assembly | None:
@@ -73,9 +71,8 @@ class WeightsBuilder:
             for note in dict.fromkeys(note for job in jobs for note in job.assembly.notes):
                 self._emit(Warned(note))
             written = write_assemblies(jobs, workers=workers)
-            for decision, job, file in zip(decisions, jobs, written, strict=True):
+            for job, file in zip(jobs, written, strict=True):
                 job.staged.publish(file.digest)
-                self._note_replaced_inputs(decision.action)
                 self._state.record_packed_tensors(file.packed)
         return {
             decision.action.id: _result(job, file) for decision, job, file in zip(decisions, jobs, written, strict=True)
@@ -131,13 +128,6 @@ class WeightsBuilder:
             self._emit(ActionProgress(action.id, done_bytes, total_bytes))
 
         return report
-
-    def _note_replaced_inputs(self, action: Action) -> None:
-        """Warn of input files that are not at their paths any more: the result belongs to what they were."""
-        for item in action.inputs:
-            if isinstance(item, FileInput) and not self._facts.is_unchanged(item):
-                self.outdated.add(action.id)
-                self._emit(Warned(replaced_warning(item.path)))
 
 
 def _stats_of(action: Action) -> dict[Path, FileStat]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from modelbuild.engine.build import BuildRequest, LoadedPlan
-from modelbuild.engine.run import RunSummary
+from modelbuild.engine.runner import RunSummary
 from modelbuild.events import ActionProgress, Emit, ignore_event
 from modelbuild.store.state import State
 from modelbuild.watch.debounce import Debouncer

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from modelbuild.engine import assemble, facts, packing, run
+from modelbuild.engine import assemble, facts, packing, runner, workbench
 from modelbuild.formats.files import InputFile
 from tests.small_gguf import write_gguf
 from tests.space import Outcome, Space
@@ -104,7 +104,7 @@ def test_configuration_saved_between_planning_and_digest(place: Space, monkeypat
         text = config.read_text()
         config.write_text(text.replace('"max_position_embeddings": 2048', '"max_position_embeddings": 1024'))
 
-    _once(monkeypatch, run._Runner, "_hash_inputs", edit)
+    _once(monkeypatch, runner.Runner, "_unread", edit)
     place.build()
 
     assert _blobs_of_fresh_build(place) == place.blobs()
@@ -118,7 +118,7 @@ def test_replaced_import_gives_the_old_model_and_a_warning(space: Space, monkeyp
     def replace() -> None:
         space.write("new.gguf", write_gguf(seed=1)).replace(weights)
 
-    _once(monkeypatch, run._Runner, "_remember_import", replace)
+    _once(monkeypatch, workbench.Workbench, "_remember_import", replace)
     outcome = space.build()
 
     assert "weights.gguf was changed after it had been read" in outcome.stderr

@@ -74,14 +74,14 @@ _WAITING = "warning: another build is running; the next one deletes what is not 
 def test_a_lock_that_was_released_meanwhile_counts(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process finishes all between our decision and our lock: nothing is done twice."""
     space.recipe("model: m\nfrom: 'big:120b'\nremote_host: 'https://models.example.com'\nsystem: One.\n")
-    real, calls = ActionLocks.hold, []
+    real, calls = ActionLocks.try_hold, []
 
     def late(*arguments, **options):  # type: ignore[no-untyped-def]
         if not calls:
             calls.append(space.spawn("build", "recipe.yaml").status)
         return real(*arguments, **options)
 
-    monkeypatch.setattr(ActionLocks, "hold", late)
+    monkeypatch.setattr(ActionLocks, "try_hold", late)
 
     outcome = space.build()
 

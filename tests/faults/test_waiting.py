@@ -136,7 +136,7 @@ def test_ctrl_c_while_waiting_for_another_build(place: Space) -> None:
     """Whoever waits for a lock can be interrupted, too."""
     explained = place.run("explain", "-f", "recipe.yaml").stdout
     keys = re.findall(r"key +([0-9a-f]{64})", explained)
-    with ActionLocks(Path(place.cache)).hold(keys, lambda _: None, lambda: None):
+    with ActionLocks(Path(place.cache)).try_hold(keys):
         ended = _interrupt(
             place, str(os.getpid()), sys.executable, "-c", _SLOW, "--progress", "tty", "build", "recipe.yaml"
         )

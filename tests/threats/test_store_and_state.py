@@ -369,18 +369,18 @@ def test_missing_native_parts_are_done_without_or_named(space: Space, names: tup
 
 def test_gc_during_a_build_keeps_its_blobs(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
     """j01: a collection at the last moment before the manifest is refused, and the model is whole."""
-    from modelbuild.engine import run
+    from modelbuild.engine import runner
 
     space.write("base.gguf", write_gguf())
     space.recipe("model: m\nfrom: ./base.gguf\nsystem: Be kind.\n")
-    publish = run.publish_model
+    publish = runner.publish_model
     outcomes: list[Outcome] = []
 
     def collect_first(*arguments: object) -> object:
         outcomes.append(space.run("gc", "--older-than", "0"))
         return publish(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(run, "publish_model", collect_first)
+    monkeypatch.setattr(runner, "publish_model", collect_first)
     space.build()
 
     (outcome,) = outcomes
