@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -12,6 +11,7 @@ from modelbuild.digest import Digest
 from modelbuild.engine.blocks import Block, blocks_of
 from modelbuild.engine.packing import Part, check_sum
 from modelbuild.formats.files import InputFile, open_input
+from modelbuild.formats.hashing import RunningDigest
 from modelbuild.plan.assembly import Assembly
 from modelbuild.plan.tensor_key import source_text
 from modelbuild.store.partial import CHECK_BYTES, PartialFile
@@ -58,7 +58,7 @@ class OutputFile:
         self._layout = job.assembly.layout
         self._places = {tensor.name: index for index, tensor in enumerate(job.assembly.tensors)}
         self._in_order = list(self._places) == list(order)
-        self._hasher = hashlib.sha256()
+        self._digest = RunningDigest()
         self._hashed_bytes = 0
         self._done_bytes = 0
         self._packed_bytes = 0
@@ -79,6 +79,7 @@ class OutputFile:
     def __exit__(self, *_: object) -> None:
         for blob in self._blobs.values():
             blob.close()
+        self._digest.close()
 
     def part(self, block: Block) -> Part:
         """What a worker needs to make this file's bytes of a block."""
@@ -115,7 +116,7 @@ class OutputFile:
             self._hash(bytes(self._layout.file_size - self._hashed_bytes))
         else:
             self._hash_file()
-        digest = Digest("sha256:" + self._hasher.hexdigest())
+        digest = self._digest.digest()
         packed: dict[str, PackedTensor] = {}
         for tensor, slot, key in zip(self.assembly.tensors, self._layout.slots, self._job.keys, strict=True):
             if key:
@@ -124,8 +125,9 @@ class OutputFile:
         return Written(digest, packed, self._packed_bytes)
 
     def _hash(self, data: bytes | memoryview) -> None:
-        self._hasher.update(data)
-        self._hashed_bytes += len(data)
+        if data:
+            self._digest.update(data)
+            self._hashed_bytes += len(data)
 
     def _hash_file(self) -> None:
         while self._hashed_bytes < self._layout.file_size:

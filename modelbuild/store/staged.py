@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from modelbuild.store.blobs import BlobStore
 
 BLOB_MODE = 0o644
+#: The disk is told to begin with what was written whenever this much has gathered, so that publishing hardly waits.
+_FLUSHED_BYTES = 32 << 20
 
 
 class StagedFile:
@@ -35,6 +37,7 @@ class StagedFile:
         self.path = path
         self.fd = _open_locked(path, os.O_EXCL if exclusive else 0)
         self._end = 0
+        self._unflushed = range(0)  # what was written in one run since the disk was last told
 
     def claim(self, size_bytes: int) -> None:
         """Reserve disk space, so that a full disk shows before the work and not after it."""
@@ -48,7 +51,7 @@ class StagedFile:
 
     def write_at(self, offset: int, data: bytes | memoryview) -> None:
         """Write all of data at an offset."""
-        rest = memoryview(data).cast("B")
+        start, rest = offset, memoryview(data).cast("B")
         try:
             while rest:
                 written = os.pwrite(self.fd, rest, offset)
@@ -56,6 +59,7 @@ class StagedFile:
                 rest = rest[written:]
         except OSError as error:
             raise self._failed(error, len(rest)) from error
+        self._begin_flushing(start, offset)
 
     def append(self, data: bytes | memoryview) -> None:
         """Write data behind what was appended before."""
@@ -99,6 +103,15 @@ class StagedFile:
     def read_at(self, offset: int, size_bytes: int) -> bytes:
         """Bytes that were written before; fewer when the file ends earlier."""
         return os.pread(self.fd, size_bytes, offset)
+
+    def _begin_flushing(self, start: int, stop: int) -> None:
+        first = self._unflushed.start if start == self._unflushed.stop else start
+        self._unflushed = range(first, stop)
+        if stop - first >= _FLUSHED_BYTES:
+            # Linux begins to write the dirty pages of a range that will not be needed, waits for none, keeps them.
+            with suppress(OSError):
+                os.posix_fadvise(self.fd, first, stop - first, os.POSIX_FADV_DONTNEED)
+            self._unflushed = range(stop, stop)
 
     def _rename(self, target: Path, flush: Callable[[int], None]) -> None:
         os.fchmod(self.fd, BLOB_MODE)

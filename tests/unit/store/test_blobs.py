@@ -14,6 +14,7 @@ import pytest
 from modelbuild.digest import digest_of
 from modelbuild.errors import ChangedError, SpaceError, StoreError
 from modelbuild.formats.files import open_input
+from modelbuild.store import staged as staged_files
 from modelbuild.store.blobs import Adopted, BlobStore
 
 DATA = b"weights " * 1000
@@ -296,6 +297,19 @@ def test_short_writes_are_continued(blobs: BlobStore, monkeypatch: pytest.Monkey
     blobs.put(DATA)
 
     assert only_blob() == files(blobs)
+
+
+def test_disk_begins_before_the_file_is_whole(blobs: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written in one run is handed to the disk piece by piece, so that publishing hardly waits."""
+    told: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(staged_files, "_FLUSHED_BYTES", 100)
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, offset, size, advice: told.append((offset, size, advice)))
+
+    with blobs.stage() as staged:
+        for offset in (0, 60, 120, 180, 500, 560):
+            staged.write_at(offset, bytes(60))
+
+    assert [(start, 120, os.POSIX_FADV_DONTNEED) for start in (0, 120, 500)] == told
 
 
 @pytest.mark.parametrize("call", ["mkdir", "open"])
