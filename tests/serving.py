@@ -150,7 +150,7 @@ def start(space: Space, *options: str, env: dict[str, str] | None = None) -> Ser
     )
     assert process.stderr is not None
     line = process.stderr.readline()
-    assert line.startswith("listening on http://127.0.0.1:"), line + process.stderr.read()
+    assert line.startswith("listening on http://"), line + process.stderr.read()
     return Served(process, Client(int(line.rpartition(":")[2]), space.store))
 
 

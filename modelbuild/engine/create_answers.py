@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import PurePath
 
 from modelbuild.engine.gguf_wording import VALIDATION_FAULT
 from modelbuild.errors import InputError, ModelbuildError, Problems, RecipeError, SpaceError
-from modelbuild.recipe.request import CreateRequest, RequestError, unsupported_type
+from modelbuild.recipe.request import CreateRequest, RequestError, is_path, unsupported_type
 
 _INSUFFICIENT_STORAGE = 507
+_MISSING_FILE = "no such file or directory"
 #: Texts that the API gives without the explanation that ours have behind them.
 _BRIEF_TEXTS = ("unknown architecture", "unknown tokenizer format")
 
@@ -25,8 +27,13 @@ def answer_for(error: ModelbuildError, request: CreateRequest) -> RequestError:
         return word(error, request)
     if isinstance(error, SpaceError):
         return RequestError(_INSUFFICIENT_STORAGE, error.message)
-    text = cause.message if isinstance(cause, ModelbuildError) else error.message
-    return RequestError(500, next((known for known in _BRIEF_TEXTS if text.startswith(known)), text))
+    text = next((known for known in _BRIEF_TEXTS if cause.message.startswith(known)), cause.message)
+    if is_path(request.from_) and isinstance(cause, InputError) and cause.path is not None:
+        # Ollama knows no paths on the server, so the words are ours: which of the files, without its directory
+        return RequestError(404 if text == _MISSING_FILE else 500, f"{PurePath(cause.path).name}: {text}")
+    if text == _MISSING_FILE and isinstance(cause, InputError) and cause.path is not None:
+        return RequestError(500, f"open {PurePath(cause.path).name}: {text}")
+    return RequestError(500, text)
 
 
 def _unknown_type(error: ModelbuildError, request: CreateRequest) -> RequestError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -111,13 +111,14 @@ def _path_of(store: Store, layer: Layer) -> Path:
 class ShowOptions:
     """What a request to show lays over the model, and how much it wants.
 
-    use_go_template: OLLAMA_GO_TEMPLATE, None when it is not set.
+    use_go_template: OLLAMA_GO_TEMPLATE, None when it is not set. blob_text: how the Modelfile names a blob.
     """
 
     system: str = ""
     parameters: Mapping[str, object] | None = None
     verbose: bool = False
     use_go_template: bool | None = None
+    blob_text: Callable[[Path], str] = str
 
 
 def show_model(store: Store, name: ModelName, options: ShowOptions = ShowOptions()) -> dict[str, object] | None:
@@ -275,7 +276,7 @@ def _read_listed(header: GgufHeader) -> ListedGguf:
 
 def _texts(store: Store, details: ModelDetails, options: ShowOptions) -> ModelTexts:
     def paths(kind: str) -> list[str]:
-        return [str(store.blobs.path(layer.digest)) for layer in details.manifest.of_kind(kind)]
+        return [options.blob_text(store.blobs.path(layer.digest)) for layer in details.manifest.of_kind(kind)]
 
     return ModelTexts(
         name=details.name,

@@ -207,7 +207,7 @@ def resolve_create_request(request: CreateRequest, *, allow_path: AllowPath | No
     is_remote = is_remote_request(request)
     base = None
     if request.from_:
-        path = allow_path(request.from_.strip()) if allow_path is not None and _is_path(request.from_) else None
+        path = allow_path(request.from_.strip()) if allow_path is not None and is_path(request.from_) else None
         base = FromName(request.from_.strip(), REQUEST) if path is None else FromPath(path, REQUEST)
     return ResolvedModel(
         id="",
@@ -273,7 +273,7 @@ def _is_valid_path(name: str) -> bool:
 
 
 def _check_from(request: CreateRequest, allow_path: AllowPath | None) -> None:
-    if _is_path(request.from_) and allow_path is not None and allow_path(request.from_.strip()) is not None:
+    if is_path(request.from_) and allow_path is not None and allow_path(request.from_.strip()) is not None:
         return
     try:
         reference, _ = split_source(request.from_)
@@ -289,7 +289,7 @@ def _needs_base(request: CreateRequest, allow_path: AllowPath | None) -> bool:
     """Does `from` name a stored model?"""
     if not request.from_ or is_remote_request(request):
         return False
-    return not _is_path(request.from_) or allow_path is None or allow_path(request.from_.strip()) is None
+    return not is_path(request.from_) or allow_path is None or allow_path(request.from_.strip()) is None
 
 
 def _check_base(request: CreateRequest, has_model: Callable[[ModelName], bool]) -> None:
@@ -297,7 +297,8 @@ def _check_base(request: CreateRequest, has_model: Callable[[ModelName], bool]) 
         raise RequestError(404, f'model "{request.from_.strip()}" not found')
 
 
-def _is_path(text: str) -> bool:
+def is_path(text: str) -> bool:
+    """Does a text name a file rather than a model?"""
     return text.strip().startswith(_PATH_STARTS)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from aiohttp import web
 
 from modelbuild.errors import Blame, ModelbuildError, SpaceError
+from modelbuild.server.places import Places
 from modelbuild.store.go_json import encode_go_json
 
 JSON_TYPE = "application/json; charset=utf-8"
@@ -69,12 +69,12 @@ def refuse(refusal: Refusal, content_type: str = JSON_TYPE) -> web.Response:
     return response
 
 
-def refusal_of(error: ModelbuildError, store: Path) -> Refusal:
+def refusal_of(error: ModelbuildError, places: Places) -> Refusal:
     """The answer to an error that no handler gave one: whose fault it is decides the status.
 
-    The text has neither hints, which name command line options, nor the path of the store.
+    The text has neither hints, which name command line options, nor directories of this machine.
     """
-    text = str(error.message).replace(f"{store}/", "").replace(str(store), "the store")
+    text = places.hide(error.message)
     if isinstance(error, SpaceError):
         return Refusal(507, text)
     return Refusal(400 if error.blame in (Blame.RECIPE, Blame.INPUT) else 500, text)

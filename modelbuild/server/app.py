@@ -30,6 +30,7 @@ from modelbuild.server.hub import Hub
 from modelbuild.server.models import ModelRoutes
 from modelbuild.server.observe import Observer, ObserveRoutes
 from modelbuild.server.pages import PUBLIC_PATHS, page_table
+from modelbuild.server.places import Places
 from modelbuild.server.routes import PARAMETER, Handler, Routes
 from modelbuild.server.settings import ServerSettings
 from modelbuild.server.transfer import TransferRoutes
@@ -47,10 +48,9 @@ class Application:
         self._limits = settings.limits
         self._guard = Guard(settings, PUBLIC_PATHS)
         self._hub = Hub()
-        self._observer = Observer(self._hub)
-        self._builds = Builds(
-            settings.limits, lambda error: refusal_for_job(error, settings.store), self._observer.watch
-        )
+        self._places = Places(settings)
+        self._observer = Observer(self._hub, self._places)
+        self._builds = Builds(settings.limits, lambda error: refusal_for_job(error, self._places), self._observer.watch)
         self._store = Store(settings.store, prune=settings.prune)
         self._routes = Routes(self._table(self._store))
 
@@ -98,7 +98,7 @@ class Application:
             return refuse(refusal)
         except ModelbuildError as error:
             _log.info("refused: %s", error)
-            return refuse(refusal_of(error, self._settings.store))
+            return refuse(refusal_of(error, self._places))
 
     def _check_head(self, request: web.BaseRequest) -> None:
         size = sum(len(name) + len(value) + 4 for name, value in request.raw_headers) + len(request.raw_path)
@@ -109,7 +109,7 @@ class Application:
 
     def _table(self, store: Store) -> Mapping[str, Mapping[str, Handler]]:
         blobs = BlobRoutes(store.blobs, self._limits, self._observer.count_upload, keep_all=self._settings.rewrite_gguf)
-        models = ModelRoutes(store, self._limits)
+        models = ModelRoutes(store, self._limits, self._places)
         create = CreateRoute(self._settings, store, self._builds)
         transfer = TransferRoutes(self._settings, store, self._builds)
         observe = ObserveRoutes(

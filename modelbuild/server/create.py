@@ -28,6 +28,7 @@ from modelbuild.server.answers import (
 )
 from modelbuild.server.bodies import read_body
 from modelbuild.server.builds import Build, Builds, Job, Line, Worker
+from modelbuild.server.places import Places
 from modelbuild.server.settings import ServerSettings
 from modelbuild.server.view import ActionView
 from modelbuild.store.go_json import encode_go_json
@@ -114,14 +115,14 @@ def find_allowed(text: str, roots: tuple[Path, ...]) -> Path | None:
         return None
 
 
-def refusal_for_job(error: Exception, store: Path) -> Refusal:
+def refusal_for_job(error: Exception, places: Places) -> Refusal:
     """The answer to what ended a build."""
     if isinstance(error, Refusal):
-        return error
+        return Refusal(error.status, places.hide(error.text), close=error.close, headers=error.headers)
     if isinstance(error, RequestError):
-        return Refusal(error.status, error.message)
+        return Refusal(error.status, places.hide(error.message))
     if isinstance(error, ModelbuildError):
-        return refusal_of(error, store)
+        return refusal_of(error, places)
     _log.error("error in a build", exc_info=error)
     return Refusal(500, "internal error")
 

@@ -18,6 +18,7 @@ from modelbuild.recipe.go_binding import Dictionary, Flag, Free, Record, Text
 from modelbuild.recipe.reference import split_source
 from modelbuild.server.answers import Refusal, empty_answer, json_answer
 from modelbuild.server.bodies import read_object
+from modelbuild.server.places import Places
 from modelbuild.server.settings import Limits
 from modelbuild.store.store import Store
 
@@ -44,9 +45,10 @@ _GENERATE = Record("api.GenerateRequest", {"model": Text(), "prompt": Text(), "s
 class ModelRoutes:
     """The handlers of /api/tags, /api/show, /api/copy, /api/delete and /api/generate."""
 
-    def __init__(self, store: Store, limits: Limits) -> None:
+    def __init__(self, store: Store, limits: Limits, places: Places) -> None:
         self._store = store
         self._limits = limits
+        self._places = places
         self._lister: ModelLister | None = None
         self._listing = threading.Lock()
 
@@ -116,6 +118,7 @@ class ModelRoutes:
             parameters=cast("Mapping[str, object] | None", body.get("options")),
             verbose=body.get("verbose") is True,
             use_go_template=go_template_choice(os.environ.get("OLLAMA_GO_TEMPLATE", "")),
+            blob_text=self._places.blob,
         )
         shown = show_model(self._store, name, options)
         if shown is None:

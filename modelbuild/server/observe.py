@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 
@@ -15,6 +15,7 @@ from modelbuild.events import Event, encode_event
 from modelbuild.server.answers import answer, json_answer
 from modelbuild.server.builds import Build, Builds
 from modelbuild.server.hub import Hub
+from modelbuild.server.places import Places
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 #: A build shows its last status lines.
@@ -33,15 +34,17 @@ class Counts:
 class Observer:
     """Counts, keeps the view of each build current, and tells those who watch."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, places: Places) -> None:
         self._hub = hub
+        self._places = places
         self.counts = Counts({}, {})
 
     def watch(self, build: Build, event: Event | None) -> None:
         """Take note of a change of a build; `event` is what the engine said, if it did."""
         if event is not None:
             build.view.take(event)
-            self._hub.publish("engine", {"build": build.id, "event": json.loads(encode_event(event))})
+            shown = self._places.strip_all(json.loads(encode_event(event)))
+            self._hub.publish("engine", {"build": build.id, "event": shown})
         elif build.is_over:
             self.counts.builds[build.state] = self.counts.builds.get(build.state, 0) + 1
         self._hub.publish("build", self.describe(build))
@@ -64,8 +67,8 @@ class Observer:
             "started": build.started_s,
             "followers": build.followers,
             "statuses": [dict(line) for _, line in build.lines[-_SHOWN_LINES:]],
-            "error": build.refusal.text if build.refusal is not None else "",
-            **build.view.to_json(),
+            "error": self._places.strip(build.refusal.text) if build.refusal is not None else "",
+            **cast("dict[str, object]", self._places.strip_all(build.view.to_json())),
         }
 
 

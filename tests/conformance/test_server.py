@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from tests.conformance.recorded import load_replay
+from tests.server_places import environment, make_places, named_places
 from tests.space import ROOT
 
 pytest.importorskip("aiohttp", reason="the extra `server` is not installed")
@@ -88,3 +93,34 @@ def test_scenarios_without_weights(shared: Path, tmp_path: Path) -> None:
     failed, report = replay(shared, tmp_path, only=_WITHOUT_WEIGHTS)
 
     assert failed <= set(PLAIN_EXCEPTIONS), report
+
+
+def test_recorded_requests_name_no_directory(shared: Path, tmp_path: Path) -> None:
+    """To none of the recorded requests does an answer name a directory, but where Ollama's recorded ones do."""
+    tool, places = load_replay(shared / "golden"), make_places(tmp_path)
+    server = f"{sys.executable} -m modelbuild serve --port {{port}} --allow-path {places['open']}"
+    arguments = argparse.Namespace(store=str(places["store"]), base_url=None, server_cmd=server)
+    context = tool.Ctx(arguments)
+    context.dir = str(shared / "golden" / "api")
+    found: set[tuple[str, str]] = set()
+    answered = 0
+    with mock.patch.dict(os.environ, environment(places) | {"PYTHONPATH": str(ROOT), "OLLAMA_NO_CLOUD": "1"}):
+        context.start()
+    try:
+        for path in sorted((shared / "golden" / "api").glob("*.json")):
+            scenario = json.loads(path.read_text())
+            context.wipe()
+            requests = (step for step in [*scenario.get("setup", []), *scenario["steps"]] if not scenario.get("server"))
+            for step in requests:
+                if "action" in step:
+                    context.action(step)
+                    continue
+                _, headers, body = context.send(step["request"])
+                answered += 1
+                names = named_places(f"{body.decode()}\n{headers}", places, known=True)
+                found |= {(f"{path.stem} {step['request']['path']}", name) for name in names}
+    finally:
+        context.stop()
+
+    assert set() == found
+    assert answered > 500
