@@ -42,7 +42,7 @@ def _parse_age(context: click.Context, parameter: click.Parameter, value: str) -
 @click.option("--keep-free", callback=_parse_size, metavar="SIZE", help="Stop once the disk has this much room.")
 @click.option("--keep-runs", type=click.IntRange(0), default=0, show_default=True, metavar="N",
               help="Keep what the last N runs made or used.")  # fmt: skip
-@click.option("--pin", "pins", multiple=True, metavar="DIGEST", help="Keep this blob; repeatable.")
+@click.option("--pin", "pins", multiple=True, metavar="DIGEST", help="Keep this blob this time; repeatable.")
 @click.option("--follow-links", is_flag=True, help="Delete also where 'blobs' is a link to another directory.")
 @settings_options
 @click.pass_context
@@ -57,7 +57,7 @@ def command(
     pins: tuple[str, ...],
     follow_links: bool,
 ) -> None:
-    """Delete blobs and partial files that no model of the store needs."""
+    """Delete blobs and partial files that no model of the store needs and no pin keeps."""
     from modelbuild.digest import parse_digest
     from modelbuild.engine.garbage import GarbageLimits, blobs_of_runs, collect_garbage
     from modelbuild.engine.run_log import stored_runs
@@ -91,6 +91,7 @@ def disk_use(context: click.Context) -> None:
     rows = (
         ("models", use.models_bytes),
         ("  of it shared by several", use.shared_bytes),
+        ("kept by pins alone", use.pinned_bytes),
         ("not used by any model", use.unreferenced_bytes),
         ("partial files of killed runs", use.partial_bytes),
         ("cache", use.cache_bytes),

@@ -37,6 +37,7 @@ COMMANDS = {
     "graph": ("modelbuild.cli.graph", "Draw the actions of a recipe and what they depend on."),
     "log": ("modelbuild.cli.log", "Show the last runs, or how two of them differ."),
     "gc": ("modelbuild.cli.gc", "Delete what no model of the store needs."),
+    "pin": ("modelbuild.cli.pin", "Keep blobs whatever becomes of their models."),
     "du": ("modelbuild.cli.du", "Show what takes room on the disk."),
     "list": ("modelbuild.cli.list", "List the models in the store."),
     "show": ("modelbuild.cli.show", "Show one model of the store."),
@@ -80,6 +81,13 @@ class _LazyGroup(click.Group):
             meant = f"did you mean {' or '.join(map(repr, near))}?" if near else "see what there is with --help"
             ctx.fail(f"no command {printable(name)!r}; {meant}")
         return super().resolve_command(ctx, args)
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """The option --help, not listed: whoever reads the list has found it, and the list has to fit a screen."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.hidden = True
+        return option
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx

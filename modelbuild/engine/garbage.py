@@ -12,7 +12,9 @@ from pathlib import Path
 from modelbuild.digest import Digest, is_digest
 from modelbuild.engine.run_log import RunRecord
 from modelbuild.errors import StoreError
+from modelbuild.store.blobs import PIN_PREFIX
 from modelbuild.store.lock import own_directory
+from modelbuild.store.pins import pinned_blobs, read_pins
 from modelbuild.store.staged import free_space, unusable_store
 from modelbuild.store.state import State
 from modelbuild.store.store import Store
@@ -47,10 +49,14 @@ class GarbageLimits:
 
 @dataclass(frozen=True, slots=True)
 class DiskUse:
-    """Bytes by purpose. shared_bytes: of blobs that more than one model uses, counted once in models_bytes."""
+    """Bytes by purpose. shared_bytes: of blobs that more than one model uses, counted once in models_bytes.
+
+    pinned_bytes: of blobs that only a pin keeps.
+    """
 
     models_bytes: int
     shared_bytes: int
+    pinned_bytes: int
     unreferenced_bytes: int
     partial_bytes: int
     cache_bytes: int
@@ -84,7 +90,7 @@ def collect_garbage(
     follow_links: bool = False,
     now_s: Callable[[], float] = time.time,
 ) -> list[Candidate]:
-    """Delete what nothing needs, or only list it; roots are all manifests and the pins, such as `blobs_of_runs`.
+    """Delete what nothing needs, or only list it; roots are all manifests, the store's pins, and what `pins` names.
 
     Raises StoreError when a build is running or a manifest cannot be read: then nothing is certain. Also when `blobs/`
     is a link and `follow_links` is false: another store may use what it leads to, with manifests that are not seen.
@@ -117,10 +123,12 @@ def measure_disk(store: Store, cache: Path) -> DiskUse:
             for digest in {layer.digest for layer in (model.manifest.config, *model.manifest.layers)}:
                 uses[digest] = uses.get(digest, 0) + 1
     sizes = {digest: store.blobs.size_of(digest) or 0 for digest in uses}
-    blobs = list(_unreferenced_blobs(store, set(uses), time.time()))
+    pinned = pinned_blobs(read_pins(store.blobs)) - set(uses)
+    blobs = list(_unreferenced_blobs(store, set(uses) | pinned, time.time()))
     return DiskUse(
         models_bytes=sum(sizes.values()),
         shared_bytes=sum(size for digest, size in sizes.items() if uses[digest] > 1),
+        pinned_bytes=sum(store.blobs.size_of(digest) or 0 for digest in pinned),
         unreferenced_bytes=sum(item.size_bytes for item in blobs),
         partial_bytes=sum(item.size_bytes for item in _old_partials(store, time.time())),
         cache_bytes=sum(path.stat().st_size for path in cache.rglob("*") if path.is_file()),
@@ -136,6 +144,8 @@ def _unreferenced_blobs(store: Store, kept: set[Digest], now_s: float) -> Iterat
 
 def _old_partials(store: Store, now_s: float) -> Iterator[Candidate]:
     for path, status in _files(store.blobs.staging):
+        if path.name.startswith(PIN_PREFIX):
+            continue
         yield Candidate(path, status.st_blocks * 512, now_s - status.st_mtime)
 
 

@@ -32,6 +32,8 @@ STAGING_DIRECTORY = ".modelbuild"
 PARTIAL_KEPT_S = 7 * 24 * 3600
 #: Notes about blobs that may be needless now, see store/leftovers.py; they outlive the run that wrote them.
 LEFTOVERS_PREFIX = "leftovers-"
+#: Pins, see store/pins.py; they stay until somebody removes them.
+PIN_PREFIX = "pin-"
 
 Progress = Callable[[int], None]
 _T = TypeVar("_T")
@@ -351,8 +353,8 @@ def _check_unchanged(source: InputFile) -> None:
 
 
 def _is_kept(path: Path) -> bool:
-    """Is this a note, a partial file or the journal of one, that a coming run may want?"""
-    if path.name.startswith(LEFTOVERS_PREFIX):
+    """Is this a pin, a note, or a partial file or the journal of one that a coming run may want?"""
+    if path.name.startswith((LEFTOVERS_PREFIX, PIN_PREFIX)):
         return True
     if not path.name.startswith(PARTIAL_PREFIX):
         return False

@@ -15,6 +15,7 @@ from modelbuild.store.blobs import BlobStore
 from modelbuild.store.leftovers import Collected, collect_leftovers, has_leftovers, note_leftovers
 from modelbuild.store.lock import own_directory, share_directory
 from modelbuild.store.manifest import Manifest, decode_manifest, listed_digest, read_manifest, read_manifest_bytes
+from modelbuild.store.pins import pinned_blobs, read_pins
 from modelbuild.store.spelling import Spellings
 from modelbuild.store.staged import unusable_store
 
@@ -123,8 +124,8 @@ class Store:
             return collect_leftovers(self.blobs, used)
 
     def used_blobs(self) -> set[Digest]:
-        """Every blob that some manifest names; StoreError when a manifest cannot be read, so nothing is certain."""
-        used: set[Digest] = set()
+        """Every blob that some manifest names or a pin keeps; StoreError when one of them cannot be read."""
+        used = pinned_blobs(read_pins(self.blobs))
         for path, name in self._manifest_files():
             try:
                 used |= _blobs_of(read_manifest(path)[0])
