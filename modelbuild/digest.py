@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import NewType
 
@@ -29,4 +28,6 @@ def is_digest(text: object) -> bool:
 
 def digest_of(data: bytes) -> Digest:
     """The digest of bytes in memory."""
+    import hashlib  # loads OpenSSL, which a build with nothing to do can do without
+
     return Digest("sha256:" + hashlib.sha256(data).hexdigest())

@@ -21,8 +21,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 #: Text quoted from an input is cut here, so that a hostile file cannot flood a terminal or a log.
 QUOTED_TEXT_LIMIT = 120
@@ -37,8 +37,7 @@ class Blame(enum.Enum):
     INTERNAL = "internal"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Position:
+class Position(NamedTuple):
     """A place in a text file; line and column count from 1, columns in characters."""
 
     path: str

@@ -1,29 +1,27 @@
 """What happens during a run, as frozen records; renderers and stored logs read nothing else.
 
-`encode_event` gives the published JSON form (`schemas/events.schema.json`).
+`encode_event` gives the published JSON form (`schemas/events.schema.json`). Named tuples, because a build with nothing
+to do makes these classes every time: a data class takes three times as long to make.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 #: Raised when a field changes meaning or disappears; added fields keep it.
 EVENT_SCHEMA_VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
-class RunStarted:
+class RunStarted(NamedTuple):
     """A run begins; `actions` counts what the plan holds, cached or not; 0 when that is not known yet."""
 
     models: tuple[str, ...]
     actions: int
 
 
-@dataclass(frozen=True, slots=True)
-class ActionStarted:
+class ActionStarted(NamedTuple):
     """An action begins to run, for the stated reasons."""
 
     action: str
@@ -33,8 +31,7 @@ class ActionStarted:
     total_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class ActionWaiting:
+class ActionWaiting(NamedTuple):
     """Another process (its id, or a description) is working on the same action; this one waits for it."""
 
     action: str
@@ -42,8 +39,7 @@ class ActionWaiting:
     holder: str
 
 
-@dataclass(frozen=True, slots=True)
-class ActionRetried:
+class ActionRetried(NamedTuple):
     """The process that ran an action was lost, as `cause` says; a new one goes on with it.
 
     attempt: the number of the one that begins; the first try was 1.
@@ -55,8 +51,7 @@ class ActionRetried:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class ActionProgress:
+class ActionProgress(NamedTuple):
     """`done_bytes` of `total_bytes` are worked on; both count output bytes, or input bytes when hashing."""
 
     action: str
@@ -64,8 +59,7 @@ class ActionProgress:
     total_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class ActionFinished:
+class ActionFinished(NamedTuple):
     """An action ended. outcome: "ran", "cached" or "failed"; digest is empty when it failed."""
 
     action: str
@@ -77,8 +71,7 @@ class ActionFinished:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class ModelFinished:
+class ModelFinished(NamedTuple):
     """A model stands where it should. outcome: "built", "unchanged", "pulled" or "pushed"; digest: of its manifest."""
 
     model: str
@@ -87,15 +80,13 @@ class ModelFinished:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Warned:
+class Warned(NamedTuple):
     """Something the user should know that does not stop the run."""
 
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class RunFinished:
+class RunFinished(NamedTuple):
     """The run ended; the counts say how many actions ran, were cached and failed.
 
     outcome: "done", "failed", or "stopped" when it was interrupted.
@@ -140,7 +131,7 @@ _EVENT_TYPES: dict[str, Any] = {name: kind for kind, name in _EVENT_NAMES.items(
 def encode_event(event: Event) -> str:
     """One line of JSON: the event's name, the schema version, then its fields."""
     record: dict[str, object] = {"event": _EVENT_NAMES[type(event)], "version": EVENT_SCHEMA_VERSION}
-    return json.dumps(record | asdict(event), ensure_ascii=True, separators=(",", ":"))
+    return json.dumps(record | event._asdict(), ensure_ascii=True, separators=(",", ":"))
 
 
 def ignore_event(event: Event) -> None:
@@ -155,9 +146,8 @@ def decode_event(line: str) -> Event | None:
         kind = _EVENT_TYPES[record.pop("event")]
         if record.pop("version") != EVENT_SCHEMA_VERSION:
             return None
-        known = {item.name for item in fields(kind)}
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
-        event = kind(**{key: value for key, value in values.items() if key in known})
+        event = kind(**{key: value for key, value in values.items() if key in kind._fields})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return event  # type: ignore[no-any-return]  # the values of _EVENT_TYPES are the members of Event

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
@@ -17,8 +16,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 PROGRESS_MODES = ("auto", "tty", "plain", "json", "quiet")
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """The models directory, the cache directory and the progress renderer."""
 
     store: Path
@@ -51,9 +49,9 @@ def current_settings(context: click.Context) -> Settings:
 def _set(context: click.Context, parameter: click.Parameter, value: Path | str | None) -> None:
     settings = current_settings(context)
     if isinstance(value, str):
-        settings = replace(settings, progress=value)
+        settings = settings._replace(progress=value)
     elif value is not None:
         directory = value.expanduser().absolute()
         is_store = parameter.name == "store"
-        settings = replace(settings, store=directory) if is_store else replace(settings, cache=directory)
+        settings = settings._replace(store=directory) if is_store else settings._replace(cache=directory)
     context.find_root().obj = settings

@@ -2,32 +2,32 @@
 
 A snapshot remembers, for one recipe and one set of options, the stat records of everything that was read and the
 sizes of everything that was made. It only ever answers "nothing moved"; every doubt falls through to the planner.
-This module decides how fast an unchanged build is, so it imports next to nothing.
+This module decides how fast an unchanged build is, so it imports next to nothing: BLAKE3 and not SHA-256, for example,
+because hashlib loads all of OpenSSL.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from blake3 import blake3
 
 from modelbuild import __version__
 from modelbuild.store.state import RACY_WINDOW_NS, State, trusted_since
 
 #: Raised when the stored form changes.
-_SNAPSHOT_VERSION = 2
+_SNAPSHOT_VERSION = 3
 #: Young files are compared by content if that is cheaper than planning.
 _CHEAP_HASH_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotModel:
+class SnapshotModel(NamedTuple):
     """A model that a snapshot vouches for: what `build` prints about it."""
 
     name: str
@@ -39,7 +39,7 @@ def snapshot_key(recipe: Path, store: Path, wanted: Sequence[str], options: Sequ
     """The key for a recipe, a store, the wanted models, and the options that the recipe is read with."""
     places = [str(recipe.absolute()), str(store.absolute())]
     parts = [_SNAPSHOT_VERSION, __version__, *places, sorted(wanted), list(options)]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    return blake3(json.dumps(parts).encode()).hexdigest()
 
 
 def find_unchanged(state: State, key: str) -> tuple[list[SnapshotModel], int] | None:
@@ -105,7 +105,7 @@ def record_unchanged(
 def _fingerprints(environment: Iterable[tuple[str, str | None]]) -> list[list[str | None]]:
     """Names with digests of their values, which may be secrets."""
     return [
-        [name, None if value is None else hashlib.sha256(value.encode("utf-8", "surrogateescape")).hexdigest()]
+        [name, None if value is None else blake3(value.encode("utf-8", "surrogateescape")).hexdigest()]
         for name, value in environment
     ]
 
@@ -150,9 +150,8 @@ def _compare(path: str, wanted: list[int], content: str | None, recorded_ns: int
 def _content(path: Path, status: os.stat_result) -> str | None:
     """A fingerprint of a small file's content or of a directory's listing; None for large files."""
     if stat.S_ISDIR(status.st_mode):
-        return hashlib.sha256(
-            "\0".join(sorted(entry.name for entry in path.iterdir())).encode("utf-8", "surrogateescape")
-        ).hexdigest()
+        names = "\0".join(sorted(entry.name for entry in path.iterdir()))
+        return blake3(names.encode("utf-8", "surrogateescape")).hexdigest()
     if status.st_size > _CHEAP_HASH_BYTES:
         return None
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return blake3(path.read_bytes()).hexdigest()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class LoadOptions:
+class LoadOptions(NamedTuple):
     """What the user says beside the recipe.
 
     variables: `--var NAME=VALUE`, split. overrides: `--set`, as typed. environment: where variables with `env` look.
@@ -17,7 +17,7 @@ class LoadOptions:
 
     variables: tuple[tuple[str, str], ...] = ()
     overrides: tuple[str, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = MappingProxyType({})
     roots: tuple[Path, ...] = ()
     rewrite_gguf: bool = False
 

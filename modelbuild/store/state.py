@@ -13,9 +13,8 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from zlib import crc32
 
 from modelbuild.digest import Digest
@@ -57,8 +56,7 @@ COMMIT;
 """
 
 
-@dataclass(frozen=True, slots=True)
-class FileStat:
+class FileStat(NamedTuple):
     """What the file system says about a file; equal records mean the content cannot have changed unseen."""
 
     device: int
@@ -95,8 +93,7 @@ def trusted_since(status: os.stat_result, recorded_ns: int) -> int:
     return recorded_ns
 
 
-@dataclass(frozen=True, slots=True)
-class ActionRecord:
+class ActionRecord(NamedTuple):
     """The last time an action ran: its key, the manifest behind the key, its result (both canonical JSON)."""
 
     key: str
@@ -104,8 +101,7 @@ class ActionRecord:
     result: str
 
 
-@dataclass(frozen=True, slots=True)
-class PackedTensor:
+class PackedTensor(NamedTuple):
     """The bytes of a packed tensor inside a blob; checks holds one check sum per row block, in order."""
 
     blob: Digest
@@ -142,7 +138,7 @@ class State:
 
     def record_file(self, path: str, scheme: str, stat: FileStat, digest: Digest, recorded_ns: int) -> None:
         """Remember a file's digest; recorded_ns is the time before the file was read."""
-        self._put("files", (path, scheme, *astuple(stat), digest, recorded_ns))
+        self._put("files", (path, scheme, *stat, digest, recorded_ns))
 
     def tensor_digests(self, digest: Digest) -> dict[str, str]:
         """The digest of each tensor of a weights file, by the digest of the file; empty when it is not known."""

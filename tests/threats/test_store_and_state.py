@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -402,7 +401,7 @@ def test_a_digest_counts_for_the_very_file_only(tmp_path: Path, field: str) -> N
     state.record_file("/w.gguf", "sha256", STAT, digest, AFTER_NS)
 
     assert digest == state.file_digest("/w.gguf", "sha256", STAT)
-    assert state.file_digest("/w.gguf", "sha256", replace(STAT, **{field: getattr(STAT, field) + 1})) is None
+    assert state.file_digest("/w.gguf", "sha256", STAT._replace(**{field: getattr(STAT, field) + 1})) is None
     state.close()
 
 
@@ -411,7 +410,7 @@ def test_a_file_as_young_as_its_digest_is_read_again(tmp_path: Path, field: str)
     """b04: within two seconds of the reading a file may have changed without another time."""
     state = State(tmp_path / "cache")
     for young_ns, expected in ((AFTER_NS - 2 * 10**9, None), (AFTER_NS - 2 * 10**9 - 1, digest_of(b"abc"))):
-        stat = replace(STAT, **{field: young_ns})
+        stat = STAT._replace(**{field: young_ns})
         state.record_file("/w.gguf", "sha256", stat, digest_of(b"abc"), AFTER_NS)
         assert expected == state.file_digest("/w.gguf", "sha256", stat)
     state.close()
