@@ -23,7 +23,7 @@ _FICLONE = 0x40049409
 #: Larger than what a file system would keep inside an inode, so that a clone is one of blocks.
 _PROBE_BYTES = 1 << 16
 #: Distributions whose version matters in a report.
-_DISTRIBUTIONS = ("click", "pyyaml", "jsonschema", "numpy", "gguf", "safetensors", "watchdog", "rich")
+_DISTRIBUTIONS = ("click", "pyyaml", "jsonschema", "numpy", "gguf", "watchdog", "rich", "blake3")
 
 
 @dataclass(frozen=True, slots=True)
