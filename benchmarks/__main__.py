@@ -63,11 +63,16 @@ def weights(quick: bool) -> Iterator[Row | Skipped]:
             "PYTHONPATH": str(ROOT),
         }  # fmt: skip
 
-        def build(type_: str) -> measure.Cost:
-            (place / "recipe.yaml").write_text(f"models:\n  m-{type_}: {{from: ./checkpoint, quantize: {type_}}}\n")
+        def build(type_: str, directory: str = "checkpoint") -> measure.Cost:
+            (place / "recipe.yaml").write_text(f"models:\n  m-{type_}: {{from: ./{directory}, quantize: {type_}}}\n")
             command = [sys.executable, "-m", "modelbuild", "--progress", "quiet", "build", place / "recipe.yaml"]
             return measure.run(command, env=env)
 
+        shutil.copytree(checkpoint.TOKENIZER, place / "small")
+        build("F16", "small")  # unmeasured: Python compiles what it has not yet
+        start = measure.least(build(type_, "small") for type_ in ("BF16", "Q8_0", "Q4_K_M"))
+        bare = measure.least(measure.run([sys.executable, "-c", "import numpy"]) for _ in range(3))
+        yield Row("checkpoint of 4 M weights: the start", start.cpu_s, "import numpy", bare.cpu_s)
         digest = measure.run(["openssl", "dgst", "-sha256", source]).cpu_s
         copy = measure.run(["cp", source, place / "copy"]).cpu_s
         plain = build("BF16").cpu_s
@@ -126,7 +131,24 @@ def watching(quick: bool) -> Iterator[Row | Skipped]:
     yield from watch.rows(quick)
 
 
-COMPARISONS = {"noop": no_op, "weights": weights, "kernels": packing, "header": header, "watch": watching}
+def files(quick: bool) -> Iterator[Row | Skipped]:
+    """Hashing, taking over a GGUF, and editing the prompt of a large model."""
+    from benchmarks import store
+
+    yield from store.rows(quick)
+
+
+def uploads(quick: bool) -> Iterator[Row | Skipped]:
+    """A blob sent to `modelbuild serve`."""
+    from benchmarks import upload
+
+    yield from upload.rows(quick)
+
+
+COMPARISONS = {
+    "noop": no_op, "files": files, "weights": weights, "kernels": packing, "header": header, "upload": uploads,
+    "watch": watching,
+}  # fmt: skip
 
 
 def main() -> None:
@@ -160,8 +182,9 @@ python -m benchmarks{" --quick" if quick else ""} --write
 ```
 
 A ratio is ours / peer: below 1 is less time or memory; where the unit counts work per second, above 1 is faster.
-CPU time is user and system time, the least of several runs where a run is short. A quick run has so few weights that
-starting Python and importing numpy decide its conversions; their budgets are meant for models of a gigabyte and more.
+CPU time is user and system time, the least of several runs where a run is short. What a conversion costs before the
+first weight is the row of 4 M weights, and part of every other row; budgets of conversions are meant for models of
+a gigabyte and more, where it does not count.
 Peers that are not installed are skipped, and the table says what to install.
 
 Machine: {measure.describe_machine()}. Date: {time.strftime("%Y-%m-%d", time.gmtime())}.

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+ROOT = Path(__file__).parents[1]
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -65,7 +67,7 @@ def run(command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, 
     """Run a command that must succeed and return its cost, that of its own waited-for children included."""
     started_s = time.monotonic()
     process = subprocess.Popen(
-        [str(part) for part in command], env=env, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [str(part) for part in command], env=_usual(env), cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     assert process.stderr is not None
     errors = process.stderr.read()
@@ -75,6 +77,17 @@ def run(command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, 
     if process.returncode:
         raise RuntimeError(f"{command[0]} ended with {process.returncode}: {errors[-2000:].decode(errors='replace')}")
     return Cost(usage.ru_utime + usage.ru_stime, time.monotonic() - started_s, usage.ru_maxrss / 1024)
+
+
+def output(command: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> str:
+    """What a command that must succeed prints."""
+    environment = {"PYTHONPATH": str(ROOT), **_usual(env)}
+    return subprocess.run(list(map(str, command)), env=environment, check=True, capture_output=True, text=True).stdout
+
+
+def _usual(env: Mapping[str, str] | None) -> dict[str, str]:
+    """Surroundings in which Python keeps what it compiled, as it does for users."""
+    return {key: value for key, value in (env or os.environ).items() if key != "PYTHONDONTWRITEBYTECODE"}
 
 
 def least(costs: Iterable[Cost]) -> Cost:
