@@ -318,5 +318,6 @@ def _tensors(directory: Path, hf_class: str) -> Iterator[tuple[str, tuple[str, t
 
 def _shape(model: Model, rule: TensorRule, block: int, suffix: str) -> tuple[int, ...]:
     """Sizes that are left open are those of the vocabulary."""
+    rows = model.config.integer("vocab_size", default=VOCABULARY)
     sizes = expected_sizes(model, rule, block, suffix)
-    return tuple(VOCABULARY if size is None else size for size in sizes)
+    return tuple(rows if size is None else size for size in sizes)

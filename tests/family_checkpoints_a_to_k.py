@@ -41,6 +41,36 @@ _MIXER = {
     "rms_norm_eps": 1e-5,
     "rope_theta": 1e4,
 }
+_GRANITE_SWA = {
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 1e4,
+    "num_hidden_layers": 4,
+    "sliding_window": 16,
+    "no_rope_layers": [0, 1, 1, 1],
+    "attention_multiplier": 0.25,
+    "embedding_multiplier": 12.0,
+    "residual_multiplier": 0.2,
+    "logits_scaling": 2.0,
+}
+_LATENT = {
+    "q_lora_rank": 24,
+    "kv_lora_rank": 32,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 16,
+    "num_key_value_heads": 4,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_shared_experts": 1,
+    "moe_intermediate_size": 32,
+    "first_k_dense_replace": 1,
+    "routed_scaling_factor": 1.5,
+    "scoring_func": "sigmoid",
+    "norm_topk_prob": True,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 1e4,
+}
+_INDEXER = {"index_n_heads": 2, "index_head_dim": 64, "index_topk": 8, "num_nextn_predict_layers": 1}
 
 CONFIGS: Mapping[str, Mapping[str, object]] = {
     "DbrxForCausalLM": {
@@ -192,11 +222,66 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
         "expert_layer_offset": 1,
         "mamba_d_state": 16,
     },
+    "ApertusForCausalLM": {"head_dim": 16, "rms_norm_eps": 1e-5, "rope_theta": 12e6},
+    "ChameleonForConditionalGeneration": {  # the runtime knows which tokens are pictures
+        "vocab_size": 8448,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 1e4,
+    },
+    "JanusForConditionalGeneration": {"head_dim": 16},
+    "GraniteSWAForCausalLM": _GRANITE_SWA,
+    "GraniteMoeSWAForCausalLM": {
+        **_GRANITE_SWA,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "shared_intermediate_size": 48,
+    },
+    "GlmOcrForConditionalGeneration": {
+        "head_dim": 16,
+        "num_nextn_predict_layers": 1,
+        "rms_norm_eps": 1e-5,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 2, 2]},
+        "partial_rotary_factor": 0.75,
+    },
+    "Glm4MoeLiteForCausalLM": {**_LATENT, "num_nextn_predict_layers": 1},
+    "DeepseekV32ForCausalLM": {**_LATENT, **_INDEXER},
+    "GlmMoeDsaForCausalLM": {**_LATENT, **_INDEXER, "indexer_types": ["full", "shared"]},
+    "DeepseekOCRForCausalLM": {
+        **_LATENT,
+        "num_key_value_heads": 4,
+        "q_lora_rank": None,
+        "kv_lora_rank": None,
+        "qk_nope_head_dim": None,
+        "qk_rope_head_dim": 0,
+        "v_head_dim": None,
+    },
+    "KimiLinearForCausalLM": {
+        **_LATENT,
+        "q_lora_rank": None,
+        "num_key_value_heads": 4,
+        "num_experts": 4,
+        "num_shared_experts": 1,
+        "moe_router_activation_func": "sigmoid",
+        "linear_attn_config": {
+            "full_attn_layers": [2],
+            "kda_layers": [1],
+            "head_dim": 16,
+            "num_heads": 4,
+            "short_conv_kernel_size": 4,
+        },
+    },
 }
+_INDEXER_TENSORS = ("k_norm.weight", "k_norm.bias", "weights_proj.weight", "indexer.wk.weight", "indexer.wq_b.weight")
 #: Classes that look at what their tokenizer is called.
 TOKENIZER_CLASSES = {"JinaBertModel": "RobertaTokenizer"}
 WANTED_OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "HunYuanMoEV1ForCausalLM": ("_layernorm.weight",),
     "HunYuanVLForConditionalGeneration": ("_layernorm.weight",),
+    "Glm4MoeLiteForCausalLM": ("e_score_correction.bias",),
+    "DeepseekV32ForCausalLM": ("e_score_correction.bias", *_INDEXER_TENSORS),
+    "GlmMoeDsaForCausalLM": (
+        "e_score_correction.bias",
+        *_INDEXER_TENSORS,
+    ),
     "JinaBertModel": ("token_type_embeddings.weight",),
 }

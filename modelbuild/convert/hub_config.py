@@ -17,7 +17,8 @@ _TEXT_SECTIONS = ("llm_config", "lm_config", "language_config", "lfm")
 #: Outer classes that decide the conversion although their text part names a class of its own.
 _OUTER_CLASS_WINS = frozenset({
     "StepVLForConditionalGeneration", "Sarashina2VisionForCausalLM", "Exaone4_5_ForConditionalGeneration",
-    "Step3p7ForConditionalGeneration", "KimiK3ForConditionalGeneration",
+    "Step3p7ForConditionalGeneration", "KimiK3ForConditionalGeneration", "DeepseekOCRForCausalLM",
+    "DeepseekOCR2ForCausalLM", "UnlimitedOCRForCausalLM",
 })  # fmt: skip
 
 

@@ -119,6 +119,9 @@ def _config_values(header: GgufHeader, architecture: str) -> dict[str, object]:
     if blocks is not None and predicting is not None:
         values["num_hidden_layers"] = blocks - predicting
     values.update(_head_sizes(number))
+    sections = f"{architecture}.rope.dimension_sections"
+    if sections in header.kv:
+        values["rope_parameters"] = {"mrope_section": header.kv.get_integers(sections)}
     values["tie_word_embeddings"] = not any(tensor.name == "output.weight" for tensor in header.tensors)
     return values
 
@@ -136,6 +139,9 @@ def _head_sizes(number: Callable[[str], int | None]) -> dict[str, object]:
     length, inner, heads = number("attention.key_length"), number("ssm.inner_size"), number("ssm.time_step_rank")
     if length is not None:
         values["head_dim"] = values["d_kv"] = length
+        rotated = number("rope.dimension_count")
+        if rotated is not None:
+            values["partial_rotary_factor"] = rotated / length
     if inner and heads:
         values["linear_value_head_dim"] = inner // heads
     whole, rotated = number("attention.key_length_mla"), number("rope.dimension_count")

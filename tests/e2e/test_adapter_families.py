@@ -20,7 +20,16 @@ from tests.llama_runtime import llama
 from tests.written import write_conversion
 
 #: Modules that cannot have an adapter, because the conversion takes them apart and turns one part.
-_LATENT = ("DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", "KimiVLForConditionalGeneration", "YoutuForCausalLM")
+_LATENT = (
+    "DeepseekV2ForCausalLM",
+    "DeepseekV3ForCausalLM",
+    "DeepseekV32ForCausalLM",
+    "Glm4MoeLiteForCausalLM",
+    "GlmMoeDsaForCausalLM",
+    "KimiLinearForCausalLM",
+    "KimiVLForConditionalGeneration",
+    "YoutuForCausalLM",
+)
 TAKEN_APART = dict.fromkeys(_LATENT, ("kv_b_proj",))
 #: Classes that store inputs as rows, which the pairs of PEFT do not.
 TURNED = ("GPT2LMHeadModel", "JAISLMHeadModel")

@@ -16,12 +16,12 @@ from modelbuild.convert.families.standard import (
     permute_k,
     permute_q,
 )
-from modelbuild.convert.family import Count, Family, TensorRule, Value, exact, matrix, norm
+from modelbuild.convert.family import Count, Extra, Family, KeyRule, TensorRule, Value, exact, matrix, norm
 from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
 from modelbuild.convert.tokenizers.llama import sentencepiece_or_bpe
 from modelbuild.convert.transforms import Reshaped, Transposed, take_second_axis
-from modelbuild.formats.gguf.writer import KeyValue, boolean, f32, u32
+from modelbuild.formats.gguf.writer import KeyValue, boolean, f32, string, u32
 
 _ATTENTION, _MLP = f"{LAYER}self_attn.", f"{LAYER}mlp."
 
@@ -164,7 +164,7 @@ def _by_version(second: object, third: object) -> Default:
     return lambda config: {"deepseek_v2": second, "deepseek_v3": third}.get(str(config.get("model_type")))
 
 
-_LATENT_SIZES: dict[str, Callable[[Model], int | None]] = {
+LATENT_SIZES: dict[str, Callable[[Model], int | None]] = {
     "key": lambda model: key_size(model) + rope_size(model),
     "nope": key_size,
     "rope": rope_size,
@@ -175,30 +175,52 @@ _LATENT_SIZES: dict[str, Callable[[Model], int | None]] = {
 }
 
 
+LATENT_KEYS: tuple[KeyRule, ...] = (
+    *COMMON_KEYS,
+    Value("attention.head_count_kv", 1),
+    Value("leading_dense_block_count", first_experts),
+    VOCAB_SIZE,
+    attention_keys,
+    Count("expert_feed_forward_length", ("moe_intermediate_size", "intermediate_size"), "feed_forward_length"),
+    Count("expert_count", "n_routed_experts", "expert_count"),
+    Count("expert_shared_count", "n_shared_experts", "expert_count", 0),
+    expert_keys,
+    Value("rope.dimension_count", rope_size),
+    Value("rope.scaling.yarn_log_multiplier", yarn_multiplier),
+)
+
+
 def _latent(classes: tuple[str, ...], defaults: dict[str, Default], pre_tokenizers: tuple[str, ...]) -> Family:
     return Family(
         classes=classes,
         architecture="deepseek2",
         defaults={"rms_norm_eps": 1e-6, "kv_lora_rank": 512, **defaults},
-        keys=(
-            *COMMON_KEYS,
-            Value("attention.head_count_kv", 1),
-            Value("leading_dense_block_count", first_experts),
-            VOCAB_SIZE,
-            attention_keys,
-            Count("expert_feed_forward_length", ("moe_intermediate_size", "intermediate_size"), "feed_forward_length"),
-            Count("expert_count", "n_routed_experts", "expert_count"),
-            Count("expert_shared_count", "n_shared_experts", "expert_count", 0),
-            expert_keys,
-            Value("rope.dimension_count", rope_size),
-            Value("rope.scaling.yarn_log_multiplier", yarn_multiplier),
-        ),
+        keys=LATENT_KEYS,
         tensors=DEEPSEEK_TENSORS,
-        sizes=_LATENT_SIZES,
+        sizes=LATENT_SIZES,
         rename=_rename,
         tokenizer=sentencepiece_or_bpe,
         pre_tokenizers=pre_tokenizers,
     )
+
+
+#: The checkpoints have no template: a text goes to the model as it stands.
+_PLAIN_TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
+
+
+def _plain_template(model: Model) -> Extra:  # noqa: ARG001
+    return Extra(keys=(string("tokenizer.chat_template", _PLAIN_TEMPLATE),))
+
+
+def _ocr_window(model: Model) -> int | None:
+    """Written for the record; the decoder looks at everything."""
+    config = model.config
+    return config.optional_integer("sliding_window_size") or config.optional_integer("sliding_window") or None
+
+
+def _rename_ocr(name: str, model: Model) -> str:
+    """Without the part that sees."""
+    return "" if "qwen2_model" in name else _rename(name, model)
 
 
 FAMILIES = (
@@ -218,7 +240,7 @@ FAMILIES = (
         },
         ("deepseek-llm", "deepseek-v3"),
     ),
-    _latent(("KimiVLForConditionalGeneration",), {}, ("kimi-k2",)),
+    _latent(("KimiVLForConditionalGeneration", "KimiK25ForConditionalGeneration"), {}, ("kimi-k2",)),
     _latent(("YoutuForCausalLM", "YoutuVLForConditionalGeneration"), {}, ("youtu",)),
     Family(
         classes=("DeepseekForCausalLM",),
@@ -239,5 +261,28 @@ FAMILIES = (
         sizes=DEEPSEEK_EXPERT_SIZES,
         tokenizer=sentencepiece_or_bpe,
         pre_tokenizers=("deepseek-llm",),
+    ),
+    Family(
+        classes=("DeepseekOCRForCausalLM", "DeepseekOCR2ForCausalLM", "UnlimitedOCRForCausalLM"),
+        architecture="deepseek2-ocr",
+        defaults={"rms_norm_eps": 1e-6, "rope_theta": 10000.0},
+        keys=(
+            *COMMON_KEYS,
+            Value("leading_dense_block_count", first_experts),
+            VOCAB_SIZE,
+            Value("attention.q_lora_rank", query_latent_size),
+            EXPERT_FEED_FORWARD,
+            Count("expert_count", "n_routed_experts", "expert_count"),
+            Count("expert_shared_count", "n_shared_experts", "expert_count", 0),
+            expert_keys,
+            Value("rope.dimension_count", lambda model: model.config.integer("qk_rope_head_dim")),
+            Value("attention.sliding_window", _ocr_window),
+        ),
+        tensors=(*embeddings(), *block_norms(), *attention(), *DEEPSEEK_EXPERTS),
+        rename=_rename_ocr,
+        extras=_plain_template,
+        sizes=DEEPSEEK_EXPERT_SIZES,
+        tokenizer=sentencepiece_or_bpe,
+        pre_tokenizers=("deepseek-v3",),
     ),
 )

@@ -16,7 +16,7 @@ from modelbuild.convert.planned import Source
 from modelbuild.convert.tokenizers.gemma4 import gemma4_tokenizer
 from modelbuild.convert.value_transforms import PaddedRows, constant
 from modelbuild.errors import printable
-from modelbuild.formats.gguf.writer import KeyValue, bool_array, f32, f32_array, u32
+from modelbuild.formats.gguf.writer import KeyValue, bool_array, f32, f32_array, i32_array, u32
 
 _ALTUP_INPUTS = 4
 #: What unrotated pairs are divided by, so that they do not turn at all.
@@ -148,6 +148,13 @@ def _gemma4_keys(model: Model) -> Iterable[KeyValue]:
         yield u32(model.key(f"attention.value_length{suffix}"), size)
 
 
+def _suppressed_tokens(model: Model) -> Iterable[KeyValue]:
+    """Tokens that the model with sound must never say, by the settings of its generation."""
+    tokens = model.checkpoint.read_object("generation_config.json").get("suppress_tokens")
+    if model.hf_class.startswith("Gemma4Unified") and isinstance(tokens, list):
+        yield i32_array("tokenizer.ggml.suppress_tokens", [token for token in tokens if type(token) is int])
+
+
 def _double_widths(model: Model) -> list[int] | None:
     """Blocks that share keys and values are twice as wide where the configuration says so."""
     if not model.config.boolean("use_double_wide_mlp", False):
@@ -263,7 +270,7 @@ FAMILIES = (
         tokenizer=gemma_tokenizer,
     ),
     Family(
-        classes=("Gemma4ForCausalLM", "Gemma4ForConditionalGeneration"),
+        classes=("Gemma4ForCausalLM", "Gemma4ForConditionalGeneration", "Gemma4UnifiedForConditionalGeneration"),
         architecture="gemma4",
         defaults=_GEMMA4_DEFAULTS,
         keys=(
@@ -277,6 +284,7 @@ FAMILIES = (
             per_layer("feed_forward_length", _double_widths),
             per_layer("attention.head_count_kv", _kv_heads),
             _rotary_keys,
+            _suppressed_tokens,
         ),
         tensors=(
             matrix("model.embed_tokens", "token_embd", "? hidden"),

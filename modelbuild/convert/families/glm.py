@@ -8,7 +8,7 @@ from modelbuild.convert.common_keys import COMMON_KEYS, EXPERT_FEED_FORWARD
 from modelbuild.convert.config import Default
 from modelbuild.convert.families.deepseek import DEEPSEEK_EXPERT_SIZES, DEEPSEEK_EXPERTS
 from modelbuild.convert.families.standard import BLOCK, LAYER, attention, embeddings, head_norms
-from modelbuild.convert.family import Count, Family, Tokenizer, Value, matrix, norm
+from modelbuild.convert.family import Count, Family, TensorRule, Tokenizer, Value, matrix, norm
 from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
 from modelbuild.convert.rope import partial_factor
@@ -159,6 +159,17 @@ def _sparse(
     )
 
 
+_GLM4_TENSORS: tuple[TensorRule, ...] = (
+    *embeddings(),
+    norm(f"{LAYER}input_layernorm", f"{BLOCK}attn_norm"),
+    norm(f"{LAYER}post_self_attn_layernorm", f"{BLOCK}post_attention_norm"),
+    norm(f"{LAYER}post_attention_layernorm", f"{BLOCK}ffn_norm"),
+    norm(f"{LAYER}post_mlp_layernorm", f"{BLOCK}post_ffw_norm"),
+    *attention(q=_q, k=_k, bias="optional", output_bias="absent"),
+    matrix(f"{LAYER}mlp.gate_up_proj", f"{BLOCK}ffn_up", "2*ff hidden"),
+    matrix(f"{LAYER}mlp.down_proj", f"{BLOCK}ffn_down", "hidden ff"),
+)
+
 FAMILIES = (
     Family(
         classes=("Glm4ForCausalLM", "Glm4vForConditionalGeneration"),
@@ -170,16 +181,21 @@ FAMILIES = (
             "rope_theta": 10000.0,
         },
         keys=(*COMMON_KEYS, Value("rope.dimension_count", rotary_dimensions)),
-        tensors=(
-            *embeddings(),
-            norm(f"{LAYER}input_layernorm", f"{BLOCK}attn_norm"),
-            norm(f"{LAYER}post_self_attn_layernorm", f"{BLOCK}post_attention_norm"),
-            norm(f"{LAYER}post_attention_layernorm", f"{BLOCK}ffn_norm"),
-            norm(f"{LAYER}post_mlp_layernorm", f"{BLOCK}post_ffw_norm"),
-            *attention(q=_q, k=_k, bias="optional", output_bias="absent"),
-            matrix(f"{LAYER}mlp.gate_up_proj", f"{BLOCK}ffn_up", "2*ff hidden"),
-            matrix(f"{LAYER}mlp.down_proj", f"{BLOCK}ffn_down", "hidden ff"),
+        tensors=_GLM4_TENSORS,
+        tokenizer=_glm4_tokenizer,
+        pre_tokenizers=("glm4", "chatglm-bpe"),
+    ),
+    Family(
+        classes=("GlmOcrForConditionalGeneration",),
+        architecture="glm4",
+        defaults={"num_key_value_heads": 8, "rms_norm_eps": 1e-5, "rope_theta": 10000.0},
+        keys=(
+            *COMMON_KEYS,
+            Value("rope.dimension_count", rotary_dimensions),
+            Count("nextn_predict_layers", "num_nextn_predict_layers"),
         ),
+        tensors=(*_GLM4_TENSORS, *NEXT_TOKEN_TENSORS),
+        block_count=lambda model: model.layers + predicted_layers(model),
         tokenizer=_glm4_tokenizer,
         pre_tokenizers=("glm4", "chatglm-bpe"),
     ),

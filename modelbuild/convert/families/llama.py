@@ -92,6 +92,9 @@ def _family(classes: tuple[str, ...], defaults: dict[str, Default], **other: obj
     )
 
 
+#: What Janus looks at and paints pictures with.
+_JANUS_PICTURES = ("model.aligner.*", "model.vqmodel.*", "model.generation_*")
+
 FAMILIES = (
     _family(
         (
@@ -105,6 +108,7 @@ FAMILIES = (
         LLAMA_DEFAULTS,
     ),
     _family(("Sarashina2VisionForCausalLM",), LLAMA_DEFAULTS, rename=_rename_sarashina),
+    _family(("JanusForConditionalGeneration",), LLAMA_DEFAULTS, drop=_JANUS_PICTURES),
     _family(("MistralForCausalLM",), MISTRAL_DEFAULTS),
     _family(
         ("LlavaForConditionalGeneration",),  # a text model that only names its type

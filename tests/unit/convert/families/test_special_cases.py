@@ -158,3 +158,48 @@ def test_grok_has_two_sets_of_names(tmp_path: Path) -> None:
     assert {name.replace("post_ffw_norm", "layer_output_norm") for name in plain} == set(found)
     for name, values in plain.items():
         np.testing.assert_array_equal(values, found[name.replace("post_ffw_norm", "layer_output_norm")])
+
+
+def test_apertus_keeps_the_numbers_of_its_activation(tmp_path: Path) -> None:
+    """They are stored as tensors, and the runtime wants them as keys, one for each block in order."""
+    directory = write_family_checkpoint(tmp_path / "model", "ApertusForCausalLM")
+    tensors = load_file(directory / "model.safetensors")
+    tensors["model.layers.0.mlp.act_fn.beta"] = np.float32([0.5])
+    tensors["model.layers.1.mlp.act_fn.beta"] = np.array(0.25, np.float16)
+    save_file(tensors, directory / "model.safetensors")
+
+    conversion = convert(directory)
+
+    assert [0.5, 0.25] == keys_of(conversion)["xielu.beta"]
+    assert not [tensor.name for tensor in conversion.tensors if "act_fn" in tensor.name]
+
+
+def test_deepseek_ocr_is_told_by_the_outer_class(tmp_path: Path) -> None:
+    """Its text part calls itself DeepSeek 2, and has another attention."""
+    directory = write_family_checkpoint(tmp_path / "model", "DeepseekOCRForCausalLM")
+    configure(directory, language_config={"architectures": ["DeepseekV2ForCausalLM"]})
+
+    keys = keys_of(convert(directory))
+
+    assert "deepseek2-ocr" == keys["general.architecture"]
+    assert "{{ message.content }}" in str(keys["tokenizer.chat_template"])
+
+
+@pytest.mark.parametrize(("hf_class", "wanted"), [("Gemma4UnifiedForConditionalGeneration", [7, 9]), ("", None)])
+def test_gemma_with_sound_never_says_some_tokens(tmp_path: Path, hf_class: str, wanted: object) -> None:
+    """The settings of its generation list them; other models of the family have no such key."""
+    directory = write_family_checkpoint(tmp_path / "model", "Gemma4ForCausalLM")
+    configure(directory, architectures=[hf_class or "Gemma4ForCausalLM"])
+    (directory / "generation_config.json").write_text(json.dumps({"suppress_tokens": [7, 9]}))
+
+    assert wanted == keys_of(convert(directory)).get("tokenizer.ggml.suppress_tokens")
+
+
+def test_chameleon_has_one_norm_for_all_heads(tmp_path: Path) -> None:
+    """The first head's numbers, in rotary pairs."""
+    directory = write_family_checkpoint(tmp_path / "model", "ChameleonForConditionalGeneration")
+    stored = load_file(directory / "model.safetensors")["model.layers.0.self_attn.k_norm.weight"]
+
+    found = values_of(convert(directory, float_type="F32"))["blk.0.attn_k_norm.weight"]
+
+    np.testing.assert_array_equal(found, np.stack([stored[0].reshape(2, 8).T.reshape(16)] * 2))
