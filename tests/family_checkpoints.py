@@ -240,7 +240,11 @@ def write_family_checkpoint(directory: Path, hf_class: str) -> Path:
     config = {**_BASE, "architectures": [hf_class], **CONFIGS[hf_class]}
     config = {key: value for key, value in config.items() if value is not None or key == "sliding_window"}
     (directory / CONFIG).write_text(json.dumps(config))
-    if hf_class in _SENTENCEPIECE:
+    if hf_class in later.TOKENIZERS:
+        (directory / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "eos_token": "</s>"}))
+        for name, data in later.TOKENIZERS[hf_class](VOCABULARY).items():
+            (directory / name).write_bytes(data if isinstance(data, bytes) else data.encode())
+    elif hf_class in _SENTENCEPIECE:
         (directory / "tokenizer.model").write_bytes(sentencepiece_model())
         (directory / "tokenizer_config.json").write_text("{}")
     else:

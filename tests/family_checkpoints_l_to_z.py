@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 
+_PLAIN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
 _MOE = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 _DEEP = {
     "n_routed_experts": 4,
@@ -41,11 +43,37 @@ _LINEAR = {
     },
 }
 
+
+def _sentencepiece_as_json(count: int) -> Mapping[str, str]:
+    """A vocabulary of SentencePiece in the form of tokenizer.json: bytes, and words up to the count."""
+    texts = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "\u2581"]
+    texts += [f"\u2581w{number}" for number in range(count - len(texts))]
+    added = [{"id": number, "content": text, "special": True, **_PLAIN} for number, text in enumerate(texts[:3])]
+    model = {"type": "BPE", "byte_fallback": True, "vocab": {text: n for n, text in enumerate(texts)}, "merges": []}
+    return {"tokenizer.json": json.dumps({"added_tokens": added, "model": model})}
+
+
 CONFIGS: Mapping[str, Mapping[str, object]] = {
     "KimiVLForConditionalGeneration": {**_DEEP, **_LATENT, **_RMS, "q_lora_rank": 24, "num_key_value_heads": 4},
     "YoutuForCausalLM": {**_LATENT, **_RMS, "q_lora_rank": 24, "num_key_value_heads": 4, "tie_word_embeddings": True},
     "Lfm2Model": _LFM2,
     "Lfm2BidirectionalModel": _LFM2,
+    "LLaDAModelLM": {
+        **_RMS,
+        "hidden_size": None,
+        "intermediate_size": None,
+        "max_position_embeddings": None,
+        "num_hidden_layers": None,
+        "num_attention_heads": None,
+        "num_key_value_heads": None,
+        "n_layers": 2,
+        "n_heads": 4,
+        "n_kv_heads": 2,
+        "d_model": 64,
+        "mlp_hidden_size": 96,
+        "max_sequence_length": 128,
+    },
+    "LLaDAMoEModelLM": {**_RMS, "num_experts": 4, "num_experts_per_tok": 2, "expert_intermediate_size": 32},
     "LlavaStableLMEpochForCausalLM": {
         "rope_pct": 0.25,
         "norm_eps": 1e-5,
@@ -58,12 +86,43 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
         "linear_conv_kernel_dim": 4,
         "rope_theta": 1e4,
     },
+    "MPTForCausalLM": {
+        "hidden_size": None,
+        "intermediate_size": None,
+        "num_hidden_layers": None,
+        "num_attention_heads": None,
+        "num_key_value_heads": None,
+        "d_model": 64,
+        "n_heads": 4,
+        "n_layers": 2,
+        "max_seq_len": 128,
+        "attn_config": {"alibi": True, "alibi_bias_max": 8, "clip_qkv": None},
+    },
+    "NanbeigeForCausalLM": {**_RMS, "num_loops": 2, "head_dim": 16},
+    "OpenELMForCausalLM": {
+        "hidden_size": None,
+        "intermediate_size": None,
+        "num_hidden_layers": None,
+        "num_attention_heads": None,
+        "num_key_value_heads": None,
+        "model_dim": 64,
+        "head_dim": 16,
+        "num_transformer_layers": 2,
+        "num_query_heads": [4, 6],
+        "num_kv_heads": [2, 3],
+        "ffn_multipliers": [0.5, 1.5],
+        "ffn_dim_divisor": 32,
+        "max_context_length": 128,
+        "rope_freq_constant": 10000,
+    },
     "PaddleOCRVLForConditionalGeneration": {
         **_RMS,
         "head_dim": 16,
         "rope_scaling": {"type": "default", "mrope_section": [2, 3, 3]},
     },
     "Phi4ForCausalLMV": {**_RMS, "original_max_position_embeddings": 128},
+    "PlamoForCausalLM": {**_RMS, "n_shared_head": 2},
+    "PLMForCausalLM": {**_LATENT, **_RMS, "num_key_value_heads": 4, "tie_word_embeddings": True},
     "Qwen3ASRForConditionalGeneration": {
         **_RMS,
         "head_dim": 16,
@@ -75,6 +134,18 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
         "rope_scaling": {"rope_type": "default", "mrope_section": [2, 3, 3]},
     },
     "Sarashina2VisionForCausalLM": {**_RMS, "head_dim": 16},
+    "SmallThinkerForCausalLM": {
+        **_RMS,
+        "intermediate_size": None,
+        "head_dim": 16,
+        "moe_num_primary_experts": 4,
+        "moe_num_active_primary_experts": 2,
+        "moe_ffn_hidden_size": 32,
+        "moe_primary_router_apply_softmax": True,
+        "sliding_window_layout": [0, 1, 1, 1],
+        "sliding_window_size": 4096,
+        "num_hidden_layers": 4,
+    },
     "SolarOpenForCausalLM": {
         **_DEEP,
         **_RMS,
@@ -85,6 +156,9 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
         "partial_rotary_factor": 1.0,
     },
     "StepVLForConditionalGeneration": {**_RMS, "head_dim": 16},
+    "XverseForCausalLM": {**_RMS, "num_key_value_heads": 4},
 }
-SENTENCEPIECE = frozenset({"PaddleOCRVLForConditionalGeneration"})
+#: Classes with a tokenizer of their own: the files.
+TOKENIZERS: Mapping[str, Callable[[int], Mapping[str, str | bytes]]] = {"XverseForCausalLM": _sentencepiece_as_json}
+SENTENCEPIECE = frozenset({"OpenELMForCausalLM", "PaddleOCRVLForConditionalGeneration", "PlamoForCausalLM"})
 WANTED_OPTIONAL: Mapping[str, tuple[str, ...]] = {"SolarOpenForCausalLM": ("e_score_correction.bias",)}

@@ -45,7 +45,12 @@ _ENCODERS = (
     "RND1",
     "EuroBertModel",
     "JinaBertModel",
+    "LLaDAModelLM",
+    "LLaDAMoEModelLM",
+    "Lfm2BidirectionalModel",
 )
+#: Classes whose files, of whatever converter, end the runtime: it stores values in a shape that its cache refuses.
+_BROKEN_THERE = ("PLMForCausalLM",)
 #: Where the converter gives names beside its map: fused or split tensors, and tensors made under another name.
 _ELSEWHERE = ("attn_qkv", "attn_k_b", "attn_v_b", "attn_gate", ".scale", "nextn.", "altup_", "cls.")
 
@@ -56,7 +61,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
     pytest.importorskip("xllamacpp", reason="llama.cpp is the judge here")
     directory = tmp_path_factory.mktemp("families")
     paths: dict[str, Path] = {}
-    for name in CONFIGS:
+    for name in set(CONFIGS).difference(_BROKEN_THERE):
         paths[name] = directory / f"{name}.gguf"
         write_gguf(convert(write_family_checkpoint(directory / name, name), float_type="F16"), paths[name])
     found: dict[str, str] = {}
@@ -79,7 +84,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
 
 
 @pytest.mark.llamacpp
-@pytest.mark.parametrize("hf_class", CONFIGS)
+@pytest.mark.parametrize("hf_class", [name for name in CONFIGS if name not in _BROKEN_THERE])
 def test_converted_checkpoint_runs_in_llama_cpp(verdicts: Mapping[str, str], hf_class: str) -> None:
     """All tensors are there, with the names and shapes it expects, none is too many, and a text can be continued."""
     assert "ok" == verdicts[hf_class]

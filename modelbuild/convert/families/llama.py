@@ -63,6 +63,11 @@ LLAMA_ATTENTION: tuple[TensorRule, ...] = (
     *attention(q=permute_q, k=permute_k, bias="optional"),
 )
 LLAMA_TENSORS = (*LLAMA_ATTENTION, *gated_mlp(bias="optional"))
+#: How often the blocks are run through.
+_LOOP_KEYS: tuple[KeyRule, ...] = (
+    Value("num_loops", lambda model: model.config.integer("num_loops", "block_count", 1)),
+    Value("skip_loop_final_norm", lambda model: model.config.boolean("skip_loop_final_norm", False)),
+)
 MIXTRAL_EXPERTS = (
     matrix(f"{LAYER}block_sparse_moe.gate", f"{BLOCK}ffn_gate_inp", "experts hidden"),
     matrix(f"{LAYER}block_sparse_moe.experts.{{e}}.w1", f"{BLOCK}ffn_gate_exps", "ff hidden"),
@@ -80,12 +85,16 @@ def _rename_sarashina(name: str, model: Model) -> str:  # noqa: ARG001
 
 
 def _family(classes: tuple[str, ...], defaults: dict[str, Default], **other: object) -> Family:
-    usual: dict[str, object] = {"architecture": "llama", "tensors": LLAMA_TENSORS, "rename": rename_to_standard}
+    usual: dict[str, object] = {
+        "architecture": "llama",
+        "keys": LLAMA_KEYS,
+        "tensors": LLAMA_TENSORS,
+        "rename": rename_to_standard,
+    }
     settings: dict[str, object] = {**usual, **other}
     return Family(
         classes=classes,
         defaults=defaults,
-        keys=LLAMA_KEYS,
         extras=llama3_frequencies,
         tokenizer=llama_tokenizer,
         **settings,  # type: ignore[arg-type]  # the values above fit their fields
@@ -109,6 +118,7 @@ FAMILIES = (
     ),
     _family(("Sarashina2VisionForCausalLM",), LLAMA_DEFAULTS, rename=_rename_sarashina),
     _family(("JanusForConditionalGeneration",), LLAMA_DEFAULTS, drop=_JANUS_PICTURES),
+    _family(("NanbeigeForCausalLM",), {}, architecture="nanbeige", keys=(*LLAMA_KEYS, *_LOOP_KEYS)),
     _family(("MistralForCausalLM",), MISTRAL_DEFAULTS),
     _family(
         ("LlavaForConditionalGeneration",),  # a text model that only names its type
