@@ -53,6 +53,15 @@ def _sentencepiece_as_json(count: int) -> Mapping[str, str]:
     return {"tokenizer.json": json.dumps({"added_tokens": added, "model": model})}
 
 
+def _lines_of_tokens(count: int) -> Mapping[str, str]:
+    """One token in each line; some are left to be padded."""
+    tokens = [["<|plamo:unk|>", 0.0, "UNKNOWN"], ["<s>", 0.0, "CONTROL"], ["</s>", 0.0, "CONTROL"]]
+    tokens += [["<|plamo:pad|>", 0.0, "NORMAL"], ["<|plamo:op|>", 0.0, "NORMAL"]]
+    tokens += [[f"<0x{byte:02X}>", 0.0, "BYTE"] for byte in range(256)]
+    tokens += [[chr(ord("a") + number), -float(number), "NORMAL"] for number in range(count - len(tokens) - 4)]
+    return {"tokenizer.jsonl": "".join(f"{json.dumps([*token, 0])}\n" for token in tokens)}
+
+
 CONFIGS: Mapping[str, Mapping[str, object]] = {
     "KimiVLForConditionalGeneration": {**_DEEP, **_LATENT, **_RMS, "q_lora_rank": 24, "num_key_value_heads": 4},
     "YoutuForCausalLM": {**_LATENT, **_RMS, "q_lora_rank": 24, "num_key_value_heads": 4, "tie_word_embeddings": True},
@@ -98,6 +107,35 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
         "max_seq_len": 128,
         "attn_config": {"alibi": True, "alibi_bias_max": 8, "clip_qkv": None},
     },
+    "MiniMaxM2ForCausalLM": {
+        **_RMS,
+        "head_dim": 16,
+        "intermediate_size": 32,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "rotary_dim": 8,
+        "scoring_func": "sigmoid",
+    },
+    "MiniMaxM3SparseForCausalLM": {
+        **_RMS,
+        "head_dim": 16,
+        "intermediate_size": 32,
+        "dense_intermediate_size": 96,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "n_shared_experts": 1,
+        "rotary_dim": 8,
+        "scoring_func": "sigmoid",
+        "routed_scaling_factor": 2.0,
+        "moe_layer_freq": [0, 1],
+        "sparse_attention_config": {
+            "sparse_num_index_heads": 2,
+            "sparse_index_dim": 16,
+            "sparse_topk_blocks": 2,
+            "sparse_block_size": 16,
+            "sparse_local_block": 1,
+        },
+    },
     "NanbeigeForCausalLM": {**_RMS, "num_loops": 2, "head_dim": 16},
     "OpenELMForCausalLM": {
         "hidden_size": None,
@@ -121,6 +159,22 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
         "rope_scaling": {"type": "default", "mrope_section": [2, 3, 3]},
     },
     "Phi4ForCausalLMV": {**_RMS, "original_max_position_embeddings": 128},
+    "Plamo2ForCausalLM": {
+        **_RMS,
+        "hidden_size_per_head": 16,
+        "mamba_num_heads": 4,
+        "mamba_d_state": 16,
+        "mamba_d_conv": 4,
+        "mamba_step": 2,
+    },
+    "Plamo3ForCausalLM": {
+        **_RMS,
+        "head_dim": 16,
+        "window_size": 16,
+        "sliding_window_pattern": 2,
+        "rope_scaling_factor": 4,
+        "initial_context_length": 64,
+    },
     "PlamoForCausalLM": {**_RMS, "n_shared_head": 2},
     "PLMForCausalLM": {**_LATENT, **_RMS, "num_key_value_heads": 4, "tie_word_embeddings": True},
     "Qwen3ASRForConditionalGeneration": {
@@ -159,6 +213,10 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
     "XverseForCausalLM": {**_RMS, "num_key_value_heads": 4},
 }
 #: Classes with a tokenizer of their own: the files.
-TOKENIZERS: Mapping[str, Callable[[int], Mapping[str, str | bytes]]] = {"XverseForCausalLM": _sentencepiece_as_json}
+TOKENIZERS: Mapping[str, Callable[[int], Mapping[str, str | bytes]]] = {
+    "Plamo2ForCausalLM": _lines_of_tokens,
+    "Plamo3ForCausalLM": _lines_of_tokens,
+    "XverseForCausalLM": _sentencepiece_as_json,
+}
 SENTENCEPIECE = frozenset({"OpenELMForCausalLM", "PaddleOCRVLForConditionalGeneration", "PlamoForCausalLM"})
 WANTED_OPTIONAL: Mapping[str, tuple[str, ...]] = {"SolarOpenForCausalLM": ("e_score_correction.bias",)}

@@ -31,10 +31,11 @@ _BYTES_PER_MARK = 4
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 #: Everything in the root that a conversion may look at, beside the weights.
 _ROOT_FILES = frozenset({
-    CONFIG, INDEX_NAME, "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
-    "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model",
-    "tekken.json", "chat_template.jinja", "chat_template.json", "generation_config.json", "preprocessor_config.json",
-    "processor_config.json", "modules.json", "README.md", "params.json", "hf_quant_config.json",
+    CONFIG, INDEX_NAME, "tokenizer.json", "tokenizer.jsonl", "tokenizer.model", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "spiece.model",
+    "sentencepiece.bpe.model", "tekken.json", "chat_template.jinja", "chat_template.json", "generation_config.json",
+    "preprocessor_config.json", "processor_config.json", "modules.json", "README.md", "params.json",
+    "hf_quant_config.json",
 })  # fmt: skip
 _TEMPLATE_DIRECTORY = "additional_chat_templates"
 #: Parts of a sentence-transformers model that stand in directories of their own, such as 1_Pooling.

@@ -49,8 +49,9 @@ _ENCODERS = (
     "LLaDAMoEModelLM",
     "Lfm2BidirectionalModel",
 )
-#: Classes whose files, of whatever converter, end the runtime: it stores values in a shape that its cache refuses.
-_BROKEN_THERE = ("PLMForCausalLM",)
+#: Classes whose files, of whatever converter, the runtime cannot use: PLM's values have a shape that its cache refuses;
+#: of PLaMo 2 it rotates no dimension, because the first block does not attend, and never ends.
+_BROKEN_THERE = ("PLMForCausalLM", "Plamo2ForCausalLM")
 #: Where the converter gives names beside its map: fused or split tensors, and tensors made under another name.
 _ELSEWHERE = ("attn_qkv", "attn_k_b", "attn_v_b", "attn_gate", ".scale", "nextn.", "altup_", "cls.")
 

@@ -1,0 +1,144 @@
+"""MiniMax M2 and M3: experts in most blocks; M3 looks at the blocks of tokens that an indexer chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from modelbuild.convert import config as names
+from modelbuild.convert.common_keys import COMMON_KEYS
+from modelbuild.convert.config import Config
+from modelbuild.convert.families.llama import MIXTRAL_EXPERTS
+from modelbuild.convert.families.standard import (
+    BLOCK,
+    LAYER,
+    attention,
+    block_norms,
+    embeddings,
+    head_norms,
+    plus_one,
+)
+from modelbuild.convert.family import Count, Family, KeyRule, Number, TensorRule, Value, exact, matrix, norm
+from modelbuild.convert.model import Model
+from modelbuild.convert.tokenizers.bpe import byte_level_bpe
+from modelbuild.formats.gguf.types import GgmlType
+from modelbuild.formats.gguf.writer import KeyValue, u32
+
+_MOE, _A = f"{LAYER}block_sparse_moe.", f"{LAYER}self_attn."
+_KEYS: tuple[KeyRule, ...] = (
+    *COMMON_KEYS,
+    Count("expert_feed_forward_length", "intermediate_size", "feed_forward_length"),
+    Count("rope.dimension_count", "rotary_dim"),
+)
+
+
+def _indexer(model: Model) -> Config:
+    settings = model.config.section("sparse_attention_config")
+    if settings is None:
+        raise model.config.error("sparse_attention_config", "the key is missing")
+    return settings
+
+
+def _indexer_keys(model: Model) -> Iterable[KeyValue]:
+    settings = _indexer(model)
+    for key, name in (
+        ("head_count", "sparse_num_index_heads"),
+        ("key_length", "sparse_index_dim"),
+        ("top_k", "sparse_topk_blocks"),
+        ("block_size", "sparse_block_size"),
+        ("local_blocks", "sparse_local_block"),
+    ):
+        yield u32(model.key(f"attention.indexer.{key}"), settings.integer(name))
+
+
+def _index_size(model: Model) -> int:
+    return _indexer(model).integer("sparse_index_dim", "head_dimension")
+
+
+def _dense_blocks(model: Model) -> int:
+    """Blocks without experts, all of them at the beginning."""
+    flags = model.config.integers("moe_layer_freq")
+    if flags is None:
+        return model.config.integer("first_k_dense_replace", "block_count", 0)
+    return next((number for number, flag in enumerate(flags) if flag), len(flags))
+
+
+def _is_dense(model: Model, block: int) -> bool:
+    return block < _dense_blocks(model)
+
+
+def _is_sparse(model: Model, block: int) -> bool:
+    return not _is_dense(model, block)
+
+
+def _full_precision(name: str, model: Model) -> GgmlType | None:  # noqa: ARG001
+    return GgmlType.F32 if ".indexer." in name else None
+
+
+def _sparse(rule: TensorRule) -> TensorRule:
+    return matrix(rule.source, rule.target, rule.shape, when=_is_sparse)
+
+
+_BIAS = exact(f"{_MOE}e_score_correction.bias", f"{BLOCK}exp_probs_b.bias", "experts")
+
+FAMILIES = (
+    Family(
+        classes=("MiniMaxM2ForCausalLM",),
+        architecture="minimax-m2",
+        keys=_KEYS,
+        tensors=(
+            *embeddings(),
+            *block_norms(),
+            *attention(),
+            norm(f"{_A}q_norm", f"{BLOCK}attn_q_norm", "q"),
+            norm(f"{_A}k_norm", f"{BLOCK}attn_k_norm", "kv"),
+            *MIXTRAL_EXPERTS,
+            _BIAS,
+        ),
+        tokenizer=byte_level_bpe,
+        pre_tokenizers=("minimax-m2",),
+    ),
+    Family(
+        classes=("MiniMaxM3SparseForCausalLM", "MiniMaxM3SparseForConditionalGeneration"),
+        architecture="minimax-m3",
+        keys=(
+            *_KEYS,
+            Count("expert_shared_count", "n_shared_experts", "expert_count"),
+            Number("expert_weights_scale", "routed_scaling_factor"),
+            Value("expert_weights_norm", True),
+            _indexer_keys,
+            Value("leading_dense_block_count", _dense_blocks),
+        ),
+        tensors=(
+            *embeddings(norm_transform=plus_one),
+            norm(f"{LAYER}input_layernorm", f"{BLOCK}attn_norm", transform=plus_one),
+            norm(f"{LAYER}post_attention_layernorm", f"{BLOCK}ffn_norm", transform=plus_one),
+            *attention(),
+            *head_norms(plus_one),
+            matrix(f"{_A}index_q_proj", f"{BLOCK}indexer.q_proj", "index_heads*index hidden", when=_is_sparse),
+            matrix(f"{_A}index_k_proj", f"{BLOCK}indexer.k_proj", "index hidden", when=_is_sparse),
+            norm(f"{_A}index_q_norm", f"{BLOCK}indexer.q_norm", "index", plus_one, when=_is_sparse),
+            norm(f"{_A}index_k_norm", f"{BLOCK}indexer.k_norm", "index", plus_one, when=_is_sparse),
+            matrix(f"{LAYER}mlp.gate_proj", f"{BLOCK}ffn_gate", "dense_ff hidden", when=_is_dense),
+            matrix(f"{LAYER}mlp.up_proj", f"{BLOCK}ffn_up", "dense_ff hidden", when=_is_dense),
+            matrix(f"{LAYER}mlp.down_proj", f"{BLOCK}ffn_down", "hidden dense_ff", when=_is_dense),
+            *(_sparse(rule) for rule in MIXTRAL_EXPERTS),
+            exact(f"{_MOE}e_score_correction.bias", f"{BLOCK}exp_probs_b.bias", "experts", when=_is_sparse),
+            matrix(f"{_MOE}shared_experts.gate_proj", f"{BLOCK}ffn_gate_shexp", "shared_ff hidden", when=_is_sparse),
+            matrix(f"{_MOE}shared_experts.up_proj", f"{BLOCK}ffn_up_shexp", "shared_ff hidden", when=_is_sparse),
+            matrix(f"{_MOE}shared_experts.down_proj", f"{BLOCK}ffn_down_shexp", "hidden shared_ff", when=_is_sparse),
+        ),
+        sizes={
+            "ff": lambda model: model.config.integer("intermediate_size", "feed_forward_length"),
+            "dense_ff": lambda model: model.config.optional_integer(names.FEED_FORWARD_LENGTH, "feed_forward_length"),
+            "shared_ff": lambda model: (
+                model.config.integer("intermediate_size", "feed_forward_length")
+                * model.config.integer("n_shared_experts", "expert_count", 1)
+            ),
+            "index": _index_size,
+            "index_heads": lambda model: _indexer(model).integer("sparse_num_index_heads", "head_count"),
+        },
+        force_type=_full_precision,
+        tokenizer=byte_level_bpe,
+        pre_tokenizers=("minimax-m2",),
+    ),
+)
