@@ -5,40 +5,34 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelbuild.engine.build import BuildRequest, LoadedPlan, build_plan, load_plan
 from modelbuild.engine.snapshot import find_unchanged, snapshot_key
 from modelbuild.errors import ModelbuildError
-from modelbuild.events import ActionFinished, ActionProgress, Emit, Event, ModelFinished, Warned
+from modelbuild.events import Emit, Warned
+from modelbuild.plan.graph import Plan
 from modelbuild.store.state import State
-from modelbuild.watch.debounce import Debouncer
+from modelbuild.watch.debounce import QUIET_S, Debouncer
+from modelbuild.watch.look import LONG_STILL_S, STILL_S, Look, look_at, may_be_incomplete
 from modelbuild.watch.notifier import Notifier
+from modelbuild.watch.stale import Listener, StoppedError, is_made_from, is_replaced
 from modelbuild.watch.watch_set import WatchSet
 
 #: Events can be lost; this often the no-op check runs without one.
 SWEEP_S = 10.0
-#: A file that is still being written is looked at again after this time.
-_GROWING_S = 0.05
-#: A build whose inputs changed is stopped when finishing would take longer than this.
-_WORTH_STOPPING_S = 0.5
-
-
-#: Size and time of a file: enough to see that it changed.
-Look = tuple[int, int]
-
-
-class _Stale(Exception):
-    """Inputs of the running build changed; its result would be thrown away."""
+#: Who waits for a file that grows for longer than this is told so.
+_PATIENCE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
     """One build of the loop.
 
-    changed: paths that events named, none at the start and when a look without an event found something;
-    changes: what happened to inputs, in words. ran: actions that ran. failure: an empty text when it succeeded.
+    changed: paths that events named or that were found to look different, none at the start and where neither was so;
+    changes: what happened to inputs, in words. ran: actions that ran. failure: an empty text when it succeeded, or why
+    it did not, which may be that inputs changed meanwhile; then another round follows.
     """
 
     changed: tuple[Path, ...]
@@ -59,7 +53,10 @@ class WatchOptions:
 
 
 class WatchLoop:
-    """Builds once, then after every save. `on_round` gets what happened, `emit` the events of the builds."""
+    """Builds once, then after every save. `on_round` gets what happened, `emit` the events of the builds.
+
+    A look that finds all inputs as they were and nothing to do is no round.
+    """
 
     def __init__(
         self,
@@ -74,25 +71,31 @@ class WatchLoop:
         self._emit = emit
         self._on_round = on_round
         self._options = options
-        self._set = WatchSet.of([request.recipe], [], [request.store, request.cache])
+        self._set = self._set_of([], [])
         self._notifier = Notifier(poll=options.poll, say=lambda text: emit(Warned(text)))
+        self._done = 0
         self._pending: list[Path] = []
         self._known: dict[Path, Look | None] = {}
         self._failed_with: dict[Path, Look | None] | None = None
-        self._unreadable = ""
+        self._unreadable = self._unreadable_now = ""
+        self._running: Plan | None = None
+        self._judged: tuple[str, int] = ("", 0)
+        self._last_event_s = 0.0
+        self._growing_since_s: float | None = None
 
     def run(self, *, rounds: int | None = None) -> None:
         """Loop until interrupted, or for a number of rounds."""
         try:
             self._notifier.follow(self._set)
             self._round(())
-            done = 1
-            while rounds is None or done < rounds:
+            while rounds is None or self._done < rounds:
                 changed = self._wait()
                 self._notifier.refresh()
+                looks = self._looks()
                 if self._has_changed():
                     self._round(changed)
-                    done += 1
+                else:
+                    self._known = looks
         finally:
             self._notifier.close()
 
@@ -104,6 +107,7 @@ class WatchLoop:
         sweep_s = time.monotonic() + self._options.sweep_s
         seen = dict.fromkeys(self._pending)
         self._pending.clear()
+        self._growing_since_s = None
         if seen:
             debouncer.note(time.monotonic())
         while True:
@@ -113,11 +117,16 @@ class WatchLoop:
                 seen[path] = None
                 debouncer.note(time.monotonic())
             elif debouncer.take(time.monotonic()):
-                if not self._is_growing(list(seen)):
+                growing = self._growing(list(seen))
+                if not growing:
                     return tuple(seen)
                 debouncer.note(time.monotonic())
-            elif time.monotonic() >= sweep_s:
-                return ()
+                self._say_who_grows(growing)
+            elif debouncer.due_s is None and time.monotonic() >= sweep_s:
+                if not (changed := self._changed()):
+                    return ()
+                seen = dict.fromkeys(changed)
+                debouncer.note(time.monotonic())
 
     def _next_path(self, timeout_s: float) -> Path | None:
         try:
@@ -125,11 +134,22 @@ class WatchLoop:
         except queue.Empty:
             return None
 
-    def _is_growing(self, paths: Sequence[Path]) -> bool:
-        """Do sizes or times still change? A download would otherwise be built again and again."""
-        before = [_look(path) for path in paths]
-        time.sleep(_GROWING_S)
-        return [_look(path) for path in paths] != before
+    def _growing(self, paths: Sequence[Path]) -> list[Path]:
+        """Which inputs are still being written? A copy under way would otherwise be built again and again."""
+        before = {path: look_at(path) for path in paths}
+        is_guess = not self._notifier.tells_closing and any(
+            may_be_incomplete(self._known.get(path), look) for path, look in before.items()
+        )
+        time.sleep(LONG_STILL_S if is_guess else STILL_S)
+        return [*(path for path in paths if look_at(path) != before[path]), *self._notifier.open_files()]
+
+    def _say_who_grows(self, growing: Sequence[Path]) -> None:
+        """Tell the user why nothing happens, once for each wait that is not over soon."""
+        if self._growing_since_s is None:
+            self._growing_since_s = time.monotonic()
+        elif time.monotonic() - self._growing_since_s > _PATIENCE_S:
+            self._emit(Warned(f"{growing[0].name} is still being written; waiting for its end"))
+            self._growing_since_s = float("inf")  # said
 
     def _has_changed(self) -> bool:
         """The truth behind the hints: is there something to do that was not tried in vain already?"""
@@ -151,7 +171,12 @@ class WatchLoop:
         return True
 
     def _looks(self) -> dict[Path, Look | None]:
-        return {path: _look(path) for path in sorted(self._set.files | self._set.directories)}
+        return {path: look_at(path) for path in sorted(self._set.files | self._set.directories)}
+
+    def _changed(self) -> list[Path]:
+        """Inputs that look different from when the last build began; directories only where no file does."""
+        different = [path for path, before in self._known.items() if look_at(path) != before]
+        return [path for path in different if path in self._set.files] or different
 
     # -- building ----------------------------------------------------------------------------------------------------
 
@@ -159,90 +184,96 @@ class WatchLoop:
         started_s = time.monotonic()
         changes = self._changes()
         self._known = self._looks()
-        listener = _Listener(self._emit, self._stale_inputs)
-        failure = self._unreadable = ""
-        is_stale = False
+        # Where no input looks different, and nothing failed before, there will most likely be nothing to tell.
+        may_be_idle = self._done > 0 and not changes and self._failed_with is None
+        listener = Listener(self._emit, self._is_wasted, may_be_idle=may_be_idle)
+        failure = self._unreadable = self._unreadable_now = ""
+        is_stopped = False
         models: tuple[str, ...] = ()
         try:
-            loaded = self._load()
+            loaded = self._load(listener)
             models = tuple(str(name) for name in loaded.plan.models)
-            build_plan(loaded, self._request, self._state, listener)
-        except _Stale:
-            is_stale, failure = True, "stopped: its inputs changed"
+            build_plan(loaded, self._stoppable(listener), self._state, listener)
+        except StoppedError:
+            is_stopped, failure = True, f"stopped, {_names(self._changed())} changed meanwhile"
         except ModelbuildError as error:
             failure = str(error)
         # What was there before the attempt failed; what is saved during it is tried again.
-        self._failed_with = dict(self._known) if failure and not is_stale else None
+        self._failed_with = dict(self._known) if failure and not is_stopped else None
+        if listener.is_idle and not failure:
+            return
+        self._done += 1
         seconds = time.monotonic() - started_s
         self._on_round(Round(changed, models, tuple(listener.built), listener.ran, seconds, failure, changes))
 
     def _changes(self) -> tuple[str, ...]:
-        """In words, what happened to inputs since the last build; directories only where no file did."""
-        files, directories = set(), set()
-        for path, before in self._known.items():
-            if (now := _look(path)) == before:
-                continue
-            verb = "is gone" if now is None else "appeared" if before is None else "saved"
-            if path in self._set.files:
-                files.add(f"{path.name} {verb}")
-            else:
-                directories.add(f"{path.name} changed")
-        return tuple(sorted(files or directories))
+        """In words, what happened to inputs since the last build."""
+        return tuple(sorted({self._in_words(path) for path in self._changed()}))
 
-    def _load(self) -> LoadedPlan:
+    def _in_words(self, path: Path) -> str:
+        if path not in self._set.files:
+            return f"{path.name} changed"
+        before, now = self._known.get(path), look_at(path)
+        return f"{path.name} {'is gone' if now is None else 'appeared' if before is None else 'saved'}"
+
+    def _load(self, emit: Emit) -> LoadedPlan:
         try:
-            loaded = load_plan(self._request, self._emit)
+            loaded = load_plan(self._request, emit)
         except ModelbuildError as error:
             self._unreadable = str(error)
             raise
         directories = (*loaded.recipe.directories, *loaded.plan.watched_directories)
         self._follow(loaded.recipe.files, loaded.plan.input_files, directories)
         self._known = {path: self._known.get(path, look) for path, look in self._looks().items()}
+        self._running = loaded.plan
         return loaded
 
     def _follow(self, *files_and_directories: Sequence[Path]) -> None:
         """Listen to what the recipe names now. A recipe that cannot be read does not come here: the last set stays."""
         *files, directories = files_and_directories
-        every = [self._request.recipe, *(path for group in files for path in group)]
-        self._set = WatchSet.of(every, directories, [self._request.store, self._request.cache])
+        self._set = self._set_of([path for group in files for path in group], directories)
         self._notifier.follow(self._set)
 
-    def _stale_inputs(self) -> bool:
-        """Did an input change since the build began? What came in is kept for the next round."""
+    def _set_of(self, files: Sequence[Path], directories: Sequence[Path]) -> WatchSet:
+        request = self._request
+        recipe = request.recipe.absolute()
+        return WatchSet.of([recipe, *files], directories, [request.store, request.cache], recipe.parent)
+
+    # -- a build whose inputs change ---------------------------------------------------------------------------------
+
+    def _stoppable(self, listener: Listener) -> BuildRequest:
+        return replace(self._request, options=replace(self._request.options, check=listener.check))
+
+    def _is_wasted(self, action: str) -> bool:
+        """Did inputs change since the build began so that this action need not be finished?
+
+        What came in is kept for the next round. Judging may mean planning, so nothing is judged twice.
+        """
         while (path := self._next_path(0)) is not None:
             self._pending.append(path)
-        return any(path in self._known and _look(path) != self._known[path] for path in self._pending)
+            self._last_event_s = time.monotonic()
+        judging = action, len(self._pending)
+        if not self._pending or judging == self._judged or self._running is None:
+            return False
+        changed = self._changed()
+        if is_made_from(action, self._running, changed):
+            return True
+        if time.monotonic() - self._last_event_s < QUIET_S or self._notifier.open_files():
+            return False  # a save under way has to be over before it can be read
+        self._judged = judging
+        new = self._plan_now() if changed else None
+        return new is not None and is_replaced(action, self._running, new)
+
+    def _plan_now(self) -> Plan | None:
+        """What would be built now; an error of the recipe is shown at once, though the build goes on."""
+        try:
+            return load_plan(self._request).plan
+        except ModelbuildError as error:
+            if str(error) != self._unreadable_now:
+                self._unreadable_now = str(error)
+                self._emit(Warned(str(error)))
+            return None
 
 
-class _Listener:
-    """Passes events on, notes what was built, and stops a build that has become useless."""
-
-    def __init__(self, emit: Emit, is_stale: Callable[[], bool]) -> None:
-        self._emit = emit
-        self._is_stale = is_stale
-        self._started_s: dict[str, float] = {}
-        self.built: list[str] = []
-        self.ran = 0
-
-    def __call__(self, event: Event) -> None:
-        self._emit(event)
-        if isinstance(event, ActionProgress) and self._is_worth_stopping(event) and self._is_stale():
-            raise _Stale
-        if isinstance(event, ModelFinished) and event.outcome == "built":
-            self.built.append(event.model)
-        elif isinstance(event, ActionFinished) and event.outcome == "ran":
-            self.ran += 1
-
-    def _is_worth_stopping(self, event: ActionProgress) -> bool:
-        now_s = time.monotonic()
-        started_s = self._started_s.setdefault(event.action, now_s)
-        left = (event.total_bytes - event.done_bytes) / max(1, event.done_bytes)
-        return (now_s - started_s) * left > _WORTH_STOPPING_S
-
-
-def _look(path: Path) -> Look | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns
+def _names(paths: Sequence[Path]) -> str:
+    return ", ".join(dict.fromkeys(path.name for path in paths)) or "an input"

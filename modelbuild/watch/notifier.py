@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import queue
+import sys
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
@@ -14,7 +17,11 @@ from modelbuild.watch.watch_set import WatchSet
 
 #: What reading a file causes; never a reason to build.
 _IGNORED_EVENTS = frozenset({"opened", "closed_no_write"})
+#: After these a file is not the one that was being written, or nobody writes it any more.
+_WRITTEN_EVENTS = frozenset({"closed", "created", "deleted", "moved"})
 _POLL_INTERVAL_S = 0.5
+#: A file that was written without being closed is waited for so long: a program may keep it open for good.
+_LONGEST_OPEN_S = 5.0
 #: File systems whose changes by other machines the kernel does not report.
 _NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs"}
@@ -32,6 +39,7 @@ class Notifier(FileSystemEventHandler):
         self._watches: dict[Path, ObservedWatch] = {}
         self._identities: dict[Path, tuple[int, int] | None] = {}
         self._lost: set[Path] = set()
+        self._open_since_s: dict[Path, float] = {}
         self._observer = self._start()
 
     def follow(self, watch_set: WatchSet) -> None:
@@ -54,10 +62,21 @@ class Notifier(FileSystemEventHandler):
         self._observer.stop()
         self._observer.join()
 
+    @property
+    def tells_closing(self) -> bool:
+        """Is it known when a writer is done? Only Linux reports that a file was closed."""
+        return sys.platform == "linux" and not self._poll
+
+    def open_files(self) -> list[Path]:
+        """Inputs that somebody has written to a moment ago and not closed since."""
+        oldest_s = time.monotonic() - _LONGEST_OPEN_S
+        return [path for path, since_s in list(self._open_since_s.items()) if since_s > oldest_s]
+
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Called by watchdog's thread."""
         if event.event_type in _IGNORED_EVENTS:
             return
+        self._note_writing(event)
         for text in (event.src_path, event.dest_path):
             path = Path(os.fsdecode(text)) if text else None
             if path is None:
@@ -67,17 +86,34 @@ class Notifier(FileSystemEventHandler):
             if self._set.concerns(path):
                 self.paths.put(path)
 
+    def _note_writing(self, event: FileSystemEvent) -> None:
+        """Keep in mind which inputs are being written."""
+        path = Path(os.fsdecode(event.src_path))
+        if event.event_type in _WRITTEN_EVENTS:
+            self._open_since_s.pop(path, None)
+        elif self._is_writing(event) and self._set.concerns(path):
+            self._open_since_s[path] = time.monotonic()
+
+    def _is_writing(self, event: FileSystemEvent) -> bool:
+        return event.event_type == "modified" and not event.is_directory and self.tells_closing
+
     def _start(self) -> BaseObserver:
+        try:
+            observer = self._observer_class()()
+        except OSError as error:  # not one listener more is allowed
+            self._say_polling(f"the system cannot tell of changes ({error.strerror})")
+            observer = self._observer_class()()
+        observer.start()
+        return observer
+
+    def _observer_class(self) -> Callable[[], BaseObserver]:
         if self._poll:
             from watchdog.observers.polling import PollingObserver
 
-            observer: BaseObserver = PollingObserver(timeout=_POLL_INTERVAL_S)
-        else:
-            from watchdog.observers import Observer
+            return partial(PollingObserver, timeout=_POLL_INTERVAL_S)
+        from watchdog.observers import Observer
 
-            observer = Observer()
-        observer.start()
-        return observer
+        return Observer
 
     def _is_lost(self, path: Path) -> bool:
         return path in self._lost or _identity(path) != self._identities.get(path)
@@ -87,9 +123,11 @@ class Notifier(FileSystemEventHandler):
         self._lost.discard(path)
         try:
             self._watches[path] = self._observer.schedule(self, str(path), recursive=False)
+        except (FileNotFoundError, NotADirectoryError):
+            self.paths.put(path)  # it vanished meanwhile: what is there instead is looked at as after an event
         except OSError as error:
             if self._poll:
-                return  # it vanished meanwhile; the sweep will notice
+                return  # the sweep will notice
             self._fall_back(f"{path} cannot be watched ({error.strerror})")
             self._schedule(path)
 
@@ -101,14 +139,18 @@ class Notifier(FileSystemEventHandler):
             return  # the directory is gone, and its watch with it
 
     def _fall_back(self, why: str) -> None:
-        """Poll from now on, and say so once."""
-        self._say(f"{why}; looking for changes every {_POLL_INTERVAL_S:g} s instead")
+        """Listen by polling to what was listened to."""
         self.close()
-        self._poll = True
+        self._say_polling(why)
         known, self._watches = list(self._watches), {}
         self._observer = self._start()
         for path in known:
             self._schedule(path)
+
+    def _say_polling(self, why: str) -> None:
+        """From now on we poll; said once, as it happens once."""
+        self._say(f"{why}; looking for changes every {_POLL_INTERVAL_S:g} s instead")
+        self._poll = True
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -2,47 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+#: As many links may lead to each other as the kernel follows; a circle would never end.
+_MOST_LINKS = 40
 
 
 @dataclass(frozen=True, slots=True)
 class WatchSet:
-    """files: inputs, absolute; directories: those whose entries decide something; ignored: our own output."""
+    """files: inputs, absolute; directories: those whose entries decide something; ignored: our own output.
+
+    above: every directory on the way to one of these. within: the directory below which the ways are watched too, not
+    only their ends: what is moved there takes inputs along, and the inputs' own directories are not told of it.
+    """
 
     files: frozenset[Path]
     directories: frozenset[Path]
     ignored: tuple[Path, ...] = ()
+    above: frozenset[Path] = frozenset()
+    within: Path | None = None
 
     @classmethod
-    def of(cls, files: Iterable[Path], directories: Iterable[Path], ignored: Iterable[Path]) -> WatchSet:
-        """The set for these paths; a symbolic link counts as itself and as what it leads to."""
-        named = {path.absolute() for path in files}
-        real = {path.resolve() for path in named}
-        listed = {path.absolute() for path in directories}
+    def of(
+        cls, files: Iterable[Path], directories: Iterable[Path], ignored: Iterable[Path], within: Path | None = None
+    ) -> WatchSet:
+        """The set for these paths; a symbolic link counts as itself and as all that it leads over and to."""
+        named, listed = _with_links(files), _with_links(directories)
         return cls(
-            frozenset(named | real),
-            frozenset(listed | {path.resolve() for path in listed}),
+            named,
+            listed,
             tuple(path.resolve() for path in ignored),
+            frozenset(parent for path in named | listed for parent in path.parents),
+            None if within is None else within.resolve(),
         )
 
     @property
     def watched(self) -> frozenset[Path]:
-        """The directories to listen to: parents of all files, and those that are listed; only ones that exist."""
-        parents = {path.parent for path in self.files} | set(self.directories)
-        return frozenset(_existing(path) for path in parents)
+        """The directories to listen to: parents of all files, those that are listed, ways; only ones that exist."""
+        wanted = {path.parent for path in self.files} | self.directories
+        wanted |= {path for path in self.above if self.within is not None and path.is_relative_to(self.within)}
+        return frozenset(_existing(path) for path in wanted)
 
     def concerns(self, path: Path) -> bool:
         """Does something at this path matter? A parent that moves away or comes back does."""
         if any(path.is_relative_to(own) for own in self.ignored):
             return False
-        return (
-            path in self.files
-            or path in self.directories
-            or path.parent in self.directories
-            or any(file.is_relative_to(path) for file in self.files)
-        )
+        return path in self.files or path in self.directories or path.parent in self.directories or path in self.above
+
+
+def _with_links(paths: Iterable[Path]) -> frozenset[Path]:
+    every = set()
+    for path in paths:
+        every.add(path.absolute())
+        every.update(_hops(path.absolute()))
+    return frozenset(every)
+
+
+def _hops(path: Path) -> Iterator[Path]:
+    """The path below its directory's real place, and the same of what each link on its end leads to."""
+    for _ in range(_MOST_LINKS):
+        path = path.parent.resolve() / path.name
+        yield path
+        if not path.is_symlink():
+            return
+        path = path.parent / path.readlink()
 
 
 def _existing(path: Path) -> Path:

@@ -12,7 +12,7 @@ import sys
 import termios
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -30,12 +30,12 @@ _running: list[subprocess.Popen[bytes]] = []
 class Command:
     """A running watch on a terminal of its own; everything it writes is gathered."""
 
-    def __init__(self, space: Space, *arguments: str) -> None:
+    def __init__(self, space: Space, *arguments: str, wrapped_in: Sequence[str] = ()) -> None:
         self.text = ""
         self._terminal, inside = pty.openpty()
         os.set_blocking(self._terminal, False)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "modelbuild", "watch", *arguments],
+            [*wrapped_in, sys.executable, "-m", "modelbuild", "watch", *arguments],
             cwd=space.root,
             env=space.environment() | {"TERM": "xterm", "COLUMNS": "200"},
             stdin=inside,
@@ -79,10 +79,10 @@ class Command:
             raise AssertionError(f"it has ended: {self.text}") from None
 
 
-def _start(space: Space, *arguments: str) -> Command:
+def _start(space: Space, *arguments: str, wrapped_in: Sequence[str] = ()) -> Command:
     space.write("system.txt", "One.")
     space.recipe(RECIPE)
-    return Command(space, *arguments)
+    return Command(space, *arguments, wrapped_in=wrapped_in)
 
 
 def test_a_save_is_one_line_and_control_c_ends_at_once(space: Space) -> None:
@@ -138,26 +138,30 @@ def test_server_in_the_same_process_shows_the_builds(space: Space) -> None:
     assert 130 == command.end()
 
 
-def test_without_notification_it_looks_regularly_and_says_so_once(space: Space) -> None:
-    """When the system refuses to notify (its limit is reached), saves are found by looking."""
-    limited = space.write(
-        "limited/sitecustomize.py",
-        "import errno\n"
-        "from watchdog.observers.api import BaseObserver\n"
-        "from watchdog.observers.inotify import InotifyObserver\n"
-        "def refuse(*_, **__): raise OSError(errno.ENOSPC, 'inotify watch limit reached')\n"
-        "InotifyObserver.schedule = refuse\n",
-    )
-    environment = space.environment()
-    pythonpath = f"{limited.parent}{os.pathsep}{environment['PYTHONPATH']}"
-    space.environment = lambda: environment | {"PYTHONPATH": pythonpath}  # type: ignore[method-assign]
-    command = _start(space)
+def _without(limit: str) -> list[str]:
+    """A wrapper for a command line that runs it where the kernel itself allows none of something."""
+    line = f'echo 0 > /proc/sys/user/{limit} && exec "$@"'
+    wrapper = ["unshare", "--user", "--map-root-user", "sh", "-c", line, "sh"]
+    try:
+        subprocess.run([*wrapper, "true"], check=True, capture_output=True, timeout=_PATIENCE_S)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"limits of its own cannot be given to a process here: {error}")
+    return wrapper
+
+
+@pytest.mark.parametrize("limit", ["max_inotify_instances", "max_inotify_watches"])
+def test_where_the_kernel_notifies_of_nothing_it_looks_regularly_and_says_so_once(space: Space, limit: str) -> None:
+    """With a limit of 0, by the kernel, saves are found by looking; that is said once, and the rest is as ever."""
+    command = _start(space, wrapped_in=_without(limit))
     said = command.wait_for("start: ")
     command.wait_for("\007")
-    space.write("system.txt", "Two, and longer.")
+    for text in ("Two, and longer.", "Three, and longer still."):
+        space.write("system.txt", text)
+        said += (line := command.wait_for("system.txt saved: a:latest built, ") + command.wait_for(" s\r\n"))
+        assert 1 == line.count("\r\n")
 
-    assert "system.txt saved: a:latest built" in (line := command.wait_for(" s\r\n"))
-    assert 1 == (said + line).count("looking for changes every")
+    assert 1 == said.count("looking for changes every 0.5 s instead")
+    assert "Three, and longer still." == space.run("show", "a", "--system").stdout
     command.type(b"\x03")
     assert 130 == command.end()
 

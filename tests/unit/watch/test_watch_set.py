@@ -46,3 +46,36 @@ def test_parents_are_watched_and_missing_ones_at_the_nearest(place: Path) -> Non
 def test_only_what_can_matter_concerns(place: Path, path: str, expected: bool) -> None:
     """Inputs, entries of listed directories and parents that come or go; never our own output or editors' droppings."""
     assert expected == _set(place).concerns(place / path)
+
+
+def test_every_link_on_the_way_counts(place: Path) -> None:
+    """A link to a link, in a directory that is a link: where each of them really stands is watched."""
+    (place / "second").mkdir()
+    (place / "second" / "again.txt").symlink_to(place / "link.txt")
+    (place / "by-link").symlink_to(place / "second")
+
+    found = WatchSet.of([place / "by-link" / "again.txt"], [], [])
+
+    assert {place / "second", place, place / "texts"} <= found.watched
+    assert all(
+        map(found.concerns, [place / "by-link", place / "second" / "again.txt", place / "link.txt", place / "texts"])
+    )
+
+
+def test_a_circle_of_links_ends(place: Path) -> None:
+    """Links that lead to each other are looked at only so often."""
+    (place / "one").symlink_to(place / "two")
+    (place / "two").symlink_to(place / "one")
+
+    assert WatchSet.of([place / "one"], [], []).concerns(place / "two")
+
+
+def test_directories_on_the_way_are_watched_below_the_recipe(place: Path) -> None:
+    """What is moved there takes inputs along; above the recipe's directory that is left to the regular look."""
+    file = place / "a" / "b" / "c" / "text.txt"
+    file.parent.mkdir(parents=True)
+
+    assert {place, place / "a", place / "a" / "b", place / "a" / "b" / "c"} == (
+        WatchSet.of([file], [], [], within=place).watched
+    )
+    assert {file.parent} == WatchSet.of([file], [], []).watched
