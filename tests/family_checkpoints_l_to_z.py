@@ -62,6 +62,26 @@ def _lines_of_tokens(count: int) -> Mapping[str, str]:
     return {"tokenizer.jsonl": "".join(f"{json.dumps([*token, 0])}\n" for token in tokens)}
 
 
+_STATES = {
+    **_RMS,
+    "layer_norm_epsilon": 1e-5,
+    "mamba_num_heads": 4,
+    "mamba_head_dim": 16,
+    "n_groups": 2,
+    "ssm_state_size": 16,
+    "conv_kernel": 4,
+    "num_hidden_layers": 3,
+}
+_NEMOTRON_EXPERTS = {
+    "n_routed_experts": 4,
+    "n_shared_experts": 1,
+    "moe_shared_expert_intermediate_size": 48,
+    "norm_topk_prob": True,
+    "routed_scaling_factor": 2.5,
+    "n_group": 1,
+    "topk_group": 1,
+}
+
 CONFIGS: Mapping[str, Mapping[str, object]] = {
     "KimiVLForConditionalGeneration": {**_DEEP, **_LATENT, **_RMS, "q_lora_rank": 24, "num_key_value_heads": 4},
     "YoutuForCausalLM": {**_LATENT, **_RMS, "q_lora_rank": 24, "num_key_value_heads": 4, "tie_word_embeddings": True},
@@ -137,6 +157,18 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
         },
     },
     "NanbeigeForCausalLM": {**_RMS, "num_loops": 2, "head_dim": 16},
+    "NemotronHForCausalLM": {**_STATES, "attention_head_dim": 16, "hybrid_override_pattern": "M*-"},
+    "NemotronHPuzzleForCausalLM": {
+        **_STATES,
+        **_NEMOTRON_EXPERTS,
+        "head_dim": 16,
+        "moe_latent_size": 32,
+        "block_configs": [
+            {"block_type": "mamba"},
+            {"block_type": "attention"},
+            {"block_type": "moe", "moe_intermediate_size": 32, "num_experts_per_tok": 2},
+        ],
+    },
     "OpenELMForCausalLM": {
         "hidden_size": None,
         "intermediate_size": None,
