@@ -7,6 +7,8 @@ import gc
 import importlib
 import os
 import sys
+import threading
+from typing import NoReturn
 
 import click
 
@@ -102,6 +104,17 @@ def cli() -> None:
     """Build local language models from version-controlled recipes."""
 
 
+def _leave_interrupted() -> NoReturn:
+    """Leave after Ctrl-C, when everything has been put away."""
+    click.echo("interrupted", err=True)
+    # A thread may be in the middle of a block, which nobody needs any more, and the usual way out waits for it.
+    if threading.active_count() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(EXIT_INTERRUPTED)
+    sys.exit(EXIT_INTERRUPTED)
+
+
 def run() -> None:
     """Run the command line and leave with the documented exit status."""
     gc.set_threshold(GC_THRESHOLD)
@@ -109,12 +122,8 @@ def run() -> None:
     try:
         status = cli.main(prog_name=PROGRAM, standalone_mode=False)  # `python -m` is the same program
         sys.exit(status if isinstance(status, int) else 0)
-    except click.exceptions.Abort:
-        click.echo("interrupted", err=True)
-        sys.exit(EXIT_INTERRUPTED)
-    except KeyboardInterrupt:
-        click.echo("interrupted", err=True)
-        sys.exit(EXIT_INTERRUPTED)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        _leave_interrupted()
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -44,11 +44,23 @@ def write_assemblies(jobs: Sequence[Job], *, workers: int | None = None) -> list
     with ExitStack() as stack:
         read = stack.enter_context(_open_sources(jobs))
         outputs = [stack.enter_context(OutputFile(job, order)) for job in jobs]
-        pool = stack.enter_context(ThreadPoolExecutor(count))
+        pool = stack.enter_context(_threads(count))
         for block, packed in _packed_blocks(outputs, order, read, pool, BLOCKS_PER_WORKER * count):
             for output, (data, check, is_fresh) in zip(outputs, packed, strict=True):
                 output.put(block, data, check, is_fresh=is_fresh)
         return [output.finish() for output in outputs]
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that have ended when this does; but Ctrl-C waits for no block that nobody needs any more."""
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield pool
+    except BaseException as error:
+        pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 def _driving_order(jobs: Sequence[Job]) -> list[str]:

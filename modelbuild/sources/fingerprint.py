@@ -55,6 +55,7 @@ def fingerprint_weights(source: InputFile, progress: Progress | None = None, *, 
         try:
             leaves = {span.name: future.result() for span, future in zip(spans, futures, strict=True)}
         finally:
+            report.stop()
             for future in futures:
                 future.cancel()
     tree = blake3(json.dumps(leaves, sort_keys=True).encode())
@@ -73,7 +74,7 @@ def _digest_span(source: InputFile, span: _Span, report: _Reporter) -> str:
     hasher = blake3()
     buffer = memoryview(bytearray(min(_CHUNK_BYTES, span.size_bytes)))
     done_bytes = 0
-    while done_bytes < span.size_bytes:
+    while done_bytes < span.size_bytes and not report.is_stopped:
         chunk = buffer[: min(_CHUNK_BYTES, span.size_bytes - done_bytes)]
         source.read_into(span.offset + done_bytes, chunk)
         hasher.update(chunk)
@@ -89,6 +90,11 @@ class _Reporter:
         self._progress = progress
         self._lock = Lock()
         self._done_bytes = 0
+        self.is_stopped = False
+
+    def stop(self) -> None:
+        """Let threads end after their chunk: whoever asked has all digests, or wants none any more."""
+        self.is_stopped = True
 
     def add(self, size_bytes: int) -> None:
         if self._progress is None:

@@ -21,23 +21,23 @@ from tests.checkpoints import write_checkpoint
 from tests.space import Space
 
 RECIPE = "model: m\nfrom: ./checkpoint\npre_tokenizer: llama-bpe\nquantize: Q8_0\n"
-#: Runs the command; packing a block says so and takes a second.
+#: Runs the command; packing a block says so and takes longer than any test, or a second where BLOCK_S says so.
 _SLOW = """
-import signal, sys, time
+import os, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs inherit it ignored
 from modelbuild.engine import packing
 real = packing._pack
 def slow(*arguments):
     print("packing", flush=True)
-    time.sleep(1)
+    time.sleep(float(os.environ.get("BLOCK_S", "600")))
     return real(*arguments)
 packing._pack = slow
 from modelbuild.cli.main import run
 sys.argv[0] = "modelbuild"
 run()
 """
-#: The issue wants a second; a busy machine gets more, and waiting for all blocks would take much longer.
-_SOON_S = 5.0
+#: What Ctrl-C may take besides what Python needs on this machine to start and to end.
+_SOON_S = 1.0
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_a_waiter_takes_over_from_a_killed_build(place: Space) -> None:
     """It says for which process it waits, and does the work itself once that one is dead."""
     holder = subprocess.Popen(
         [sys.executable, "-c", _SLOW, "--progress", "quiet", "build", "recipe.yaml"],
-        cwd=place.root, env=place.environment(), stdout=subprocess.PIPE, text=True,
+        cwd=place.root, env=place.environment() | {"BLOCK_S": "1"}, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert holder.stdout is not None
     assert holder.stdout.readline().startswith("packing")  # several threads may say so on one line
@@ -107,10 +107,18 @@ def _own_terminal(descriptor: int) -> None:
     fcntl.ioctl(descriptor, termios.TIOCSCTTY, 0)
 
 
+def _seconds_of_a_start(place: Space) -> float:
+    """How long this machine, as busy as it is, takes to start Python with all that a build needs, and to end it."""
+    started_s = time.monotonic()
+    command = "import modelbuild.api, modelbuild.engine.weights, rich.progress"
+    subprocess.run([sys.executable, "-c", command], cwd=place.root, env=place.environment(), check=True, timeout=60)
+    return time.monotonic() - started_s
+
+
 def _check_interrupted(place: Space, ended: tuple[int, float, str, bool]) -> None:
     status, seconds, output, is_restored = ended
     assert (130, True) == (status, is_restored), output
-    assert seconds < _SOON_S
+    assert seconds < _SOON_S + _seconds_of_a_start(place)
     assert "interrupted" in output.splitlines()[-1]
     assert "Traceback" not in output
     hidden, shown = output.rfind("\x1b[?25l"), output.rfind("\x1b[?25h")
@@ -120,7 +128,7 @@ def _check_interrupted(place: Space, ended: tuple[int, float, str, bool]) -> Non
 
 @pytest.mark.parametrize("jobs", ["1", "4"])
 def test_ctrl_c_while_packing_restores_the_terminal(place: Space, jobs: str) -> None:
-    """At once: exit status 130, the cursor is shown, terminal modes are as before; the next build finishes."""
+    """In a second, however long a block takes; status 130, the terminal is as before, the next build finishes."""
     _check_interrupted(
         place,
         _interrupt(
