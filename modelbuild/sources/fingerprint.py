@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -53,6 +53,8 @@ def fingerprint_weights(source: InputFile, progress: Progress | None = None, *, 
     with ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(_digest_span, source, span, report) for span in spans]
         try:
+            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+                future.result()
             leaves = {span.name: future.result() for span, future in zip(spans, futures, strict=True)}
         finally:
             report.stop()
