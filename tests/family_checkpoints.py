@@ -201,6 +201,7 @@ _SENTENCEPIECE = frozenset(
         "PanguEmbeddedForCausalLM",
         "Ernie4_5ForCausalLM",
         "Ernie4_5_MoeForCausalLM",
+        *earlier.SENTENCEPIECE,
         *later.SENTENCEPIECE,
     }
 )

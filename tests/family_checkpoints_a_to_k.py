@@ -222,6 +222,51 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
         "expert_layer_offset": 1,
         "mamba_d_state": 16,
     },
+    "ArcticForCausalLM": {
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 1e6,
+        "vocab_size": 272,
+    },
+    "HrmTextForCausalLM": {
+        "head_dim": 16,
+        "num_key_value_heads": 4,
+        "num_layers_per_stack": 2,
+        "H_cycles": 2,
+        "L_cycles": 1,
+        "embedding_scale": 8.0,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1e4,
+    },
+    "BailingMoeV3ForCausalLM": {
+        **_BAILING,
+        **_LATENT,
+        "num_hidden_layers": 3,
+        "layer_group_size": 2,
+        "short_conv_kernel_size": 4,
+        "no_kda_lora": True,
+        "kda_safe_gate": True,
+        "kda_lower_bound": -5.0,
+        "gated_attention_proj_granularity_type": "head_wise",
+        "moe_shared_expert_intermediate_size": 32,
+        "score_function": "sigmoid",
+        "num_nextn_predict_layers": 1,
+        "expert_swiglu_limit_list": [None, 7.0, None],
+    },
+    "HYV4ForCausalLM": {
+        **_LATENT,
+        **_INDEXER,
+        "mlp_layer_types": ["dense", "sparse"],
+        "indexer_types": ["full", "shared"],
+        "n_group": 1,
+        "topk_group": 1,
+        "swiglu_limit": 10.0,
+        "hc_mult": 2,
+        "hc_eps": 1e-6,
+        "hc_magnitude": 2.0,
+        "num_nextn_predict_layers": 0,
+    },
     "ApertusForCausalLM": {"head_dim": 16, "rms_norm_eps": 1e-5, "rope_theta": 12e6},
     "ChameleonForConditionalGeneration": {  # the runtime knows which tokens are pictures
         "vocab_size": 8448,
@@ -272,6 +317,7 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
     },
 }
 _INDEXER_TENSORS = ("k_norm.weight", "k_norm.bias", "weights_proj.weight", "indexer.wk.weight", "indexer.wq_b.weight")
+SENTENCEPIECE = frozenset({"ArcticForCausalLM"})
 #: Classes that look at what their tokenizer is called.
 TOKENIZER_CLASSES = {"JinaBertModel": "RobertaTokenizer"}
 WANTED_OPTIONAL: Mapping[str, tuple[str, ...]] = {
@@ -279,6 +325,7 @@ WANTED_OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "HunYuanVLForConditionalGeneration": ("_layernorm.weight",),
     "Glm4MoeLiteForCausalLM": ("e_score_correction.bias",),
     "DeepseekV32ForCausalLM": ("e_score_correction.bias", *_INDEXER_TENSORS),
+    "HYV4ForCausalLM": ("e_score_correction.bias",),
     "GlmMoeDsaForCausalLM": (
         "e_score_correction.bias",
         *_INDEXER_TENSORS,

@@ -11,7 +11,7 @@ from modelbuild.convert.families import all_families
 from modelbuild.convert.family import Family
 from modelbuild.convert.hub_config import HubConfig
 from modelbuild.convert.mapping import RuleIndex
-from modelbuild.convert.model import Model
+from modelbuild.convert.model import KV_HEADS_BY_BLOCK, Model
 from modelbuild.errors import InputError, UnsupportedError, printable
 from modelbuild.formats.gguf.reader import GgufHeader
 
@@ -119,6 +119,9 @@ def _config_values(header: GgufHeader, architecture: str) -> dict[str, object]:
     if blocks is not None and predicting is not None:
         values["num_hidden_layers"] = blocks - predicting
     values.update(_head_sizes(number))
+    heads = f"{architecture}.attention.head_count_kv"
+    if heads in header.kv and number("attention.head_count_kv") is not None:
+        values[KV_HEADS_BY_BLOCK] = header.kv.get_integers(heads)
     sections = f"{architecture}.rope.dimension_sections"
     if sections in header.kv:
         values["rope_parameters"] = {"mrope_section": header.kv.get_integers(sections)}

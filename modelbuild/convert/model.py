@@ -15,6 +15,9 @@ from modelbuild.convert.rope import RopeParameters, read_rope_parameters
 from modelbuild.convert.tokenizers.files import TokenizerFiles
 from modelbuild.formats.safetensors import StoredTensor
 
+#: Where the header of a GGUF tells the key and value heads of each block, its model has them under this name.
+KV_HEADS_BY_BLOCK = "key and value heads by block"
+
 
 @dataclass(frozen=True)
 class Model:
@@ -57,6 +60,12 @@ class Model:
     def is_of_header(self) -> bool:
         """Is all that is known the header of a GGUF? Then blocks and numbers without a key are unknown."""
         return not self.stored and "architectures" not in self.hub.root
+
+    @cached_property
+    def attention_of_header(self) -> list[bool]:
+        """For each block, whether it has attention; empty when the header of the GGUF does not tell."""
+        heads = self.config.integers(KV_HEADS_BY_BLOCK) or []
+        return [number > 0 for number in heads]
 
     @cached_property
     def root(self) -> Config:

@@ -33,9 +33,9 @@ def _linear(model: Model) -> Config:
 
 
 def _full_blocks(model: Model) -> Sequence[int]:
-    """Blocks with latent attention, which the configuration counts from one; the header of a GGUF does not say."""
+    """Blocks with latent attention, which the configuration counts from one."""
     if model.is_of_header:
-        return range(model.layers)
+        return [number for number, attends in enumerate(model.attention_of_header) if attends]
     return [number - 1 for number in _linear(model).integers("full_attn_layers") or []]
 
 

@@ -4,7 +4,7 @@ DeepSeek 3.2 and GLM 5.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from modelbuild.convert.config import Default
 from modelbuild.convert.families.deepseek import DEEPSEEK_TENSORS, LATENT_KEYS, LATENT_SIZES, rope_size
@@ -40,6 +40,14 @@ INDEXER_TENSORS: tuple[TensorRule, ...] = (
 )
 
 
+def indexer_sizes() -> dict[str, Callable[[Model], int | None]]:
+    """Sizes that the indexer's shapes name."""
+    return {
+        "index_head": lambda model: model.config.optional_integer("index_head_dim", "head_dimension"),
+        "index_heads": lambda model: model.config.optional_integer("index_n_heads", "head_count"),
+    }
+
+
 def _untie(name: str, model: Model) -> str:
     """An output that is the embedding again is left out."""
     tied = name == "lm_head.weight" and model.config.boolean("tie_word_embeddings", False)
@@ -62,11 +70,7 @@ def _family(
         keys=(*LATENT_KEYS, *keys),
         tensors=(*DEEPSEEK_TENSORS, *tensors, *NEXT_TOKEN_TENSORS),
         rename=_untie,
-        sizes={
-            **LATENT_SIZES,
-            "index_head": lambda model: model.config.optional_integer("index_head_dim", "head_dimension"),
-            "index_heads": lambda model: model.config.optional_integer("index_n_heads", "head_count"),
-        },
+        sizes={**LATENT_SIZES, **indexer_sizes()},
         block_count=lambda model: model.layers + predicted_layers(model),
         tokenizer=tokenizer,
         pre_tokenizers=pre_tokenizers,

@@ -203,3 +203,56 @@ def test_chameleon_has_one_norm_for_all_heads(tmp_path: Path) -> None:
     found = values_of(convert(directory, float_type="F32"))["blk.0.attn_k_norm.weight"]
 
     np.testing.assert_array_equal(found, np.stack([stored[0].reshape(2, 8).T.reshape(16)] * 2))
+
+
+def test_arctic_redefines_pieces(tmp_path: Path) -> None:
+    """tokenizer_config.json says which pieces are the first and the last token of a text."""
+    directory = write_family_checkpoint(tmp_path / "model", "ArcticForCausalLM")
+    entries = {
+        "200": {"content": "<|start|>", "special": True},
+        "201": {"content": "<unk>2", "special": False},
+        "900": {"content": "<|beyond|>", "special": True},
+    }
+    settings = {"added_tokens_decoder": entries, "unk_token": "<unk>", "bos_token": "<|start|>"}
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings))
+
+    keys = keys_of(convert(directory))
+
+    tokens, types, scores = (keys[f"tokenizer.ggml.{name}"] for name in ("tokens", "token_type", "scores"))
+    assert isinstance(tokens, list)
+    assert isinstance(types, list)
+    assert isinstance(scores, list)
+    assert ("<|start|>", 3, 0.0) == (tokens[200], types[200], scores[200])
+    assert ("<unk>2", 4, -10000.0) == (tokens[201], types[201], scores[201])
+
+
+def test_ling_3_takes_its_decay_as_it_is(tmp_path: Path) -> None:
+    """Other state spaces store a decay whose sign the file has to turn; here the runtime does."""
+    directory = write_family_checkpoint(tmp_path / "model", "BailingMoeV3ForCausalLM")
+    stored = load_file(directory / "model.safetensors")["model.layers.0.attention.A_log"]
+
+    found = values_of(convert(directory, float_type="F32"))["blk.0.ssm_a"]
+
+    np.testing.assert_allclose(found, np.exp(stored)[:, None], rtol=1e-6)
+
+
+def test_hrm_text_has_two_stacks(tmp_path: Path) -> None:
+    """The low stack comes first in the file, and blocks are counted as often as they run."""
+    directory = write_family_checkpoint(tmp_path / "model", "HrmTextForCausalLM")
+    tensors = load_file(directory / "model.safetensors")
+    plain = values_of(convert(directory, float_type="F32"))
+    moved = {}
+    for name, values in tensors.items():
+        for block, outside in enumerate(
+            ("L_module.layers.0", "L_module.layers.1", "H_module.layers.0", "H_module.layers.1")
+        ):
+            name = name.replace(f"model.layers.{block}.", f"model.{outside}.")
+        moved[name] = values
+    save_file(moved, directory / "model.safetensors")
+
+    conversion = convert(directory, float_type="F32")
+
+    assert 2 * 2 * 2 == keys_of(conversion)["hrm_text.block_count"]
+    found = values_of(conversion)
+    assert set(plain) == set(found)
+    assert all(np.array_equal(plain[name], found[name]) for name in plain)
