@@ -5,14 +5,18 @@ usage: pytest tests/conformance --junitxml REPORT && python docs/generate_fideli
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "fidelity.md"
+#: Differences that are meant, by checkpoint, each with its reason.
+EXCEPTIONS = ROOT / "tests" / "conformance" / "fixture_exceptions.json"
 BEGIN = "<!-- Written by docs/generate_fidelity.py from a report of tests/conformance. -->"
 END = "<!-- End of the generated part. -->"
 #: Result of a test → what the tables say. A test is skipped where nothing was recorded, or the machine cannot.
@@ -25,8 +29,27 @@ COLUMNS = {
     "logits": "test_runtime_computes_the_logits_of_the_original",
     "embedding": "test_runtime_computes_the_embedding_of_the_original",
 }
+PACKED = "test_bytes_are_those_of_llamacpp"
+RECORDED_BLOCKS = "test_recorded_blocks"
+#: What was replayed against the server → the test that did it.
+SCENARIOS = {
+    "all requests, with `--rewrite-gguf`": ("test_every_scenario", ""),
+    "checkpoints, with `--rewrite-gguf`": ("test_converted_checkpoints", "options0-known0"),
+    "checkpoints": ("test_converted_checkpoints", "options1-known1"),
+    "requests without weights": ("test_scenarios_without_weights", ""),
+}
+CREATION = "test_recorded_creation"
 
-Results = Mapping[tuple[str, str], str]
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a test ended, and what it noted down."""
+
+    outcome: str
+    notes: Mapping[str, str]
+
+
+Results = Mapping[tuple[str, str], Result]
 
 
 def read_report(path: Path) -> Results:
@@ -35,8 +58,9 @@ def read_report(path: Path) -> Results:
     for case in ET.parse(path).iter("testcase"):
         function, _, parameters = case.attrib["name"].partition("[")
         kinds = {child.tag for child in case}
-        result = "failed" if kinds & {"failure", "error"} else "skipped" if "skipped" in kinds else "passed"
-        found[function, parameters.removesuffix("]")] = result
+        outcome = "failed" if kinds & {"failure", "error"} else "skipped" if "skipped" in kinds else "passed"
+        notes = {item.attrib["name"]: item.attrib["value"] for item in case.iter("property")}
+        found[function, parameters.removesuffix("]")] = Result(outcome, notes)
     return found
 
 
@@ -46,47 +70,86 @@ def tables(results: Results) -> Iterator[str]:
     yield from _checkpoints(results)
     yield from ("", "## Quantization types", "")
     yield from _types(results)
+    yield from ("", "## API", "")
+    yield from _scenarios(results)
     yield from ("", "## Everything that was compared", "")
     yield from _counts(results)
     yield from ("", END)
 
 
 def _checkpoints(results: Results) -> Iterator[str]:
+    exceptions = json.loads(EXCEPTIONS.read_text("utf-8"))
+    yield "Keys and tensors for each type of the result; then what llama.cpp makes of it. A dash: nothing was recorded."
+    yield ""
     yield f"| checkpoint | {' | '.join((*OUTPUT_TYPES, *COLUMNS))} |"
     yield "|---" * (1 + len(OUTPUT_TYPES) + len(COLUMNS)) + "|"
     names = {parameters.partition("-")[2] for function, parameters in results if function == FIXTURES}
     for name in sorted(names):
-        cells = [_word(results, FIXTURES, f"{kind}-{name}") for kind in OUTPUT_TYPES]
+        but = f" but for {len(exceptions[name])}" if name in exceptions else ""
+        cells = [_word(results, FIXTURES, f"{kind}-{name}", but) for kind in OUTPUT_TYPES]
         cells += [_word(results, function, name) for function in COLUMNS.values()]
         yield f"| {name} | {' | '.join(cells)} |"
+    yield ""
+    for name, reasons in exceptions.items():
+        for what, reason in reasons.items():
+            yield f"- {name}, `{what.partition(':')[0]}`: {reason}"
 
 
 def _types(results: Results) -> Iterator[str]:
-    function = "test_bytes_are_those_of_llamacpp"
-    types = dict.fromkeys(parameters.rpartition("-")[0] for name, parameters in results if name == function)
-    yield "| type | numpy | fastest compiled |"
-    yield "|---|---|---|"
-    for type_ in types:
-        yield f"| {type_} | {' | '.join(_word(results, function, f'{type_}-{path}') for path in ('numpy', 'auto'))} |"
+    levels = {
+        parameters: result.notes
+        for (function, parameters), result in results.items()
+        if function == RECORDED_BLOCKS and result.notes
+    }
+    types = dict.fromkeys(parameters.rpartition("-")[0] for name, parameters in results if name == PACKED)
+    yield "Against llama.cpp in the same process, with and without importance; then recorded blocks on each code path."
     yield ""
-    yield "| recorded blocks of all types, on | |"
-    yield "|---|---|"
-    for name, parameters in results:
-        if name == "test_recorded_blocks" and not parameters.isdigit():
-            yield f"| {parameters} | {_word(results, name, parameters)} |"
+    yield f"| type | numpy | fastest compiled | {' | '.join(f'recorded: {level}' for level in levels)} |"
+    yield "|---" * (3 + len(levels)) + "|"
+    for type_ in types:
+        cells = [_word(results, PACKED, f"{type_}-{path}") for path in ("numpy", "auto")]
+        cells += [_of_blocks(notes.get(type_, "")) for notes in levels.values()]
+        yield f"| {type_} | {' | '.join(cells)} |"
+
+
+def _of_blocks(note: str) -> str:
+    """`0 of 12 differ` → `equal (12)`; a type without a kernel has no note."""
+    if not note:
+        return "–"
+    different, total = re.findall("[0-9]+", note)
+    return f"equal ({total})" if different == "0" else f"**{different} of {total} differ**"
+
+
+def _scenarios(results: Results) -> Iterator[str]:
+    created = [result.outcome for (name, _), result in results.items() if name == CREATION]
+    yield f"Recorded models made again, with their manifests, configs and layers: {created.count('passed')} equal, "
+    yield f"{created.count('failed')} differ. Recorded requests replayed against `modelbuild serve`:"
+    yield ""
+    yield "| scenarios | passed | differ |"
+    yield "|---|---:|---|"
+    for words, test in SCENARIOS.items():
+        notes = results[test].notes if test in results else {}
+        if "passed" in notes:
+            others = [
+                f"{name.removeprefix('failed ')}: {reason}"
+                for name, reason in notes.items()
+                if name.startswith("failed ")
+            ]
+            yield f"| {words} | {notes['passed']} | {'; '.join(others) or 'none'} |"
 
 
 def _counts(results: Results) -> Iterator[str]:
     yield "| what is compared | equal | differs | not recorded, or not possible on the machine |"
     yield "|---|---:|---:|---:|"
     for function in dict.fromkeys(name for name, _ in results):
-        outcomes = [result for (name, _), result in results.items() if name == function]
+        outcomes = [result.outcome for (name, _), result in results.items() if name == function]
         counts = " | ".join(str(outcomes.count(kind)) for kind in ("passed", "failed", "skipped"))
         yield f"| {re.sub('^test ', '', function.replace('_', ' '))} | {counts} |"
 
 
-def _word(results: Results, function: str, parameters: str) -> str:
-    return WORDS[results.get((function, parameters), "skipped")]
+def _word(results: Results, function: str, parameters: str, but: str = "") -> str:
+    outcome = results[function, parameters].outcome if (function, parameters) in results else "skipped"
+    return WORDS[outcome] + (but if outcome == "passed" else "")
 
 
 def main() -> int:
