@@ -85,8 +85,13 @@ def run_line(line: str, space: Space) -> str:
 LIMITED = {"MODELBUILD_ALLOW_ROOT": ""}
 
 
+#: What a slow machine prints between the lines of a build.
+PROGRESS = re.compile(r"^  [0-9]+ % of .*\n", re.MULTILINE)
+
+
 def matches(shown: str, printed: str) -> bool:
     """Whether a command printed what the page shows."""
+    printed = PROGRESS.sub("", printed)
     pattern = ""
     for line in shown.splitlines():
         if line == "...":

@@ -1,4 +1,4 @@
-"""The tutorial and the how-tos: everything they tell a reader to do works, and prints what they show."""
+"""The README, the tutorial and the how-tos: everything they tell a reader to do works, and prints what they show."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.docs.pages import FENCE, OTHER_PROGRAMS, matches, run_page
 from tests.space import ROOT, Space
 
 DOCS = ROOT / "docs"
-PAGES = [DOCS / "tutorial.md", *sorted((DOCS / "howto").glob("*.md"))]
+PAGES = [ROOT / "README.md", DOCS / "tutorial.md", *sorted((DOCS / "howto").glob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -39,6 +39,7 @@ def test_variable_output_is_matched() -> None:
     assert matches("a … b\n...\nend\n", "a 12 b\nx\ny\nend\n")
     assert not matches("a … b\n", "a 12 c\n")
     assert not matches("a\n", "a\nb\n")
+    assert matches("a\nb\n", "a\n  12 % of 8.0 MiB\nb\n")
     assert not re.search(r"\.\.\.", (DOCS / "tutorial.md").read_text("utf-8").replace("\n...\n", "\n"))
 
 

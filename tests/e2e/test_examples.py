@@ -1,9 +1,7 @@
-"""Everything shown to users runs as it stands: the examples and the commands of the README."""
+"""Everything shown to users runs as it stands: the examples and the demonstration."""
 
 from __future__ import annotations
 
-import re
-import shutil
 import sys
 from pathlib import Path
 
@@ -49,16 +47,3 @@ def test_demo_script_runs(tmp_path: Path) -> None:
     assert 0 == done.returncode, done.stderr
     assert "helper:latest" in done.stdout
     assert "nothing to do" in done.stderr
-
-
-def test_readme_recipe_builds(space: Space) -> None:
-    """The recipe at the top of the README builds beside a copy of the example's checkpoint."""
-    text = (ROOT / "README.md").read_text()
-    found = re.search(r"```yaml\n# recipe.yaml\n(.*?)```", text, re.DOTALL)
-    assert found is not None
-    space.recipe(found[1])
-    shutil.copytree(EXAMPLES / "tinydocs" / "TinyDocs-4M", space.root / "TinyDocs-4M")
-
-    space.build()
-
-    assert "helper" in space.run("list").stdout
