@@ -28,18 +28,19 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _PROGRESS_INTERVAL_S = 5.0
 
 
-def choose_renderer(mode: str) -> Emit:
+def choose_renderer(mode: str, *, is_brief: bool = False) -> Emit:
     """The renderer for a progress mode: auto, tty, plain, json or quiet.
 
-    auto means tty on a terminal that can move its cursor and outside of CI, else plain.
+    auto means tty on a terminal that can move its cursor and outside of CI, else plain. is_brief: show what takes long
+    and what goes wrong; what was done is told by somebody else.
     """
     if mode == "json":
         return _render_json
     if mode == "quiet":
         return _render_quiet
     if mode == "tty" or (mode == "auto" and _is_terminal()):
-        return _LazyTerminal()
-    return PlainRenderer()
+        return _LazyTerminal(is_brief=is_brief)
+    return PlainRenderer(is_brief=is_brief)
 
 
 def _is_terminal() -> bool:
@@ -49,17 +50,23 @@ def _is_terminal() -> bool:
 class _LazyTerminal:
     """Plain lines until something long starts: a build with nothing to do never imports the terminal library."""
 
-    def __init__(self) -> None:
-        self._emit: Emit = PlainRenderer()
+    def __init__(self, *, is_brief: bool) -> None:
+        self._emit: Emit = PlainRenderer(is_brief=is_brief)
+        self._is_brief = is_brief
         self._is_plain = True
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
-        if self._is_plain and isinstance(event, ActionStarted | ActionProgress):
+        if self._is_plain and self._is_long(event):
             from modelbuild.cli.render_tty import TerminalRenderer
 
-            self._emit, self._is_plain = TerminalRenderer(), False
+            self._emit, self._is_plain = TerminalRenderer(is_brief=self._is_brief), False
         self._emit(event)
+
+    def _is_long(self, event: Event) -> bool:
+        if isinstance(event, ActionStarted):
+            return event.total_bytes > 0 or not self._is_brief
+        return isinstance(event, ActionProgress)
 
 
 def format_size(size_bytes: int) -> str:
@@ -80,28 +87,34 @@ def format_count(count: int, word: str) -> str:
 class PlainRenderer:
     """One line per action that runs and per model; models go to standard output, the rest to standard error."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_brief: bool = False) -> None:
         self._next_progress_s = time.monotonic() + _PROGRESS_INTERVAL_S
         self._titles = Titles()
+        self._is_brief = is_brief
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
         if isinstance(event, ActionStarted):
             self._next_progress_s = time.monotonic() + _PROGRESS_INTERVAL_S
-            self._titles.start(event)
-            click.echo(f"{event.title}: {'; '.join(event.reasons)}", err=True)
+            self._titles.start(event, is_shown=not self._is_brief)
+            if not self._is_brief:
+                click.echo(f"{event.title}: {'; '.join(event.reasons)}", err=True)
         elif isinstance(event, ActionWaiting):
             click.echo(f"{event.title}: process {event.holder} is on it, waiting", err=True)
         elif isinstance(event, ActionRetried):
             click.echo(retry_line(event), err=True)
         elif isinstance(event, ActionProgress):
             self._show_progress(event)
-        elif isinstance(event, ActionFinished) and event.outcome == "ran":
+        elif isinstance(event, Warned):
+            click.echo(f"warning: {event.message}", err=True)
+        elif not self._is_brief:
+            self._show_result(event)
+
+    def _show_result(self, event: Event) -> None:
+        if isinstance(event, ActionFinished) and event.outcome == "ran":
             click.echo(self._titles.before(event.action) + done_text(event), err=True)
         elif isinstance(event, ModelFinished):
             click.echo(model_line(event))
-        elif isinstance(event, Warned):
-            click.echo(f"warning: {event.message}", err=True)
         elif isinstance(event, RunFinished) and event.outcome == "done":
             click.echo(summary_line(event.ran, event.cached, event.seconds), err=True)
 
@@ -121,10 +134,10 @@ class Titles:
         self._titles: dict[str, str] = {}
         self._last = ""
 
-    def start(self, event: ActionStarted) -> None:
-        """An action's own line is shown."""
+    def start(self, event: ActionStarted, *, is_shown: bool = True) -> None:
+        """An action begins. is_shown: with a line of its own."""
         self._titles[event.action] = event.title
-        self._last = event.action
+        self._last = event.action if is_shown else ""
 
     def before(self, action: str) -> str:
         """What stands in front of a line about an action."""

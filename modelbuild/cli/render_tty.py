@@ -35,9 +35,13 @@ _REFRESH_PER_SECOND = 5
 
 
 class TerminalRenderer:
-    """Shows bars while actions run; what is finished stays as a line above them. The terminal is left as it was."""
+    """Shows bars while actions run; what is finished stays as a line above them. The terminal is left as it was.
 
-    def __init__(self) -> None:
+    is_brief: bars and what goes wrong, nothing that stays after success.
+    """
+
+    def __init__(self, *, is_brief: bool = False) -> None:
+        self._is_brief = is_brief
         self._console = Console(stderr=True, highlight=False)
         self._bars = Progress(
             TextColumn("{task.description}"),
@@ -56,7 +60,7 @@ class TerminalRenderer:
         """Show one event."""
         if isinstance(event, ActionStarted):
             self._titles.start(event)
-            self._say(f"{event.title}: {'; '.join(event.reasons)}", "bold")
+            self._tell(f"{event.title}: {'; '.join(event.reasons)}", "bold")
             self._bar(event.action, event.title, event.total_bytes)
         elif isinstance(event, ActionWaiting):
             self._say(f"{event.title}: process {event.holder} is on it, waiting", "yellow")
@@ -74,7 +78,7 @@ class TerminalRenderer:
         elif isinstance(event, RunFinished):
             self.close()
             if event.outcome == "done":
-                self._say(summary_line(event.ran, event.cached, event.seconds))
+                self._tell(summary_line(event.ran, event.cached, event.seconds))
 
     def close(self) -> None:
         """Remove the bars and give the cursor back; safe to call twice."""
@@ -95,14 +99,18 @@ class TerminalRenderer:
         if task is not None:
             self._bars.remove_task(task)
         if event.outcome == "ran":
-            self._say(self._titles.before(event.action) + done_text(event))
+            self._tell(self._titles.before(event.action) + done_text(event))
 
     def _show_model(self, line: str) -> None:
         """Models are the result: they go to standard output when that leads somewhere else."""
         if sys.stdout.isatty():
-            self._say(line, "green")
-        else:
+            self._tell(line, "green")
+        elif not self._is_brief:
             click.echo(line)
+
+    def _tell(self, text: str, style: str = "") -> None:
+        if not self._is_brief:
+            self._say(text, style)
 
     def _say(self, text: str, style: str = "") -> None:
         self._console.print(Text(text, style))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +14,10 @@ import click
 
 from modelbuild.cli.build import DEFAULT_RECIPE
 from modelbuild.cli.recipe_options import current_recipe_options, recipe_options
-from modelbuild.cli.render import choose_renderer
+from modelbuild.cli.render import choose_renderer, format_count
 from modelbuild.cli.serve import require_server
 from modelbuild.cli.settings import Settings, current_settings, is_pruning, settings_options
-from modelbuild.events import ActionProgress, Event, RunFinished, Warned
+from modelbuild.events import Event, RunFinished
 from modelbuild.store.state import State
 
 if TYPE_CHECKING:
@@ -62,7 +62,11 @@ def command(
         prune=is_pruning(),
         recipe_options=current_recipe_options(context),
     )
-    with closing(State(settings.cache)) as state, _serving(settings, port) if serve else nullcontext() as server:
+    with (
+        closing(State(settings.cache)) as state,
+        _serving(settings, port) if serve else nullcontext() as server,
+        closing(view),
+    ):
         view.server = server
         WatchLoop(request, state, view.show_event, view.show_round, WatchOptions(poll=poll)).run()
 
@@ -73,8 +77,9 @@ class _View:
     def __init__(self, progress: str, command_line: str | None, *, is_verbose: bool) -> None:
         self._progress = progress
         self._command_line = command_line
-        self._is_verbose = is_verbose or progress == "json"
-        self._emit = choose_renderer(progress)
+        self._is_brief = not is_verbose and progress != "json"
+        self._emit = choose_renderer(progress, is_brief=self._is_brief)
+        self._title = _Title()
         self._rounds = 0
         self.server: ServerBeside | None = None
 
@@ -82,27 +87,61 @@ class _View:
         """Take an event of the build under way."""
         if self.server is not None:
             self.server.show(event)
-        if self._is_verbose or isinstance(event, Warned | ActionProgress):
-            self._emit(event)
+        self._emit(event)
 
     def show_round(self, done: Round) -> None:
         """Say what a build came to."""
-        if not self._is_verbose:
-            self._emit(RunFinished(0, 0, 0, 0.0, "stopped"))  # takes the bars away
-            self._emit = choose_renderer(self._progress)
+        if self._is_brief:
+            self._take_bars_away()
+            self._emit = choose_renderer(self._progress, is_brief=True)
         if self.server is not None:
             self.server.finish(done.built or done.models, done.failure)
         if self._progress not in ("json", "quiet"):
             click.echo(round_line(done, is_first=not self._rounds), err=True)
-            _set_title("failed" if done.failure else f"{len(done.models)} models up to date")
+            self._title.set("failed" if done.failure else f"{format_count(len(done.models), 'model')} up to date")
         self._rounds += 1
         if self._command_line and not done.failure and done.built:
-            subprocess.run(  # noqa: S602 - the user's own command line
-                self._command_line,
-                shell=True,
-                check=False,
-                env=os.environ | {"MODELBUILD_MODELS": " ".join(done.built)},
-            )
+            self._run_command(self._command_line, done.built)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._is_brief:
+            self._take_bars_away()
+        self._title.restore()
+
+    def _take_bars_away(self) -> None:
+        self._emit(RunFinished(0, 0, 0, 0.0, "stopped"))
+
+    def _run_command(self, command_line: str, models: Sequence[str]) -> None:
+        done = subprocess.run(  # noqa: S602 - the user's own command line
+            command_line,
+            shell=True,
+            check=False,
+            env=os.environ | {"MODELBUILD_MODELS": " ".join(models)},
+        )
+        if done.returncode:
+            click.echo(f"--exec: the command ended with status {done.returncode}", err=True)
+
+
+class _Title:
+    """The title of the terminal's window, where there is one; the terminal keeps the one from before."""
+
+    def __init__(self) -> None:
+        self._is_there = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self._is_set = False
+
+    def set(self, text: str) -> None:
+        """Show a title."""
+        if self._is_there:
+            keep = "" if self._is_set else "\033[22;2t"
+            click.echo(f"{keep}\033]2;modelbuild: {text}\007", err=True, nl=False)
+            self._is_set = True
+
+    def restore(self) -> None:
+        """Show the title from before."""
+        if self._is_set:
+            click.echo("\033[23;2t", err=True, nl=False)
+            self._is_set = False
 
 
 @contextmanager
@@ -132,16 +171,12 @@ def _serving(settings: Settings, port: int | None) -> Iterator[ServerBeside]:
 
 def round_line(done: Round, *, is_first: bool) -> str:
     """One line: which file, what happened to it, what was built, how long it took."""
-    cause = "start" if is_first else ", ".join(done.changes[:3]) or "change without a notice"
-    if len(done.changes) > 3:
-        cause += f" and {len(done.changes) - 3} more"
+    causes = done.changes or tuple(f"{path.name} changed" for path in done.changed)
+    cause = "start" if is_first else ", ".join(causes[:3]) or "something else changed"
+    if len(causes) > 3:
+        cause += f" and {len(causes) - 3} more"
     if done.failure:
         return f"{cause}: {done.failure}"
     if not done.built:
-        return f"{cause}: nothing to build, {len(done.models)} models up to date, {done.seconds:.2f} s"
-    return f"{cause}: {', '.join(done.built)} built, {done.ran} actions, {done.seconds:.2f} s"
-
-
-def _set_title(text: str) -> None:
-    if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
-        click.echo(f"\033]2;modelbuild: {text}\007", err=True, nl=False)
+        return f"{cause}: nothing to build, {format_count(len(done.models), 'model')} up to date, {done.seconds:.2f} s"
+    return f"{cause}: {', '.join(done.built)} built, {format_count(done.ran, 'action')}, {done.seconds:.2f} s"
