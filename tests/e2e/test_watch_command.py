@@ -13,10 +13,12 @@ import termios
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.checkpoints import write_checkpoint
 from tests.space import Space
 
 RECIPE = """models:
@@ -61,14 +63,23 @@ class Command:
         os.write(self._terminal, keys)
 
     def end(self) -> int:
-        """Wait for the end, however it came."""
+        """Wait for the end, however it came; what was written until then is in `text`."""
         try:
-            return self.process.wait(_PATIENCE_S)
+            status = self.process.wait(_PATIENCE_S)
+            with suppress(OSError):
+                while rest := os.read(self._terminal, 65536):
+                    self.text += rest.decode()
+            return status
         finally:
             if self.process.poll() is None:
                 self.process.kill()
                 self.process.wait()
+            self.mode_at_end = self.mode()
             os.close(self._terminal)
+
+    def mode(self) -> list[object]:
+        """How the terminal treats what is typed."""
+        return termios.tcgetattr(self._terminal)
 
     def _read(self) -> None:
         try:
@@ -98,6 +109,7 @@ def test_a_save_is_one_line_and_control_c_ends_at_once(space: Space) -> None:
     command.wait_for("\007")
     command.type(b"\x03")
     assert 130 == command.end()
+    assert "\033[23;2t" in command.text, "the title of before is back"
 
 
 def test_command_runs_after_success_with_the_names(space: Space) -> None:
@@ -136,6 +148,64 @@ def test_server_in_the_same_process_shows_the_builds(space: Space) -> None:
     assert {"a:latest", "b:latest"} == names
     command.type(b"\x03")
     assert 130 == command.end()
+
+
+@pytest.fixture
+def converting(space: Space) -> Space:
+    """A conversion in which each piece of work takes half a minute, on any machine: only its pace is changed."""
+    write_checkpoint(space.root / "weights")
+    space.recipe("models: {a: {from: ./weights, quantize: q8_0}}\n")
+    slow = space.write(
+        "slow/sitecustomize.py",
+        "import time\nfrom modelbuild.engine import packing\npack = packing.pack\n"
+        "def pack_slowly(*given, **options):\n    time.sleep(30)\n    return pack(*given, **options)\n"
+        "packing.pack = pack_slowly\n",
+    )
+    environment = space.environment()
+    path = f"{slow.parent}{os.pathsep}{environment['PYTHONPATH']}"
+    space.environment = lambda: environment | {"PYTHONPATH": path}  # type: ignore[method-assign]
+    return space
+
+
+@pytest.mark.parametrize("arguments", [(), ("--serve", "--port", "0")], ids=["alone", "serving"])
+def test_control_c_in_a_conversion_is_answered_at_once(converting: Space, arguments: tuple[str, ...]) -> None:
+    """Nothing that is under way is waited for; the terminal is as it was, its cursor too; the status is 130."""
+    command = Command(converting, *arguments)
+    before = command.mode()
+    command.wait_for("\033[?25l")
+    command.wait_for("weights")
+    command.type(b"\x03")
+    typed_s = time.monotonic()
+
+    assert 130 == command.end()
+    assert time.monotonic() - typed_s < 10  # a second, on a machine that does nothing else
+    assert command.text.rstrip().endswith("interrupted")
+    assert command.text.rfind("\033[?25h") > command.text.rfind("\033[?25l")
+    assert before == command.mode_at_end
+
+
+def test_control_c_ends_the_command_too(space: Space) -> None:
+    """What --exec started is not left behind."""
+    command = _start(space, "--exec", "echo pid=$$.; exec sleep 100")
+    command.wait_for("pid=")
+    pid = command.wait_for(".").rstrip(".")
+    assert Path(f"/proc/{pid}").exists()
+    command.type(b"\x03")
+
+    assert 130 == command.end()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_command_that_fails_is_reported_and_watching_goes_on(space: Space) -> None:
+    """With its status; a command that succeeds speaks for itself."""
+    command = _start(space, "--exec", 'test "$MODELBUILD_MODELS" = a:latest')
+    assert "--exec: the command ended with status 1\r\n" in command.wait_for("status 1\r\n")
+    space.write("system.txt", "Two.")
+    command.wait_for("a:latest built")
+    command.type(b"\x03")
+
+    assert 130 == command.end()
+    assert "--exec" not in command.text
 
 
 def _without(limit: str) -> list[str]:
