@@ -62,6 +62,13 @@ def _lines_of_tokens(count: int) -> Mapping[str, str]:
     return {"tokenizer.jsonl": "".join(f"{json.dumps([*token, 0])}\n" for token in tokens)}
 
 
+def _lines_of_literals(count: int) -> Mapping[str, str]:
+    """All bytes and some words, as literals with their lengths; some tokens are left to be padded."""
+    texts = [bytes([byte]) for byte in range(256)] + [f"w{number}".encode() for number in range(count - 256 - 4)]
+    lines = (f"{number} {text!r} {len(text)}\n" for number, text in enumerate(texts, start=1))
+    return {"rwkv_vocab_v20230424.txt": "".join(lines)}
+
+
 _STATES = {
     **_RMS,
     "layer_norm_epsilon": 1e-5,
@@ -219,6 +226,15 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
         "head_dim": 16,
         "rope_scaling": {"rope_type": "default", "mrope_section": [2, 3, 3]},
     },
+    "Rwkv6ForCausalLM": {"head_size": 16, "layer_norm_epsilon": 1e-5, "rescale_every": 1},
+    "RWKV7ForCausalLM": {
+        "head_dim": 16,
+        "norm_eps": 1e-5,
+        "decay_low_rank_dim": 32,
+        "a_low_rank_dim": 32,
+        "v_low_rank_dim": 32,
+        "gate_low_rank_dim": 32,
+    },
     "Sarashina2VisionForCausalLM": {**_RMS, "head_dim": 16},
     "SmallThinkerForCausalLM": {
         **_RMS,
@@ -248,6 +264,8 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
 TOKENIZERS: Mapping[str, Callable[[int], Mapping[str, str | bytes]]] = {
     "Plamo2ForCausalLM": _lines_of_tokens,
     "Plamo3ForCausalLM": _lines_of_tokens,
+    "Rwkv6ForCausalLM": _lines_of_literals,
+    "RWKV7ForCausalLM": _lines_of_literals,
     "XverseForCausalLM": _sentencepiece_as_json,
 }
 SENTENCEPIECE = frozenset({"OpenELMForCausalLM", "PaddleOCRVLForConditionalGeneration", "PlamoForCausalLM"})

@@ -37,6 +37,7 @@ _NUMBERS: Mapping[str, tuple[str, ...]] = {
     "attention.relative_buckets_count": ("relative_attention_num_buckets",),
     "rope.dimension_count": ("attn_rotary_emb",),
     "nextn_predict_layers": ("num_nextn_predict_layers", "mtp_num_hidden_layers"),
+    "rescale_every_n_layers": ("rescale_every",),
     "ssm.conv_kernel": ("conv_kernel", "linear_conv_kernel_dim", "mamba_d_conv"),
     "ssm.inner_size": ("mamba_d_ssm",),
     "ssm.state_size": ("state_size", "linear_key_head_dim", "mamba_d_state"),

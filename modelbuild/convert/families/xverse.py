@@ -23,7 +23,7 @@ def _tokenizer(model: Model) -> Iterable[KeyValue]:
     vocabulary = read_json_vocabulary(files, model)
     vocabulary.scores = []
     if _ZERO in vocabulary.texts:
-        vocabulary.set(vocabulary.texts.index(_ZERO), f"<{_ZERO.encode()}>", TokenType.BYTE)
+        vocabulary.set(vocabulary.texts.index(_ZERO), f"<{_ZERO.encode()!r}>", TokenType.BYTE)
     yield from vocabulary_keys(vocabulary)
     yield from special_keys(files, model, len(vocabulary.texts))
 

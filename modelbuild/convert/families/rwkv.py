@@ -1,0 +1,295 @@
+"""RWKV 6 and 7: a state instead of attention, with weights mixed from the token before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from modelbuild.convert.common_keys import EMBEDDING, block_count, file_type
+from modelbuild.convert.families.standard import BLOCK, transpose
+from modelbuild.convert.family import Family, Number, TensorRule, Transform, Value, exact, matrix, norm
+from modelbuild.convert.model import Model
+from modelbuild.convert.planned import Source
+from modelbuild.convert.tokenizers.rwkv import rwkv_world
+from modelbuild.convert.transforms import Reshaped
+from modelbuild.convert.value_transforms import Computed
+from modelbuild.formats.gguf.writer import KeyValue, u32
+
+#: A transform with one result.
+OneSource = Callable[[Source, Model, int], Source]
+#: A state has no limit.
+_CONTEXT_LENGTH = 1 << 20
+_WIDE = 4096
+
+
+def _flat(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+    """A vector that is stored with axes of one, or by head."""
+    count = 1
+    for size in source.shape:
+        count *= size
+    return Reshaped(source, (count,))
+
+
+def _stack_flat(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+    """Vectors of one kind in one tensor, with the axes over which the runtime repeats them."""
+    return Reshaped(source, (source.shape[0], 1, 1, source.shape[-1]))
+
+
+def _mixed(name: str, kinds: str) -> TensorRule:
+    """How much of the token before is mixed in, for each use one vector; the rename numbers them."""
+    count = len(kinds)
+    return TensorRule(
+        f"{name}.{{e}}",
+        f"{BLOCK}time_mix_lerp_fused.weight",
+        "1 1 hidden",
+        _stack_flat,
+        suffixed=False,
+        count=lambda model: count,  # noqa: ARG005
+    )
+
+
+# -- RWKV 6 ------------------------------------------------------------------------------------------------------------
+
+_LAYER6 = "rwkv.blocks.{b}."
+_TIME6, _CHANNEL6 = f"{_LAYER6}attention.", f"{_LAYER6}feed_forward."
+#: The order in which the runtime wants the vectors.
+_KINDS6 = "wkvrg"
+
+
+def _rename6(name: str, model: Model) -> str:  # noqa: ARG001
+    stem, _, kind = name.rpartition(".attention.time_maa_")
+    return f"{stem}.attention.mixed.{_KINDS6.index(kind)}" if stem and kind in tuple(_KINDS6) else name
+
+
+def _extra_size(model: Model) -> int:
+    return 64 if model.hidden == _WIDE else 32
+
+
+def _decay_size(model: Model) -> int:
+    return 128 if model.hidden == _WIDE else 64
+
+
+def _width6(model: Model) -> int:
+    return model.feed_forward or int(model.hidden * 3.5) // 32 * 32
+
+
+def _head_size(model: Model) -> int:
+    return model.config.integer(("head_size", "head_dim"), "head_dimension", 64)
+
+
+def _state_heads(model: Model) -> int:
+    return model.hidden // _head_size(model)
+
+
+def _rescaled(source: Source, model: Model, block: int) -> Source:
+    """Every few blocks values are halved, so that half precision holds them; the runtime halves the stream as well."""
+    every = model.config.integer("rescale_every", "block_count", 4096)
+    return Computed(source, factor=0.5 ** (block // every)) if block >= every else source
+
+
+def _rescale_key(model: Model) -> Iterable[KeyValue]:
+    yield u32(model.key("rescale_every_n_layers"), model.config.integer("rescale_every", default=0))
+
+
+# -- RWKV 7 ------------------------------------------------------------------------------------------------------------
+
+_LAYER7 = "model.layers.{b}."
+_TIME7, _CHANNEL7 = f"{_LAYER7}attention.", f"{_LAYER7}feed_forward."
+_KINDS7 = "rwkvag"
+_SPELLINGS = (
+    ("blocks", "layers"), ("ffn", "feed_forward"), ("self_attn", "attention"), ("attn", "attention"),
+    ("time_mixer.", ""), ("feed_forward_norm", "ln2"), ("g_norm", "ln_x"),
+)  # fmt: skip
+#: The first block mixes no values of its own: what the runtime asks for there stands in for it.
+_FIRST = "first.attention."
+
+
+def _rename7(name: str, model: Model) -> str:  # noqa: ARG001
+    """The spellings of several releases; the mixing vectors are numbered, the first block stands by itself."""
+    for old, new in _SPELLINGS:
+        name = name.replace(old, new)
+    stem, _, kind = name.rpartition(".attention.x_")
+    if stem and kind in tuple(_KINDS7):
+        return f"{stem}.attention.mixed.{_KINDS7.index(kind)}"
+    first = "model.layers.0.attention."
+    if name.startswith((f"{first}v0", f"{first}v1", f"{first}v2", f"{first}v_lora")):
+        return ""
+    if name.startswith((f"{first}a0", f"{first}a1", f"{first}a2", f"{first}a_lora")):
+        return name.replace(first, _FIRST)
+    return name
+
+
+def _vector(name: str) -> Callable[[Model, int], str]:
+    """A vector of the model's width, which some releases store with two axes of one before it."""
+
+    def shape(model: Model, block: int) -> str:
+        stored = model.stored.get(name.format(b=block))
+        return "1 1 hidden" if stored is not None and len(stored.shape) == 3 else "hidden"
+
+    return shape
+
+
+def _width7(model: Model) -> int:
+    return model.feed_forward or 4 * model.hidden
+
+
+def _as_stored(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+    return source
+
+
+def _twice(transform: OneSource) -> Transform:
+    def both(source: Source, model: Model, block: int) -> tuple[Source, Source]:
+        made = transform(source, model, block)
+        return made, made
+
+    return both
+
+
+def _is_later(model: Model, block: int) -> bool:  # noqa: ARG001
+    return block > 0
+
+
+def _low_rank(kind: str, *, bias: bool = True, first: bool = False) -> tuple[TensorRule, ...]:
+    """Two narrow matrices and what is added: plain tensors with inputs as rows, or layers that stand as usual."""
+    stem = f"{_FIRST if first else _TIME7}{kind}"
+    when = _is_later if kind in "av" and not first else None
+
+    def rule(source: str, number: int, shape: str, change: OneSource, **other: object) -> TensorRule:
+        target = f"{BLOCK}time_mix_{kind}{number}.weight"
+        targets = (f"blk.0.time_mix_v{number}.weight", f"blk.0.time_mix_a{number}.weight") if first else target
+        made = _twice(change) if first else change
+        return TensorRule(source, targets, shape, made, suffixed=False, when=when, **other)  # type: ignore[arg-type]
+
+    rank = f"{kind}_rank"
+    rules = [
+        rule(f"{stem}1", 1, f"hidden {rank}", transpose, weight="optional"),
+        rule(f"{stem}_lora.lora.0.weight", 1, f"{rank} hidden", _as_stored, unless=f"{stem}1"),
+        rule(f"{stem}2", 2, f"{rank} hidden", transpose, weight="optional"),
+        rule(f"{stem}_lora.lora.2.weight", 2, f"hidden {rank}", _as_stored, unless=f"{stem}2"),
+    ]
+    if bias:
+        rules += [
+            rule(f"{stem}0", 0, "", _flat, weight="optional"),
+            rule(f"{stem}_lora.lora.2.bias", 0, "hidden", _flat, unless=f"{stem}0"),
+        ]
+    return tuple(rules)
+
+
+def _rank(keys: tuple[str, str], exponent: float, factor: float) -> Callable[[Model], int]:
+    """Width of a pair of narrow matrices: given, or what the class derives from the width of the model."""
+
+    def rank(model: Model) -> int:
+        given = next((value for key in keys if (value := model.config.optional_integer(key, "embedding_length"))), None)
+        return given or max(1, round(model.hidden**exponent * factor / 32)) * 32
+
+    return rank
+
+
+_RANKS = {
+    "w_rank": _rank(("lora_rank_decay", "decay_low_rank_dim"), 0.5, 1.8),
+    "a_rank": _rank(("lora_rank_iclr", "a_low_rank_dim"), 0.5, 1.8),
+    "v_rank": _rank(("lora_rank_value_residual_mix", "v_low_rank_dim"), 0.5, 1.3),
+    "g_rank": _rank(("lora_rank_gate", "gate_low_rank_dim"), 0.8, 0.6),
+}
+
+FAMILIES = (
+    Family(
+        classes=("Rwkv6ForCausalLM",),
+        architecture="rwkv6",
+        defaults={"layer_norm_epsilon": 1e-5},
+        keys=(
+            Value("context_length", _CONTEXT_LENGTH),
+            EMBEDDING,
+            block_count,
+            Number("attention.layer_norm_epsilon", "layer_norm_epsilon"),
+            _rescale_key,
+            Value("wkv.head_size", _head_size),
+            Value("time_mix_extra_dim", _extra_size),
+            Value("time_decay_extra_dim", _decay_size),
+            Value("feed_forward_length", _width6),
+            file_type,
+            Value("attention.head_count", 0),
+        ),
+        tensors=(
+            matrix("rwkv.embeddings", "token_embd", "? hidden"),
+            norm("rwkv.blocks.0.pre_ln", "token_embd_norm", bias="required"),
+            norm("rwkv.ln_out", "output_norm", bias="required"),
+            matrix("head", "output", "vocab hidden"),
+            norm(f"{_LAYER6}ln1", f"{BLOCK}attn_norm", bias="required"),
+            norm(f"{_LAYER6}ln2", f"{BLOCK}attn_norm_2", bias="required"),
+            _mixed(f"{_TIME6}mixed", _KINDS6),
+            exact(f"{_TIME6}time_maa_x", f"{BLOCK}time_mix_lerp_x.weight", "1 1 hidden", _flat),
+            exact(f"{_TIME6}time_maa_w1", f"{BLOCK}time_mix_w1.weight", "hidden 5*extra", transpose),
+            exact(f"{_TIME6}time_maa_w2", f"{BLOCK}time_mix_w2.weight", "5 extra hidden", transpose),
+            exact(f"{_TIME6}time_decay", f"{BLOCK}time_mix_decay.weight", "1 1 hidden", _flat),
+            exact(f"{_TIME6}time_decay_w1", f"{BLOCK}time_mix_decay_w1.weight", "hidden decay", transpose),
+            exact(f"{_TIME6}time_decay_w2", f"{BLOCK}time_mix_decay_w2.weight", "decay hidden", transpose),
+            exact(f"{_TIME6}time_faaaa", f"{BLOCK}time_mix_first.weight", "wkv_heads wkv"),
+            matrix(f"{_TIME6}key", f"{BLOCK}time_mix_key", "hidden hidden"),
+            matrix(f"{_TIME6}value", f"{BLOCK}time_mix_value", "hidden hidden"),
+            matrix(f"{_TIME6}receptance", f"{BLOCK}time_mix_receptance", "hidden hidden"),
+            matrix(f"{_TIME6}gate", f"{BLOCK}time_mix_gate", "hidden hidden"),
+            matrix(f"{_TIME6}output", f"{BLOCK}time_mix_output", "hidden hidden", _rescaled),
+            norm(f"{_TIME6}ln_x", f"{BLOCK}time_mix_ln", bias="required"),
+            exact(f"{_CHANNEL6}time_maa_k", f"{BLOCK}channel_mix_lerp_k.weight", "1 1 hidden", _flat),
+            exact(f"{_CHANNEL6}time_maa_r", f"{BLOCK}channel_mix_lerp_r.weight", "1 1 hidden", _flat),
+            matrix(f"{_CHANNEL6}key", f"{BLOCK}channel_mix_key", "wide hidden"),
+            matrix(f"{_CHANNEL6}receptance", f"{BLOCK}channel_mix_receptance", "hidden hidden"),
+            matrix(f"{_CHANNEL6}value", f"{BLOCK}channel_mix_value", "hidden wide", _rescaled),
+        ),
+        rename=_rename6,
+        sizes={
+            "extra": _extra_size,
+            "decay": _decay_size,
+            "wkv": _head_size,
+            "wide": _width6,
+            "wkv_heads": _state_heads,
+        },
+        tokenizer=rwkv_world,
+    ),
+    Family(
+        classes=("Rwkv7ForCausalLM", "RWKV7ForCausalLM"),
+        architecture="rwkv7",
+        keys=(
+            Value("context_length", _CONTEXT_LENGTH),
+            EMBEDDING,
+            block_count,
+            Number("attention.layer_norm_epsilon", ("layer_norm_epsilon", "norm_eps")),
+            Value("wkv.head_size", _head_size),
+            Value("attention.decay_lora_rank", _RANKS["w_rank"]),
+            Value("attention.iclr_lora_rank", _RANKS["a_rank"]),
+            Value("attention.value_residual_mix_lora_rank", _RANKS["v_rank"]),
+            Value("attention.gate_lora_rank", _RANKS["g_rank"]),
+            Value("feed_forward_length", _width7),
+            file_type,
+            Value("attention.head_count", 0),
+        ),
+        tensors=(
+            matrix("model.embeddings", "token_embd", "? hidden"),
+            norm("model.layers.0.pre_norm", "token_embd_norm", bias="required"),
+            norm("model.norm", "output_norm", bias="required"),
+            matrix("lm_head", "output", "vocab hidden"),
+            norm(f"{_LAYER7}attention_norm", f"{BLOCK}attn_norm", bias="required"),
+            norm(f"{_LAYER7}ln2", f"{BLOCK}attn_norm_2", bias="required"),
+            _mixed(f"{_TIME7}mixed", _KINDS7),
+            *_low_rank("w"),
+            *_low_rank("a"),
+            *_low_rank("a", first=True),
+            *_low_rank("v"),
+            *_low_rank("g", bias=False),
+            exact(f"{_TIME7}k_k", f"{BLOCK}time_mix_k_k.weight", _vector(f"{_TIME7}k_k"), _flat),
+            exact(f"{_TIME7}k_a", f"{BLOCK}time_mix_k_a.weight", _vector(f"{_TIME7}k_a"), _flat),
+            exact(f"{_TIME7}r_k", f"{BLOCK}time_mix_r_k.weight", "wkv_heads wkv", _flat),
+            matrix(f"{_TIME7}r_proj", f"{BLOCK}time_mix_receptance", "hidden hidden"),
+            matrix(f"{_TIME7}k_proj", f"{BLOCK}time_mix_key", "hidden hidden"),
+            matrix(f"{_TIME7}v_proj", f"{BLOCK}time_mix_value", "hidden hidden"),
+            matrix(f"{_TIME7}o_proj", f"{BLOCK}time_mix_output", "hidden hidden"),
+            norm(f"{_TIME7}ln_x", f"{BLOCK}time_mix_ln", bias="required"),
+            exact(f"{_CHANNEL7}x_k", f"{BLOCK}channel_mix_lerp_k.weight", _vector(f"{_CHANNEL7}x_k"), _flat),
+            matrix(f"{_CHANNEL7}key", f"{BLOCK}channel_mix_key", "wide hidden"),
+            matrix(f"{_CHANNEL7}value", f"{BLOCK}channel_mix_value", "hidden wide"),
+        ),
+        rename=_rename7,
+        sizes={**_RANKS, "wkv": _head_size, "wkv_heads": _state_heads, "wide": _width7},
+        tokenizer=rwkv_world,
+    ),
+)
