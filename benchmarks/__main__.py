@@ -193,7 +193,9 @@ Size of the run: {"quick" if quick else "full"}.
 {table}
 
 Each comparison can be run alone in more detail: `benchmarks/noop.py`, `checkpoint.py`, `kernels.py`, `gguf_header.py`,
-`watch.py`, and `upload.py` and `connections.py` for the server, whose peers are other servers.
+`store.py`, `watch.py`, and `upload.py` and `connections.py` for the server, whose peers are other servers.
+`tests/native/test_speed.py` and `tests/e2e/test_costs.py` hold the ratios of kernels, of builds with nothing to do, of
+hashing and of edits in every test run, with room for a busy machine.
 """
 
 
