@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from aiohttp import StreamReader
 
+from modelbuild.digest import digest_of
+from modelbuild.server.answers import Refusal
+from modelbuild.server.bodies import iterate_body
 from modelbuild.server.settings import Limits, ServerSettings
 from tests.serving import Client, read_all, running_server
 
@@ -134,6 +140,41 @@ def test_a_body_that_stops_is_answered_and_leaves_nothing(client: Client) -> Non
 
     assert 408 == status(client.raw(request + b"only this"))
     assert before == client.files()
+
+
+def test_a_body_may_take_long_as_long_as_it_comes(client: Client) -> None:
+    """Pauses count one by one: a body that takes longer than any pause may is taken."""
+    data = b"slow and steady"
+    request = head(
+        client, "Host: localhost", f"Content-Length: {len(data)}", path=f"/api/blobs/{digest_of(data)}", method="POST"
+    )
+
+    with client.connect() as connection:
+        connection.sendall(request)
+        for index in range(0, len(data), 3):
+            time.sleep(LIMITS.body_idle_timeout_s / 3)
+            connection.sendall(data[index : index + 3])
+        assert 201 == status(connection.recv(1000))
+
+
+def test_our_own_time_is_no_pause() -> None:
+    """Only waiting for a part counts, not what is done with it; the wait ends when its own time is up."""
+
+    async def take() -> list[str]:
+        content = StreamReader(mock.Mock(connected=True), 1 << 16, loop=asyncio.get_running_loop())
+        request = mock.Mock(content=content, headers={})
+        taken = []
+        content.feed_data(b"first")
+        content.feed_data(b"second")
+        try:
+            async for part in iterate_body(request, replace(LIMITS, body_idle_timeout_s=0.1)):
+                await asyncio.sleep(0.25)
+                taken.append(part.decode())
+        except Refusal as refusal:
+            taken.append(str(refusal.status))
+        return taken
+
+    assert ["first", "second", "408"] == asyncio.run(take())
 
 
 def test_large_json_is_refused(client: Client) -> None:
