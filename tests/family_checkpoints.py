@@ -14,7 +14,7 @@ from modelbuild.convert.family import TensorRule
 from modelbuild.convert.hub_config import read_hub_config
 from modelbuild.convert.mapping import _is_needed, _places, expected_sizes
 from modelbuild.convert.model import Model
-from modelbuild.convert.tokenizers.check_hash import _BYTE_CHARS
+from modelbuild.convert.tokenizers.check_hash import BYTE_CHARS
 from modelbuild.formats.gguf.writer import lay_out
 from tests import family_checkpoints_a_to_k as earlier
 from tests import family_checkpoints_l_to_z as later
@@ -282,7 +282,7 @@ _PLAIN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": 
 
 def byte_tokenizer() -> dict[str, object]:
     """All bytes as tokens, one merge, and special tokens with the spellings that families look for."""
-    vocabulary = {char: number for number, char in enumerate(_BYTE_CHARS)}
+    vocabulary = {char: number for number, char in enumerate(BYTE_CHARS)}
     named = ["<s>", "</s>", "<unk>", "<|endoftext|>", "<|user|>", "[gMASK]", "<|observation|>"]
     added = [{"id": 256 + number, "content": text, "special": True, **_PLAIN} for number, text in enumerate(named)]
     vocabulary["ab"] = 256 + len(named)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Mapping
 
@@ -67,6 +68,13 @@ def _lines_of_literals(count: int) -> Mapping[str, str]:
     texts = [bytes([byte]) for byte in range(256)] + [f"w{number}".encode() for number in range(count - 256 - 4)]
     lines = (f"{number} {text!r} {len(text)}\n" for number, text in enumerate(texts, start=1))
     return {"rwkv_vocab_v20230424.txt": "".join(lines)}
+
+
+def _ranks(count: int) -> Mapping[str, str]:
+    """All bytes and some words of them, with a rank each; the special tokens follow."""
+    tokens = [bytes([byte]) for byte in range(256)] + [b"ab", b"bc", b"abc", b"abcd"]
+    lines = (f"{base64.b64encode(token).decode()} {rank}\n" for rank, token in enumerate(tokens))
+    return {"qwen.tiktoken": "".join(lines)}
 
 
 _STATES = {
@@ -226,6 +234,7 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
         "head_dim": 16,
         "rope_scaling": {"rope_type": "default", "mrope_section": [2, 3, 3]},
     },
+    "QWenLMHeadModel": {"num_key_value_heads": None, "layer_norm_epsilon": 1e-6, "rotary_emb_base": 10000},
     "Rwkv6ForCausalLM": {"head_size": 16, "layer_norm_epsilon": 1e-5, "rescale_every": 1},
     "RWKV7ForCausalLM": {
         "head_dim": 16,
@@ -264,6 +273,7 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
 TOKENIZERS: Mapping[str, Callable[[int], Mapping[str, str | bytes]]] = {
     "Plamo2ForCausalLM": _lines_of_tokens,
     "Plamo3ForCausalLM": _lines_of_tokens,
+    "QWenLMHeadModel": _ranks,
     "Rwkv6ForCausalLM": _lines_of_literals,
     "RWKV7ForCausalLM": _lines_of_literals,
     "XverseForCausalLM": _sentencepiece_as_json,

@@ -36,7 +36,7 @@ _ROOT_FILES = frozenset({
     "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "spiece.model",
     "sentencepiece.bpe.model", "tekken.json", "chat_template.jinja", "chat_template.json", "generation_config.json",
     "preprocessor_config.json", "processor_config.json", "modules.json", "README.md", "params.json",
-    "hf_quant_config.json", RWKV_VOCABULARY,
+    "hf_quant_config.json", "qwen.tiktoken", "tiktoken.model", RWKV_VOCABULARY,
 })  # fmt: skip
 _TEMPLATE_DIRECTORY = "additional_chat_templates"
 #: Parts of a sentence-transformers model that stand in directories of their own, such as 1_Pooling.

@@ -16,10 +16,12 @@ from modelbuild.convert.families.standard import (
     permute_k,
     permute_q,
 )
-from modelbuild.convert.family import Count, Extra, Family, KeyRule, TensorRule, Value, exact, matrix, norm
+from modelbuild.convert.family import Count, Extra, Family, KeyRule, TensorRule, Tokenizer, Value, exact, matrix, norm
 from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
+from modelbuild.convert.tokenizers.bpe import byte_level_bpe
 from modelbuild.convert.tokenizers.llama import sentencepiece_or_bpe
+from modelbuild.convert.tokenizers.ranks import kimi_ranks
 from modelbuild.convert.transforms import Reshaped, Transposed, take_second_axis
 from modelbuild.formats.gguf.writer import KeyValue, boolean, f32, string, u32
 
@@ -190,7 +192,18 @@ LATENT_KEYS: tuple[KeyRule, ...] = (
 )
 
 
-def _latent(classes: tuple[str, ...], defaults: dict[str, Default], pre_tokenizers: tuple[str, ...]) -> Family:
+def _kimi_tokenizer(model: Model) -> Iterable[KeyValue]:
+    """The published models come with a rank list, fine-tunes of them may have tokenizer.json."""
+    return byte_level_bpe(model) if model.tokenizer_files.document else kimi_ranks(model)
+
+
+def _latent(
+    classes: tuple[str, ...],
+    defaults: dict[str, Default],
+    pre_tokenizers: tuple[str, ...],
+    *,
+    tokenizer: Tokenizer = sentencepiece_or_bpe,
+) -> Family:
     return Family(
         classes=classes,
         architecture="deepseek2",
@@ -199,7 +212,7 @@ def _latent(classes: tuple[str, ...], defaults: dict[str, Default], pre_tokenize
         tensors=DEEPSEEK_TENSORS,
         sizes=LATENT_SIZES,
         rename=_rename,
-        tokenizer=sentencepiece_or_bpe,
+        tokenizer=tokenizer,
         pre_tokenizers=pre_tokenizers,
     )
 
@@ -240,7 +253,12 @@ FAMILIES = (
         },
         ("deepseek-llm", "deepseek-v3"),
     ),
-    _latent(("KimiVLForConditionalGeneration", "KimiK25ForConditionalGeneration"), {}, ("kimi-k2",)),
+    _latent(
+        ("KimiVLForConditionalGeneration", "KimiK25ForConditionalGeneration"),
+        {},
+        ("kimi-k2",),
+        tokenizer=_kimi_tokenizer,
+    ),
     _latent(("YoutuForCausalLM", "YoutuVLForConditionalGeneration"), {}, ("youtu",)),
     Family(
         classes=("DeepseekForCausalLM",),

@@ -123,7 +123,7 @@ class _Encoder:
 
     def _piece(self, piece: str) -> list[int] | None:
         if piece not in self._known:
-            self._known[piece] = self._merge("".join(_BYTE_CHARS[byte] for byte in piece.encode()))
+            self._known[piece] = self._merge("".join(BYTE_CHARS[byte] for byte in piece.encode()))
         return self._known[piece]
 
     def _merge(self, word: str) -> list[int] | None:
@@ -151,7 +151,7 @@ def _byte_chars() -> list[str]:
     return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
 
 
-_BYTE_CHARS = _byte_chars()
+BYTE_CHARS = _byte_chars()
 
 
 # -- WordPiece ---------------------------------------------------------------------------------------------------------
