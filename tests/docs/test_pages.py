@@ -16,7 +16,7 @@ from tests.docs.pages import FENCE, OTHER_PROGRAMS, matches, run_page
 from tests.space import ROOT, Space
 
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", DOCS / "tutorial.md", *sorted((DOCS / "howto").glob("*.md"))]
+PAGES = [ROOT / "README.md", DOCS / "tutorial.md", DOCS / "watch.md", *sorted((DOCS / "howto").glob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

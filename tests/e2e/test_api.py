@@ -15,6 +15,7 @@ from modelbuild.errors import ModelbuildError, UsageError
 from modelbuild.events import ActionStarted, Event, ModelFinished
 from modelbuild.recipe.request import RequestError
 from modelbuild.store.store import Store
+from modelbuild.watch.loop import Round
 from tests.small_gguf import write_gguf
 from tests.space import ROOT, Space
 
@@ -118,6 +119,45 @@ def test_watching_builds_first(place: Space) -> None:
 
     assert [""] == rounds
     assert 2 == len(modelbuild.list_models())
+
+
+def test_rounds_say_what_happened_and_what_was_built(place: Space) -> None:
+    """Every field that docs/python.md lists, over a start, a save and a mistake."""
+    text = place.write("text.txt", "One.")
+    recipe = place.recipe("models:\n  a: {from: ./base.gguf, system: {file: text.txt}}\n  b: {from: ./base.gguf}\n")
+    rounds: list[Round] = []
+    steps = [
+        lambda: text.write_text("Two."),
+        lambda: recipe.write_text("models: {a: {form: ./base.gguf}}\n"),
+        lambda: None,
+    ]
+
+    def take(done: Round) -> None:
+        rounds.append(done)
+        steps[len(rounds) - 1]()
+
+    modelbuild.watch_recipe("recipe.yaml", on_round=take, rounds=3)
+
+    names, paths = ("a:latest", "b:latest"), (recipe, text, recipe)
+    assert [((), names), (("text.txt saved",), ("a:latest",)), (("recipe.yaml saved",), ())] == [
+        (done.changes, done.built) for done in rounds
+    ]
+    assert [(), True, True] == [done.changed and path in done.changed for done, path in zip(rounds, paths, strict=True)]
+    assert [names, names, ()] == [done.models for done in rounds]
+    assert [4, 2, 0] == [done.ran for done in rounds]
+    assert ["", ""] == [done.failure for done in rounds[:2]]
+    assert "recipe.yaml:1:" in rounds[2].failure
+    assert all(done.seconds > 0 for done in rounds)
+
+
+def test_an_exception_of_the_listener_ends_the_watch(place: Space) -> None:
+    """It comes out as it is."""
+
+    def take(_: Round) -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        modelbuild.watch_recipe("recipe.yaml", on_round=take)
 
 
 def test_errors_are_of_one_kind(place: Space) -> None:

@@ -58,6 +58,12 @@ class Command:
         before, _, self.text = self.text.partition(text)
         return before + text
 
+    def drain(self) -> str:
+        """All that was written and not read yet."""
+        self._read()
+        text, self.text = self.text, ""
+        return text
+
     def type(self, keys: bytes) -> None:
         """Press keys."""
         os.write(self._terminal, keys)
@@ -206,6 +212,30 @@ def test_a_command_that_fails_is_reported_and_watching_goes_on(space: Space) -> 
 
     assert 130 == command.end()
     assert "--exec" not in command.text
+
+
+def _cpu_s(pid: int) -> float:
+    """What all threads of a process have used."""
+    if not Path("/proc/self/schedstat").exists():
+        pytest.skip("the kernel does not tell the time of threads")
+    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+
+
+def test_a_watch_at_rest_builds_nothing_and_costs_next_to_nothing(space: Space) -> None:
+    """Less than a millisecond of CPU time for each second, also across the regular looks without an event."""
+    command = _start(space, "--verbose")
+    command.wait_for("start: ")
+    space.write("system.txt", "Two.")
+    command.wait_for("system.txt saved: ")
+    time.sleep(2.5)  # records of young files are renewed once
+    command.drain()
+    before_s, began_s = _cpu_s(command.process.pid), time.monotonic()
+    time.sleep(12)
+
+    assert (_cpu_s(command.process.pid) - before_s) / (time.monotonic() - began_s) < 0.001
+    assert "" == command.drain()
+    command.type(b"\x03")
+    assert 130 == command.end()
 
 
 def _without(limit: str) -> list[str]:
