@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import signal
 import socket
@@ -70,9 +71,8 @@ async def _listen(settings: ServerSettings, connections: Connections) -> asyncio
     host = None if settings.host in ("", "0.0.0.0") else settings.host  # noqa: S104 - compared, not bound
     try:
         loop = asyncio.get_running_loop()
-        listener = await loop.create_server(
-            connections, host, settings.port, backlog=_ACCEPTED_AT_ONCE, reuse_address=True
-        )
+        port = settings.port or _free_port(host)
+        listener = await loop.create_server(connections, host, port, backlog=_ACCEPTED_AT_ONCE, reuse_address=True)
     except (OSError, socket.gaierror) as error:
         raise StoreError(
             "ADDRESS",
@@ -83,6 +83,17 @@ async def _listen(settings: ServerSettings, connections: Connections) -> asyncio
         with socket.socket(fileno=os.dup(accepting.fileno())) as same:
             same.listen(_BACKLOG)
     return listener
+
+
+def _free_port(host: str | None) -> int:
+    """0 for a single address, of which the system chooses a port; else one port for all, or each gets its own."""
+    try:
+        ipaddress.ip_address(host or "")
+    except ValueError:
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return int(probe.getsockname()[1])
+    return 0
 
 
 def _log_options(settings: ServerSettings) -> dict[str, Any]:

@@ -178,6 +178,17 @@ def test_other_machines_need_a_token(space: Space) -> None:
     assert "--token-file" in refused.stderr
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "localhost", "127.0.0.1"])
+def test_a_free_port_is_the_one_it_says(space: Space, host: str) -> None:
+    """With --port 0 every address of a host gets the port that is announced."""
+    for _ in range(3):
+        served = start(space, "--host", host, "--insecure-no-auth")
+        try:
+            assert 200 == served.client.ask("GET", "/health").status
+        finally:
+            stop(served)
+
+
 def test_a_port_in_use_is_explained(space: Space) -> None:
     """A second server on the same port says so."""
     served = start(space)
