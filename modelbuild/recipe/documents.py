@@ -77,7 +77,11 @@ class DocumentReader:
 
     def read(self, path: Path) -> Document:
         """The document of the recipe that the user names."""
-        return self._read(path, read_limited(path), [])
+        try:
+            data = read_limited(path)
+        except InputError as error:
+            raise with_near_names(error, path, "modelbuild init SOURCE writes a first recipe") from error
+        return self._read(path, data, [])
 
     def from_node(self, root: Node, path: Path) -> Document:
         """The document of a recipe that is parsed already."""

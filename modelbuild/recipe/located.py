@@ -20,7 +20,10 @@ def located(read: Callable[[], _T], position: Position) -> _T:
         raise locate(error, position) from error
 
 
-def with_near_names(error: InputError, path: Path) -> InputError:
+_OTHERWISE = "paths are relative to the file that they stand in"
+
+
+def with_near_names(error: InputError, path: Path, otherwise: str = _OTHERWISE) -> InputError:
     """The error of a file that cannot be opened, with the names of files beside it that it may be meant for."""
     if error.code != "PATH" or error.hint:
         return error
@@ -31,7 +34,7 @@ def with_near_names(error: InputError, path: Path) -> InputError:
     else:
         near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(map(printable, sorted(near)))}?" if near else ""
-    hint = hint or "paths are relative to the file that they stand in"
+    hint = hint or otherwise
     return InputError(error.code, error.message, path=error.path, offset=error.offset, key=error.key, hint=hint)
 
 
