@@ -14,11 +14,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.e2e.test_reasons import MUTATIONS, built_space, reasons_by_action  # noqa: E402
+from tests.mutation_scenes import build_scene  # noqa: E402
+from tests.mutations import MUTATIONS, reasons_by_action  # noqa: E402
 from tests.space import Space  # noqa: E402
 
 PAGE = ROOT / "docs" / "rebuilds.md"
-BEGIN = "<!-- Written by docs/generate_rebuilds.py from the edits of tests/e2e/test_reasons.py. -->"
+BEGIN = "<!-- Written by docs/generate_rebuilds.py from the edits of tests/mutations.py. -->"
 END = "<!-- End of the generated part. -->"
 
 
@@ -28,13 +29,14 @@ def table() -> str:
 
 
 def _rows() -> Iterator[str]:
-    for name, (edit, _) in MUTATIONS.items():
+    for name, mutation in MUTATIONS.items():
         with tempfile.TemporaryDirectory() as scratch:
             space = Space(Path(scratch))
-            built_space(space)
-            edit(space)
-            reasons = [f"{action}: {'; '.join(texts)}" for action, texts in reasons_by_action(space).items()]
-        yield f"| {name} | {'<br>'.join(map(_cell, reasons))} |"
+            build_scene(mutation.scene, space)
+            mutation.edit(space)
+            found = reasons_by_action(space).items()
+            reasons = [f"{action}: {'; '.join(texts)}".replace(scratch, ".") for action, texts in found]
+        yield f"| {name} | {'<br>'.join(map(_cell, reasons)) or 'nothing'} |"
 
 
 def _cell(text: str) -> str:

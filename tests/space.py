@@ -32,6 +32,8 @@ class Space:
         self.root = root
         self.store = root / "models"
         self.cache = root / "cache"
+        #: Variables of the environment that commands get besides.
+        self.variables: dict[str, str] = {}
 
     def write(self, name: str, content: str | bytes) -> Path:
         """Write a file below the root and return its path."""
@@ -53,6 +55,7 @@ class Space:
             "HOME": str(self.root),
             "MODELBUILD_ALLOW_ROOT": "/",  # tests name checkpoints elsewhere; what recipes may read has its own tests
             "PYTHONPATH": str(ROOT),
+            **self.variables,
         }
 
     def run(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Outcome:

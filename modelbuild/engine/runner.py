@@ -401,6 +401,8 @@ class Runner:
 
     def _finish(self, decision: Decision, result: Result) -> None:
         action = decision.action
+        if not decision.runs:
+            self._note_output(decision, result)
         self._todo.pop(action.id)
         self._summary.results[action.id] = result
         self._summary.decisions.append(decision)
@@ -412,6 +414,12 @@ class Runner:
         if isinstance(action.work, PublishWork):
             state = "built" if decision.runs else "unchanged"
             self._emit(ModelFinished(str(action.work.target), state, result.digest, result.size_bytes))
+
+    def _note_output(self, decision: Decision, result: Result) -> None:
+        """Record what an output is now, although nothing ran: the next reason tells the difference to this."""
+        output, manifest = self._bench.facts.output_id(decision.action), decision.manifest
+        if manifest is not None and self._bench.state.last_key(output) != manifest.key:
+            self._bench.state.record_action(output, ActionRecord(manifest.key, manifest.encode(), result.encode()))
 
     def _fail(self, actions: Sequence[Action], error: ModelbuildError) -> None:
         """Report failed actions. The error is raised at the end, which is near unless `keep_going` says otherwise."""

@@ -99,25 +99,32 @@ def explain_difference(old: str, new: str) -> tuple[str, ...]:
     """Why two encoded manifests of the same output differ, one line per input, option or version."""
     before, after = json.loads(old), json.loads(new)
     return (
-        *_version_reasons(before, after),
-        *_named_reasons("input", before["inputs"], after["inputs"]),
+        *_kind_reasons(before, after),
+        *_input_reasons(before["inputs"], after["inputs"]),
         *_option_reasons("", before["options"], after["options"]),
     )
 
 
-def _version_reasons(before: Mapping[str, object], after: Mapping[str, object]) -> Iterator[str]:
-    if before["version"] != after["version"]:
+def _kind_reasons(before: Mapping[str, object], after: Mapping[str, object]) -> Iterator[str]:
+    if before["kind"] != after["kind"]:
+        yield f"{before['kind']} → {after['kind']}"
+    elif before["version"] != after["version"]:
         yield f"{after['kind']} version {before['version']} → {after['version']}"
 
 
-def _named_reasons(what: str, before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:
+def _input_reasons(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:
     for name in sorted(before.keys() | after.keys()):
         if name not in before:
-            yield f"new {what} {name}"
+            yield f"new input {name}"
         elif name not in after:
-            yield f"{what} {name} is gone"
-        elif before[name] != after[name]:
-            yield f"{what} {name} changed: {short_digest(before[name])} → {short_digest(after[name])}"
+            yield f"input {name} is gone"
+        elif before[name] != after[name] and _scheme(before[name]) == _scheme(after[name]):
+            yield f"input {name} changed: {short_digest(before[name])} → {short_digest(after[name])}"
+
+
+def _scheme(digest: str) -> str:
+    """How a digest was made. Another kind of action may identify the same file by another one, which is no change."""
+    return digest.partition(":")[0]
 
 
 def _option_reasons(prefix: str, before: Mapping[str, Json], after: Mapping[str, Json]) -> Iterator[str]:

@@ -90,11 +90,22 @@ def decide(action: Action, results: Mapping[str, Result], facts: Facts, *, force
         else:
             inputs[item.role] = digest
     if unknown:
-        return Decision(action, None, None, tuple(dict.fromkeys(unknown)))
+        return Decision(action, None, None, tuple(dict.fromkeys((*unknown, *_known_difference(action, inputs, facts)))))
     manifest = ActionManifest(action.kind, VERSIONS[action.kind], inputs, action.options)
     if force:
         return Decision(action, manifest, None, ("forced",))
     return _decide_known(action, manifest, facts)
+
+
+def _known_difference(action: Action, inputs: Mapping[str, Digest], facts: Facts) -> tuple[str, ...]:
+    """What certainly differs from the last time while some inputs are not known, which are taken to be as they were."""
+    last = facts.last_recorded(action)
+    if last is None:
+        return ()
+    before = json.loads(last[0])["inputs"]
+    assumed = {item.role: before.get(item.role, "") for item in action.inputs} | dict(inputs)
+    manifest = ActionManifest(action.kind, VERSIONS[action.kind], assumed, action.options)
+    return explain_difference(last[0], manifest.encode())
 
 
 def _input_digest(

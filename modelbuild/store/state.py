@@ -178,6 +178,11 @@ class State:
         row = self._row("outputs", output)
         return None if row is None else self.result(row[1])
 
+    def last_key(self, output: str) -> str | None:
+        """The key of the action that last made this output."""
+        row = self._row("outputs", output)
+        return None if row is None else str(row[1])
+
     def record_action(self, output: str, record: ActionRecord) -> None:
         """Remember a finished action and that it made this output."""
         self._put("results", (record.key, record.manifest, record.result, time.time_ns()))

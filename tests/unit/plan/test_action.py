@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from modelbuild.digest import digest_of
+from modelbuild.digest import Digest, digest_of
 from modelbuild.plan.action import ActionManifest, Kind, canonical_json, explain_difference, short_digest
 
 A, B = digest_of(b"a"), digest_of(b"b")
@@ -47,6 +47,16 @@ def test_nested_options_are_named_by_their_path() -> None:
     after = replace(BASE, options={"parameters": {"stop": ["b"], "seed": 1}})
 
     assert ('option parameters.stop: ["a"] → ["b"]',) == explain_difference(before.encode(), after.encode())
+
+
+def test_another_kind_of_digest_is_no_change_of_the_file() -> None:
+    """A file that is read tensor by tensor instead of as a whole is the same file; the kind of action is the reason."""
+    before = ActionManifest(Kind.IMPORT, 1, {"source": A}, {})
+    after = ActionManifest(Kind.ASSEMBLE, 2, {"source": Digest("blake3:" + "0" * 64)}, {"preset": "COPY"})
+
+    reasons = explain_difference(before.encode(), after.encode())
+
+    assert ("import → assemble", 'option preset: not set → "COPY"') == reasons
 
 
 def test_equal_manifests_differ_in_nothing() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from modelbuild.digest import Digest, digest_of
@@ -105,6 +105,19 @@ def test_waits_for_what_has_not_run() -> None:
 
     assert ("waits for m/weights",) == decide(child, {}, World()).reasons
     assert decide(child, {"m/weights": RESULT}, World()).manifest is not None
+
+
+def test_what_is_known_is_told_while_waiting() -> None:
+    """An action that waits and has another option as well names both; what is not known yet counts as unchanged."""
+    before = replace(ASSEMBLE, inputs=(ActionInput("source", "other"),))
+    results = {"other": RESULT}
+    decision = decide(before, results, World())
+    assert decision.manifest is not None
+    world = World(last={before.id: (decision.manifest.encode(), RESULT.encode())})
+
+    assert ("waits for other",) == decide(before, {}, world).reasons
+    after = replace(before, options={"preset": "Q4_0"})
+    assert ("waits for other", 'option preset: "Q8_0" → "Q4_0"') == decide(after, {}, world).reasons
 
 
 def test_import_and_text_follow_from_their_content(tmp_path: Path) -> None:
