@@ -253,7 +253,8 @@ def write_family_checkpoint(directory: Path, hf_class: str) -> Path:
         kind = earlier.TOKENIZER_CLASSES.get(hf_class, "GPT2Tokenizer")
         settings = {"bos_token": "<s>", "eos_token": "</s>", "tokenizer_class": kind}
         (directory / "tokenizer_config.json").write_text(json.dumps(settings))
-    write_safetensors(directory / "model.safetensors", dict(_tensors(directory, hf_class)))
+    tensors = {**dict(_tensors(directory, hf_class)), **later.MORE_TENSORS.get(hf_class, {})}
+    write_safetensors(directory / "model.safetensors", tensors)
     return directory
 
 

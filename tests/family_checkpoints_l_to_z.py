@@ -18,6 +18,15 @@ _DEEP = {
 }
 _LATENT = {"kv_lora_rank": 32, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16}
 _RMS = {"rms_norm_eps": 1e-5, "rope_theta": 1e4}
+_WINDOWS = {
+    "head_dim": 16,
+    "sliding_window": 16,
+    "layer_types": ["sliding_attention", "full_attention"],
+    "rope_parameters": {
+        "full_attention": {"rope_type": "default", "rope_theta": 1e5, "partial_rotary_factor": 0.5},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 1.0},
+    },
+}
 _LFM2 = {
     "norm_eps": 1e-5,
     "rope_theta": 1e6,
@@ -100,6 +109,16 @@ _NEMOTRON_EXPERTS = {
 CONFIGS: Mapping[str, Mapping[str, object]] = {
     "KimiVLForConditionalGeneration": {**_DEEP, **_LATENT, **_RMS, "q_lora_rank": 24, "num_key_value_heads": 4},
     "YoutuForCausalLM": {**_LATENT, **_RMS, "q_lora_rank": 24, "num_key_value_heads": 4, "tie_word_embeddings": True},
+    "LagunaForCausalLM": {
+        **_MOE,
+        **_WINDOWS,
+        "rms_norm_eps": 1e-5,
+        "num_attention_heads_per_layer": [4, 6],
+        "gating": True,
+        "shared_expert_intermediate_size": 48,
+        "moe_routed_scaling_factor": 2.5,
+        "mlp_layer_types": ["dense", "sparse"],
+    },
     "Lfm2Model": _LFM2,
     "Lfm2BidirectionalModel": _LFM2,
     "LLaDAModelLM": {
@@ -123,6 +142,16 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
         "norm_eps": 1e-5,
         "rope_theta": 1e4,
         "use_parallel_residual": False,
+    },
+    "MapleForCausalLM": {
+        **_MOE,
+        **_RMS,
+        "head_dim": 16,
+        "sliding_window": 16,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "hidden_act": "silu",
+        "nope_on_global_attention": True,
+        "partial_rotary_factor": 0.5,
     },
     "MiniCPMV4_6ForConditionalGeneration": {
         **_LINEAR,
@@ -170,6 +199,15 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
             "sparse_block_size": 16,
             "sparse_local_block": 1,
         },
+    },
+    "MuseGlimmerForConditionalGeneration": {
+        **_RMS,
+        "head_dim": 16,
+        "sliding_window": 16,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "qk_scale_factor": 2.5,
+        "output_multiplier": 0.5,
+        "final_logit_softcapping": 30.0,
     },
     "NanbeigeForCausalLM": {**_RMS, "num_loops": 2, "head_dim": 16},
     "NemotronHForCausalLM": {**_STATES, "attention_head_dim": 16, "hybrid_override_pattern": "M*-"},
@@ -266,7 +304,15 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
         "norm_topk_prob": True,
         "partial_rotary_factor": 1.0,
     },
+    "Spark2_5ForCausalLM": {
+        **_WINDOWS,
+        "rms_norm_eps": 1e-5,
+        "gate_attn_act_mode": "sigmoid",
+        "headwise_attn_output_gate": True,
+        "hidden_act": "gelu",
+    },
     "StepVLForConditionalGeneration": {**_RMS, "head_dim": 16},
+    "TalkieForCausalLM": {"head_dim": 16, "num_key_value_heads": 4, "rope_theta": 1e6},
     "XverseForCausalLM": {**_RMS, "num_key_value_heads": 4},
 }
 #: Classes with a tokenizer of their own: the files.
@@ -280,3 +326,7 @@ TOKENIZERS: Mapping[str, Callable[[int], Mapping[str, str | bytes]]] = {
 }
 SENTENCEPIECE = frozenset({"OpenELMForCausalLM", "PaddleOCRVLForConditionalGeneration", "PlamoForCausalLM"})
 WANTED_OPTIONAL: Mapping[str, tuple[str, ...]] = {"SolarOpenForCausalLM": ("e_score_correction.bias",)}
+#: What a class stores although no rule makes a tensor of it.
+MORE_TENSORS: Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]] = {
+    "TalkieForCausalLM": {"lm_head_gain.w_g": ("F32", (1,))}
+}
