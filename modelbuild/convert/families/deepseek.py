@@ -19,9 +19,8 @@ from modelbuild.convert.families.standard import (
 from modelbuild.convert.family import Count, Extra, Family, KeyRule, TensorRule, Tokenizer, Value, exact, matrix, norm
 from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
-from modelbuild.convert.tokenizers.bpe import byte_level_bpe
 from modelbuild.convert.tokenizers.llama import sentencepiece_or_bpe
-from modelbuild.convert.tokenizers.ranks import kimi_ranks
+from modelbuild.convert.tokenizers.ranks import KIMI_RANKS, kimi_ranks
 from modelbuild.convert.transforms import Reshaped, Transposed, take_second_axis
 from modelbuild.formats.gguf.writer import KeyValue, boolean, f32, string, u32
 
@@ -192,9 +191,10 @@ LATENT_KEYS: tuple[KeyRule, ...] = (
 )
 
 
-def _kimi_tokenizer(model: Model) -> Iterable[KeyValue]:
-    """The published models come with a rank list, fine-tunes of them may have tokenizer.json."""
-    return byte_level_bpe(model) if model.tokenizer_files.document else kimi_ranks(model)
+def kimi_tokenizer(model: Model) -> Iterable[KeyValue]:
+    """Kimi's published models come with a rank list, also where they call themselves DeepSeek; others have files."""
+    only_ranks = model.checkpoint.has(KIMI_RANKS) and not model.tokenizer_files.document
+    return kimi_ranks(model) if only_ranks else sentencepiece_or_bpe(model)
 
 
 def _latent(
@@ -202,7 +202,7 @@ def _latent(
     defaults: dict[str, Default],
     pre_tokenizers: tuple[str, ...],
     *,
-    tokenizer: Tokenizer = sentencepiece_or_bpe,
+    tokenizer: Tokenizer = kimi_tokenizer,
 ) -> Family:
     return Family(
         classes=classes,
@@ -257,7 +257,6 @@ FAMILIES = (
         ("KimiVLForConditionalGeneration", "KimiK25ForConditionalGeneration"),
         {},
         ("kimi-k2",),
-        tokenizer=_kimi_tokenizer,
     ),
     _latent(("YoutuForCausalLM", "YoutuVLForConditionalGeneration"), {}, ("youtu",)),
     Family(

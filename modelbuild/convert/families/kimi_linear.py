@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from modelbuild.convert.common_keys import COMMON_KEYS, EXPERT_FEED_FORWARD, VOCAB_SIZE, per_layer
 from modelbuild.convert.config import Config
 from modelbuild.convert.families.deepseek import (
     LATENT_SIZES,
     key_size,
+    kimi_tokenizer,
     latent_size,
     rope_size,
     split_latent,
@@ -19,8 +20,10 @@ from modelbuild.convert.families.standard import BLOCK, LAYER, block_norms, embe
 from modelbuild.convert.family import Count, Family, Number, TensorRule, Value, exact, matrix, norm
 from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
-from modelbuild.convert.tokenizers.bpe import byte_level_bpe
+from modelbuild.convert.tokenizers.files import content_of
+from modelbuild.convert.tokenizers.ranks import KIMI_RANKS
 from modelbuild.convert.transforms import Reshaped
+from modelbuild.formats.gguf.writer import KeyValue, u32
 
 _ATTENTION, _MLP, _MOE = f"{LAYER}self_attn.", f"{LAYER}mlp.", f"{LAYER}block_sparse_moe."
 
@@ -118,6 +121,18 @@ def _output_shape(model: Model, block: int) -> str:
     return "hidden heads*value" if _attends(model, block) else "hidden heads*kda"
 
 
+def _tokenizer(model: Model) -> Iterable[KeyValue]:
+    """Beside a rank list, the last token is the one that the tokenizer's settings name, whatever config.json says."""
+    yield from kimi_tokenizer(model)
+    config = model.tokenizer_files.config
+    decoder, wanted = config.get("added_tokens_decoder"), content_of(config.get("eos_token"))
+    if not model.checkpoint.has(KIMI_RANKS) or wanted is None:
+        return
+    for key, entry in decoder.items() if isinstance(decoder, dict) else ():
+        if content_of(entry) == wanted and key.isascii() and key.isdecimal():
+            yield u32("tokenizer.ggml.eos_token_id", int(key[:10]))
+
+
 _LATENT: tuple[TensorRule, ...] = (
     matrix(f"{_ATTENTION}q_a_proj", f"{BLOCK}attn_q_a", "q_rank hidden", when=_has_query_latent),
     norm(f"{_ATTENTION}q_a_layernorm", f"{BLOCK}attn_q_a_norm", "q_rank", when=_has_query_latent),
@@ -178,6 +193,6 @@ FAMILY = Family(
     ),
     tensors=(*embeddings(), *block_norms(), *_BOTH, *_DELTA_RULE, *_LATENT, *_EXPERTS),
     sizes={**LATENT_SIZES, "kda": _width, "kernel": _kernel, "shared_ff": _shared_width},
-    tokenizer=byte_level_bpe,
+    tokenizer=_tokenizer,
     pre_tokenizers=("kimi-k2",),
 )

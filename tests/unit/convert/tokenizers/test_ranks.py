@@ -39,9 +39,12 @@ def test_merges_follow_from_ranks(words: list[bytes], merges: list[str]) -> None
     assert merges == list(merges_of(ranks))
 
 
-def test_tokens_behind_the_ranks_of_kimi_have_names(tmp_path: Path) -> None:
-    """Those that the configuration names, and placeholders; all of them are special."""
-    directory = write_family_checkpoint(tmp_path / "model", "KimiVLForConditionalGeneration")
+@pytest.mark.parametrize(
+    "hf_class", ["KimiVLForConditionalGeneration", "KimiLinearForCausalLM", "DeepseekV3ForCausalLM"]
+)
+def test_tokens_behind_the_ranks_of_kimi_have_names(tmp_path: Path, hf_class: str) -> None:
+    """Those that the configuration names, and placeholders; all of them are special. Some call themselves DeepSeek."""
+    directory = write_family_checkpoint(tmp_path / "model", hf_class)
     (directory / "tokenizer.json").unlink()
     (directory / "tiktoken.model").write_text(lines_of(BYTES))
     named = {"added_tokens_decoder": {"257": {"content": "[EOS]", "special": True}}}
@@ -66,3 +69,14 @@ def test_line_that_is_no_token(tmp_path: Path, text: str) -> None:
         convert(directory)
 
     assert "TOKENIZER" == caught.value.code
+
+
+def test_kimi_linear_ends_with_the_token_of_its_tokenizer(tmp_path: Path) -> None:
+    """config.json names another one."""
+    directory = write_family_checkpoint(tmp_path / "model", "KimiLinearForCausalLM")
+    (directory / "tokenizer.json").unlink()
+    (directory / "tiktoken.model").write_text(lines_of(BYTES))
+    named = {"added_tokens_decoder": {"261": {"content": "[EOS]", "special": True}}, "eos_token": "[EOS]"}
+    (directory / "tokenizer_config.json").write_text(json.dumps(named))
+
+    assert 261 == keys_of(convert(directory))["tokenizer.ggml.eos_token_id"]
