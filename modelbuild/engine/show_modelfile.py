@@ -18,7 +18,7 @@ def modelfile_of(details: ModelDetails, store: Store) -> tuple[str, tuple[str, .
             commands.append(command)
         else:
             key = f" {command.key}" if command.key else ""
-            notes.append(f"a Modelfile cannot say {command.name.upper()}{key} (its quotes, characters or role)")
+            notes.append(f"{command.name.upper()}{key}: quotes, characters or a role that a Modelfile cannot say")
     return format_modelfile(commands), tuple(notes)
 
 
