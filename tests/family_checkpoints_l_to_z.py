@@ -274,6 +274,8 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
     },
     "QWenLMHeadModel": {"num_key_value_heads": None, "layer_norm_epsilon": 1e-6, "rotary_emb_base": 10000},
     "Rwkv6ForCausalLM": {"head_size": 16, "layer_norm_epsilon": 1e-5, "rescale_every": 1},
+    "RWKV6Qwen2ForCausalLM": _RMS,
+    "RwkvHybridForCausalLM": {**_RMS, "head_size": 16, "wkv_has_gate": False, "wkv_version": 7},
     "RWKV7ForCausalLM": {
         "head_dim": 16,
         "norm_eps": 1e-5,

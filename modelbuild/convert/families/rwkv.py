@@ -1,16 +1,18 @@
-"""RWKV 6 and 7: a state instead of attention, with weights mixed from the token before."""
+"""RWKV 6 and 7, also inside of Qwen 2: a state instead of attention, inputs mixed with the token before."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
-from modelbuild.convert.common_keys import EMBEDDING, block_count, file_type
-from modelbuild.convert.families.standard import BLOCK, transpose
-from modelbuild.convert.family import Family, Number, TensorRule, Transform, Value, exact, matrix, norm
+from modelbuild.convert.common_keys import EMBEDDING, FEED_FORWARD, RMS_EPSILON, block_count, file_type
+from modelbuild.convert.families.standard import BLOCK, LAYER, block_norms, embeddings, gated_mlp, transpose
+from modelbuild.convert.family import Family, KeyRule, Number, TensorRule, Transform, Value, exact, matrix, norm
 from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
+from modelbuild.convert.tokenizers.llama import sentencepiece_or_bpe
 from modelbuild.convert.tokenizers.rwkv import rwkv_world
-from modelbuild.convert.transforms import Reshaped
+from modelbuild.convert.transforms import Reshaped, Transposed, concatenate, take_rows
 from modelbuild.convert.value_transforms import Computed
 from modelbuild.formats.gguf.writer import KeyValue, u32
 
@@ -34,16 +36,15 @@ def _stack_flat(source: Source, model: Model, block: int) -> Source:  # noqa: AR
     return Reshaped(source, (source.shape[0], 1, 1, source.shape[-1]))
 
 
-def _mixed(name: str, kinds: str) -> TensorRule:
+def _mixed(name: str, count: Callable[[Model], int]) -> TensorRule:
     """How much of the token before is mixed in, for each use one vector; the rename numbers them."""
-    count = len(kinds)
     return TensorRule(
         f"{name}.{{e}}",
         f"{BLOCK}time_mix_lerp_fused.weight",
         "1 1 hidden",
         _stack_flat,
         suffixed=False,
-        count=lambda model: count,  # noqa: ARG005
+        count=count,
     )
 
 
@@ -56,8 +57,13 @@ _KINDS6 = "wkvrg"
 
 
 def _rename6(name: str, model: Model) -> str:  # noqa: ARG001
-    stem, _, kind = name.rpartition(".attention.time_maa_")
-    return f"{stem}.attention.mixed.{_KINDS6.index(kind)}" if stem and kind in tuple(_KINDS6) else name
+    stem, _, kind = name.rpartition(".time_maa_")
+    attends = stem.endswith((".attention", ".self_attn"))
+    return f"{stem}.mixed.{_KINDS6.index(kind)}" if attends and kind in tuple(_KINDS6) else name
+
+
+def _count6(model: Model) -> int:  # noqa: ARG001
+    return len(_KINDS6)
 
 
 def _extra_size(model: Model) -> int:
@@ -98,6 +104,9 @@ _KINDS7 = "rwkvag"
 _SPELLINGS = (
     ("blocks", "layers"), ("ffn", "feed_forward"), ("self_attn", "attention"), ("attn", "attention"),
     ("time_mixer.", ""), ("feed_forward_norm", "ln2"), ("g_norm", "ln_x"),
+    ("attention.receptance.", "attention.r_proj."),
+    ("attention.key.", "attention.k_proj."), ("attention.value.", "attention.v_proj."),
+    ("attention.output.", "attention.o_proj."),
 )  # fmt: skip
 #: The first block mixes no values of its own: what the runtime asks for there stands in for it.
 _FIRST = "first.attention."
@@ -116,6 +125,15 @@ def _rename7(name: str, model: Model) -> str:  # noqa: ARG001
     if name.startswith((f"{first}a0", f"{first}a1", f"{first}a2", f"{first}a_lora")):
         return name.replace(first, _FIRST)
     return name
+
+
+def _has_gate(model: Model) -> bool:
+    return model.config.boolean("wkv_has_gate", True)
+
+
+def _count7(model: Model) -> int:
+    """A vector for each kind; that of the gate is the last."""
+    return len(_KINDS7) - (not _has_gate(model))
 
 
 def _vector(name: str) -> Callable[[Model, int], str]:
@@ -191,6 +209,69 @@ _RANKS = {
     "g_rank": _rank(("lora_rank_gate", "gate_low_rank_dim"), 0.8, 0.6),
 }
 
+# -- RWKV inside of Qwen 2 ---------------------------------------------------------------------------------------------
+
+_ATTENTION = f"{LAYER}self_attn."
+#: Where the vectors of RWKV 6 stand in these models, by their order in the runtime.
+_PLACES = (3, 1, 2, 0, 4)
+
+
+def _shift_size(model: Model) -> int:
+    return model.config.integer("lora_rank_tokenshift", "embedding_length", 64 if model.hidden >= _WIDE else 32)
+
+
+def _hybrid_decay_size(model: Model) -> int:
+    return model.config.integer("lora_rank_decay", "embedding_length", 128 if model.hidden >= _WIDE else 64)
+
+
+def _reordered(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+    """Transposed, and the part of each vector in the order of the runtime."""
+    turned = Transposed(source)
+    rows = turned.shape[0] // len(_PLACES)
+    return concatenate(tuple(take_rows(turned, place * rows, (place + 1) * rows) for place in _PLACES))
+
+
+def _gates(model: Model, block: int) -> bool:  # noqa: ARG001
+    return _has_gate(model)
+
+
+def _check_version(model: Model) -> None:
+    if model.config.get("wkv_version") != 7:
+        raise model.config.error("wkv_version", "7 is expected")
+
+
+_QWEN_AROUND: tuple[TensorRule, ...] = (*embeddings(), *block_norms(), *gated_mlp())
+_HYBRID_RANKS: dict[str, Callable[[Model], int]] = {
+    "w_rank": lambda model: 64,  # noqa: ARG005
+    "a_rank": lambda model: 64,  # noqa: ARG005
+    "v_rank": lambda model: 32,  # noqa: ARG005
+    "g_rank": lambda model: 128 if _has_gate(model) else 0,
+}
+
+
+def _time_keys(ranks: Mapping[str, Callable[[Model], int]]) -> tuple[KeyRule, ...]:
+    return (
+        Value("attention.decay_lora_rank", ranks["w_rank"]),
+        Value("attention.iclr_lora_rank", ranks["a_rank"]),
+        Value("attention.value_residual_mix_lora_rank", ranks["v_rank"]),
+        Value("attention.gate_lora_rank", ranks["g_rank"]),
+    )
+
+
+_TIME_MIX7: tuple[TensorRule, ...] = (
+    *_low_rank("w"),
+    *_low_rank("a"),
+    *_low_rank("a", first=True),
+    *_low_rank("v"),
+    exact(f"{_TIME7}k_k", f"{BLOCK}time_mix_k_k.weight", _vector(f"{_TIME7}k_k"), _flat),
+    exact(f"{_TIME7}k_a", f"{BLOCK}time_mix_k_a.weight", _vector(f"{_TIME7}k_a"), _flat),
+    exact(f"{_TIME7}r_k", f"{BLOCK}time_mix_r_k.weight", "wkv_heads wkv", _flat),
+    matrix(f"{_TIME7}r_proj", f"{BLOCK}time_mix_receptance", "hidden hidden"),
+    matrix(f"{_TIME7}k_proj", f"{BLOCK}time_mix_key", "hidden hidden"),
+    matrix(f"{_TIME7}v_proj", f"{BLOCK}time_mix_value", "hidden hidden"),
+    matrix(f"{_TIME7}o_proj", f"{BLOCK}time_mix_output", "hidden hidden"),
+)
+
 FAMILIES = (
     Family(
         classes=("Rwkv6ForCausalLM",),
@@ -216,7 +297,7 @@ FAMILIES = (
             matrix("head", "output", "vocab hidden"),
             norm(f"{_LAYER6}ln1", f"{BLOCK}attn_norm", bias="required"),
             norm(f"{_LAYER6}ln2", f"{BLOCK}attn_norm_2", bias="required"),
-            _mixed(f"{_TIME6}mixed", _KINDS6),
+            _mixed(f"{_TIME6}mixed", _count6),
             exact(f"{_TIME6}time_maa_x", f"{BLOCK}time_mix_lerp_x.weight", "1 1 hidden", _flat),
             exact(f"{_TIME6}time_maa_w1", f"{BLOCK}time_mix_w1.weight", "hidden 5*extra", transpose),
             exact(f"{_TIME6}time_maa_w2", f"{BLOCK}time_mix_w2.weight", "5 extra hidden", transpose),
@@ -255,10 +336,7 @@ FAMILIES = (
             block_count,
             Number("attention.layer_norm_epsilon", ("layer_norm_epsilon", "norm_eps")),
             Value("wkv.head_size", _head_size),
-            Value("attention.decay_lora_rank", _RANKS["w_rank"]),
-            Value("attention.iclr_lora_rank", _RANKS["a_rank"]),
-            Value("attention.value_residual_mix_lora_rank", _RANKS["v_rank"]),
-            Value("attention.gate_lora_rank", _RANKS["g_rank"]),
+            *_time_keys(_RANKS),
             Value("feed_forward_length", _width7),
             file_type,
             Value("attention.head_count", 0),
@@ -270,19 +348,9 @@ FAMILIES = (
             matrix("lm_head", "output", "vocab hidden"),
             norm(f"{_LAYER7}attention_norm", f"{BLOCK}attn_norm", bias="required"),
             norm(f"{_LAYER7}ln2", f"{BLOCK}attn_norm_2", bias="required"),
-            _mixed(f"{_TIME7}mixed", _KINDS7),
-            *_low_rank("w"),
-            *_low_rank("a"),
-            *_low_rank("a", first=True),
-            *_low_rank("v"),
+            _mixed(f"{_TIME7}mixed", _count7),
+            *_TIME_MIX7,
             *_low_rank("g", bias=False),
-            exact(f"{_TIME7}k_k", f"{BLOCK}time_mix_k_k.weight", _vector(f"{_TIME7}k_k"), _flat),
-            exact(f"{_TIME7}k_a", f"{BLOCK}time_mix_k_a.weight", _vector(f"{_TIME7}k_a"), _flat),
-            exact(f"{_TIME7}r_k", f"{BLOCK}time_mix_r_k.weight", "wkv_heads wkv", _flat),
-            matrix(f"{_TIME7}r_proj", f"{BLOCK}time_mix_receptance", "hidden hidden"),
-            matrix(f"{_TIME7}k_proj", f"{BLOCK}time_mix_key", "hidden hidden"),
-            matrix(f"{_TIME7}v_proj", f"{BLOCK}time_mix_value", "hidden hidden"),
-            matrix(f"{_TIME7}o_proj", f"{BLOCK}time_mix_output", "hidden hidden"),
             norm(f"{_TIME7}ln_x", f"{BLOCK}time_mix_ln", bias="required"),
             exact(f"{_CHANNEL7}x_k", f"{BLOCK}channel_mix_lerp_k.weight", _vector(f"{_CHANNEL7}x_k"), _flat),
             matrix(f"{_CHANNEL7}key", f"{BLOCK}channel_mix_key", "wide hidden"),
@@ -291,5 +359,70 @@ FAMILIES = (
         rename=_rename7,
         sizes={**_RANKS, "wkv": _head_size, "wkv_heads": _state_heads, "wide": _width7},
         tokenizer=rwkv_world,
+    ),
+    Family(
+        classes=("RWKV6Qwen2ForCausalLM",),
+        architecture="rwkv6qwen2",
+        keys=(
+            Value("context_length", _CONTEXT_LENGTH),
+            EMBEDDING,
+            block_count,
+            Value("wkv.head_size", lambda model: model.hidden // model.heads),
+            Value("time_mix_extra_dim", _shift_size),
+            Value("time_decay_extra_dim", _hybrid_decay_size),
+            FEED_FORWARD,
+            file_type,
+            RMS_EPSILON,
+            Value("token_shift_count", 1),
+            Value("attention.head_count_kv", lambda model: model.kv_heads),
+            Value("attention.head_count", 0),
+        ),
+        tensors=(
+            *_QWEN_AROUND,
+            _mixed(f"{_ATTENTION}mixed", _count6),
+            exact(f"{_ATTENTION}time_maa_x", f"{BLOCK}time_mix_lerp_x.weight", "1 1 hidden", _flat),
+            exact(f"{_ATTENTION}time_maa_w1", f"{BLOCK}time_mix_w1.weight", "hidden 5*extra", _reordered),
+            exact(f"{_ATTENTION}time_maa_w2", f"{BLOCK}time_mix_w2.weight", "5 extra hidden", _reordered),
+            exact(f"{_ATTENTION}time_decay", f"{BLOCK}time_mix_decay.weight", "1 1 hidden", _flat),
+            exact(f"{_ATTENTION}time_decay_w1", f"{BLOCK}time_mix_decay_w1.weight", "hidden decay", transpose),
+            exact(f"{_ATTENTION}time_decay_w2", f"{BLOCK}time_mix_decay_w2.weight", "decay hidden", transpose),
+            matrix(f"{_ATTENTION}q_proj", f"{BLOCK}time_mix_receptance", "hidden hidden", bias="optional"),
+            matrix(f"{_ATTENTION}k_proj", f"{BLOCK}time_mix_key", "kv hidden", bias="optional"),
+            matrix(f"{_ATTENTION}v_proj", f"{BLOCK}time_mix_value", "kv hidden", bias="optional"),
+            matrix(f"{_ATTENTION}gate", f"{BLOCK}time_mix_gate", "hidden hidden"),
+            matrix(f"{_ATTENTION}o_proj", f"{BLOCK}time_mix_output", "hidden hidden"),
+        ),
+        rename=_rename6,
+        sizes={"extra": _shift_size, "decay": _hybrid_decay_size},
+        tokenizer=sentencepiece_or_bpe,
+        pre_tokenizers=("qwen2",),
+    ),
+    Family(
+        classes=("RwkvHybridForCausalLM",),
+        architecture="arwkv7",
+        keys=(
+            Value("context_length", _CONTEXT_LENGTH),
+            EMBEDDING,
+            block_count,
+            RMS_EPSILON,
+            Value("wkv.head_size", _head_size),
+            *_time_keys(_HYBRID_RANKS),
+            FEED_FORWARD,
+            file_type,
+            Value("token_shift_count", 1),
+            Value("attention.head_count", 0),
+        ),
+        tensors=(
+            *_QWEN_AROUND,
+            _mixed(f"{_TIME7}mixed", _count7),
+            *_TIME_MIX7,
+            *(replace(rule, when=_gates) for rule in _low_rank("g", bias=False)),
+            norm(f"{_TIME7}ln_x", f"{BLOCK}time_mix_ln", weight="optional", bias="optional"),
+        ),
+        rename=_rename7,
+        check=_check_version,
+        sizes={**_HYBRID_RANKS, "wkv": _head_size, "wkv_heads": _state_heads},
+        tokenizer=sentencepiece_or_bpe,
+        pre_tokenizers=("qwen2",),
     ),
 )
