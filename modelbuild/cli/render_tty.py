@@ -61,7 +61,8 @@ class TerminalRenderer:
         if isinstance(event, ActionStarted):
             self._titles.start(event)
             self._tell(f"{event.title}: {'; '.join(event.reasons)}", "bold")
-            self._bar(event.action, event.title, event.total_bytes)
+            if event.total_bytes or not self._is_brief:
+                self._bar(event.action, event.title, event.total_bytes)
         elif isinstance(event, ActionWaiting):
             self._say(f"{event.title}: process {event.holder} is on it, waiting", "yellow")
         elif isinstance(event, ActionRetried):

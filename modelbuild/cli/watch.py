@@ -99,6 +99,8 @@ class _View:
         if self._progress not in ("json", "quiet"):
             click.echo(round_line(done, is_first=not self._rounds), err=True)
             self._title.set("failed" if done.failure else f"{format_count(len(done.models), 'model')} up to date")
+        elif done.failure and not done.is_stopped:
+            click.echo(f"error: {done.failure}", err=True)
         self._rounds += 1
         if self._command_line and not done.failure and done.built:
             self._run_command(self._command_line, done.built)

@@ -407,7 +407,8 @@ class Runner:
         self._summary.results[action.id] = result
         self._summary.decisions.append(decision)
         outcome = "ran" if decision.runs else "cached"
-        seconds = time.monotonic() - self._started_s.get(action.id, time.monotonic())
+        now_s = time.monotonic()
+        seconds = now_s - self._started_s.get(action.id, now_s)
         self._emit(
             ActionFinished(action.id, action.kind, action.title, outcome, result.digest, result.size_bytes, seconds)
         )

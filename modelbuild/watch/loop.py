@@ -32,7 +32,7 @@ class Round:
 
     changed: paths that events named or that were found to look different, none at the start and where neither was so;
     changes: what happened to inputs, in words. ran: actions that ran. failure: an empty text when it succeeded, or why
-    it did not, which may be that inputs changed meanwhile; then another round follows.
+    it did not. is_stopped: it was left because inputs changed meanwhile; another round follows.
     """
 
     changed: tuple[Path, ...]
@@ -42,6 +42,7 @@ class Round:
     seconds: float
     failure: str
     changes: tuple[str, ...] = ()
+    is_stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ class WatchLoop:
         if self._growing_since_s is None:
             self._growing_since_s = time.monotonic()
         elif time.monotonic() - self._growing_since_s > _PATIENCE_S:
-            self._emit(Warned(f"{growing[0].name} is still being written; waiting for its end"))
+            self._emit(Warned(f"{self._name_of(growing[0])} is still being written; waiting for its end"))
             self._growing_since_s = float("inf")  # said
 
     def _has_changed(self) -> bool:
@@ -195,7 +196,7 @@ class WatchLoop:
             models = tuple(str(name) for name in loaded.plan.models)
             build_plan(loaded, self._stoppable(listener), self._state, listener)
         except StoppedError:
-            is_stopped, failure = True, f"stopped, {_names(self._changed())} changed meanwhile"
+            is_stopped, failure = True, f"stopped, {self._names_of_changed()} changed meanwhile"
         except ModelbuildError as error:
             failure = str(error)
         # What was there before the attempt failed; what is saved during it is tried again.
@@ -204,17 +205,30 @@ class WatchLoop:
             return
         self._done += 1
         seconds = time.monotonic() - started_s
-        self._on_round(Round(changed, models, tuple(listener.built), listener.ran, seconds, failure, changes))
+        built = tuple(listener.built)
+        self._on_round(Round(changed, models, built, listener.ran, seconds, failure, changes, is_stopped))
 
     def _changes(self) -> tuple[str, ...]:
-        """In words, what happened to inputs since the last build."""
-        return tuple(sorted({self._in_words(path) for path in self._changed()}))
+        """In words, what happened to inputs since the last build; a file with several paths is named once."""
+        words: dict[Path, str] = {}
+        for path in sorted(self._changed(), key=lambda path: len(path.parts)):
+            words.setdefault(path.resolve(), self._in_words(path))
+        return tuple(sorted(set(words.values())))
 
     def _in_words(self, path: Path) -> str:
+        name = self._name_of(path)
         if path not in self._set.files:
-            return f"{path.name} changed"
+            return f"{name} changed"
         before, now = self._known.get(path), look_at(path)
-        return f"{path.name} {'is gone' if now is None else 'appeared' if before is None else 'saved'}"
+        return f"{name} {'is gone' if now is None else 'appeared' if before is None else 'saved'}"
+
+    def _name_of(self, path: Path) -> str:
+        """A path as the recipe would name it; one outside of its directory by its last part."""
+        base = self._request.recipe.absolute().parent
+        for directory in (base, base.resolve()):
+            if path.is_relative_to(directory):
+                return str(path.relative_to(directory)) if path != directory else path.name
+        return path.name
 
     def _load(self, emit: Emit) -> LoadedPlan:
         try:
@@ -238,6 +252,9 @@ class WatchLoop:
         request = self._request
         recipe = request.recipe.absolute()
         return WatchSet.of([recipe, *files], directories, [request.store, request.cache], recipe.parent)
+
+    def _names_of_changed(self) -> str:
+        return ", ".join(dict.fromkeys(map(self._name_of, self._changed()))) or "an input"
 
     # -- a build whose inputs change ---------------------------------------------------------------------------------
 
@@ -273,7 +290,3 @@ class WatchLoop:
                 self._unreadable_now = str(error)
                 self._emit(Warned(str(error)))
             return None
-
-
-def _names(paths: Sequence[Path]) -> str:
-    return ", ".join(dict.fromkeys(path.name for path in paths)) or "an input"

@@ -12,7 +12,7 @@ import pytest
 
 import modelbuild
 from modelbuild.errors import ModelbuildError, UsageError
-from modelbuild.events import ActionStarted, Event, ModelFinished
+from modelbuild.events import ActionFinished, ActionStarted, Event, ModelFinished
 from modelbuild.recipe.request import RequestError
 from modelbuild.store.store import Store
 from modelbuild.watch.loop import Round
@@ -123,8 +123,10 @@ def test_watching_builds_first(place: Space) -> None:
 
 def test_rounds_say_what_happened_and_what_was_built(place: Space) -> None:
     """Every field that docs/python.md lists, over a start, a save and a mistake."""
-    text = place.write("text.txt", "One.")
-    recipe = place.recipe("models:\n  a: {from: ./base.gguf, system: {file: text.txt}}\n  b: {from: ./base.gguf}\n")
+    text = place.write("texts/text.txt", "One.")
+    recipe = place.recipe(
+        "models:\n  a: {from: ./base.gguf, system: {file: texts/text.txt}}\n  b: {from: ./base.gguf}\n"
+    )
     rounds: list[Round] = []
     steps = [
         lambda: text.write_text("Two."),
@@ -136,10 +138,11 @@ def test_rounds_say_what_happened_and_what_was_built(place: Space) -> None:
         rounds.append(done)
         steps[len(rounds) - 1]()
 
-    modelbuild.watch_recipe("recipe.yaml", on_round=take, rounds=3)
+    events: list[Event] = []
+    modelbuild.watch_recipe("recipe.yaml", on_round=take, on_event=events.append, rounds=3)
 
     names, paths = ("a:latest", "b:latest"), (recipe, text, recipe)
-    assert [((), names), (("text.txt saved",), ("a:latest",)), (("recipe.yaml saved",), ())] == [
+    assert [((), names), (("texts/text.txt saved",), ("a:latest",)), (("recipe.yaml saved",), ())] == [
         (done.changes, done.built) for done in rounds
     ]
     assert [(), True, True] == [done.changed and path in done.changed for done, path in zip(rounds, paths, strict=True)]
@@ -147,7 +150,9 @@ def test_rounds_say_what_happened_and_what_was_built(place: Space) -> None:
     assert [4, 2, 0] == [done.ran for done in rounds]
     assert ["", ""] == [done.failure for done in rounds[:2]]
     assert "recipe.yaml:1:" in rounds[2].failure
+    assert not any(done.is_stopped for done in rounds)
     assert all(done.seconds > 0 for done in rounds)
+    assert all(event.seconds >= 0 for event in events if isinstance(event, ActionFinished))
 
 
 def test_an_exception_of_the_listener_ends_the_watch(place: Space) -> None:

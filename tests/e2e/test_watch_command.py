@@ -190,16 +190,27 @@ def test_control_c_in_a_conversion_is_answered_at_once(converting: Space, argume
     assert before == command.mode_at_end
 
 
+def _is_running(pid: str) -> bool:
+    """Is it there, and not only as a line that its parent has not read yet?"""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def test_control_c_ends_the_command_too(space: Space) -> None:
     """What --exec started is not left behind."""
     command = _start(space, "--exec", "echo pid=$$.; exec sleep 100")
     command.wait_for("pid=")
     pid = command.wait_for(".").rstrip(".")
-    assert Path(f"/proc/{pid}").exists()
+    assert _is_running(pid)
     command.type(b"\x03")
 
     assert 130 == command.end()
-    assert not Path(f"/proc/{pid}").exists()
+    deadline_s = time.monotonic() + 10
+    while _is_running(pid):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
 
 
 def test_a_command_that_fails_is_reported_and_watching_goes_on(space: Space) -> None:
@@ -236,6 +247,23 @@ def test_a_watch_at_rest_builds_nothing_and_costs_next_to_nothing(space: Space) 
     assert "" == command.drain()
     command.type(b"\x03")
     assert 130 == command.end()
+
+
+@pytest.mark.parametrize("progress", ["json", "quiet"])
+def test_errors_are_said_where_rounds_are_not(space: Space, progress: str) -> None:
+    """As `build` does, on standard error; and nothing else stands between the events."""
+    command = _start(space, "--progress", progress)
+    if progress == "json":
+        command.wait_for('"run-finished"')
+    else:
+        time.sleep(1)
+    space.recipe(RECIPE.replace("Fixed.", "[Broken"))
+    said = command.wait_for("error: ") + command.wait_for("recipe.yaml:")
+    command.type(b"\x03")
+
+    assert 130 == command.end()
+    assert "start:" not in said
+    assert "saved:" not in said
 
 
 def _without(limit: str) -> list[str]:
