@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from modelbuild.formats.safetensors_index import (
     read_index,
     refuse_two_forms,
 )
+from modelbuild.records import record
 
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 RWKV_VOCABULARY = "rwkv_vocab_v20230424.txt"
@@ -44,7 +44,7 @@ _MODULE_DIRECTORY = re.compile(r"[0-9]{1,3}_[A-Za-z]{1,32}", re.ASCII)
 _MODULE_FILES = (CONFIG, "model.safetensors")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Checkpoint:
     """The files of a checkpoint by relative name with `/`.
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 
 from modelbuild.errors import InputError, printable
+from modelbuild.records import record
 
 UINT32_MAX: Final = (1 << 32) - 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Range:
     """Inclusive bounds of an integer."""
 
@@ -67,7 +68,7 @@ Default = object | Callable[["Config"], object]
 _MISSING = object()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Config:
     """A configuration object: what the file says, over the defaults of its class."""
 

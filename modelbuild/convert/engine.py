@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from modelbuild.convert.checkpoint import Checkpoint
@@ -29,6 +29,7 @@ from modelbuild.errors import InputError, ProblemCollector, UnsupportedError, pr
 from modelbuild.formats.gguf.types import GgmlType
 from modelbuild.formats.gguf.writer import KeyValue, string, u32
 from modelbuild.formats.safetensors import StoredTensor
+from modelbuild.records import record
 
 QUANTIZATION_VERSION = 2
 _NAME_LIMIT_BYTES = 63
@@ -46,7 +47,7 @@ _OTHER_MODES = (
 _COMPUTED_END = (".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ConversionOptions:
     """float_type: of tensors that need not be F32; "auto" is that of the checkpoint, "source" keeps every tensor's own.
 
@@ -57,7 +58,7 @@ class ConversionOptions:
     pre_tokenizer: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Conversion:
     """What a checkpoint becomes: keys and tensors in the reference converter's order, and remarks for the user."""
 

@@ -13,6 +13,7 @@ from modelbuild.convert.config import Default
 from modelbuild.convert.planned import Source
 from modelbuild.formats.gguf.types import GgmlType
 from modelbuild.formats.gguf.writer import KeyValue, boolean, f32, string, u32
+from modelbuild.records import record
 
 if TYPE_CHECKING:
     from modelbuild.convert.model import Model
@@ -28,7 +29,7 @@ Rename = Callable[[str, "Model"], str]
 Tokenizer = Callable[["Model"], Iterable[KeyValue]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TensorRule:
     """What becomes of the stored tensors of one name.
 
@@ -63,7 +64,7 @@ class TensorRule:
         return (self.target,) if isinstance(self.target, str) else self.target
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Extra:
     """What a family adds that is not stored: tensors such as rotary factors, and keys that go before `general.type`."""
 
@@ -155,7 +156,7 @@ def exact(
 # -- keys --------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Count:
     """A u32 key of the architecture from the first key of the configuration that is present; nothing when none is."""
 
@@ -171,7 +172,7 @@ class Count:
         return () if value is None else (u32(model.key(self.name), value),)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Number:
     """An f32 key of the architecture, likewise."""
 
@@ -186,7 +187,7 @@ class Number:
         return () if value is None else (f32(model.key(self.name), value),)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Value:
     """A key of the architecture that is computed, or a constant: int is u32, float is f32. None writes nothing."""
 

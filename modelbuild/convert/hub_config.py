@@ -6,11 +6,11 @@ Source of the rules: conversion/base.py of llama.cpp (load_hparams, get_model_ar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuild.convert.checkpoint import CONFIG, Checkpoint
 from modelbuild.errors import InputError
+from modelbuild.records import record
 
 #: Names under which multimodal configurations keep the text model's part.
 _TEXT_SECTIONS = ("llm_config", "lm_config", "language_config", "lfm")
@@ -22,7 +22,7 @@ _OUTER_CLASS_WINS = frozenset({
 })  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HubConfig:
     """hf_class: the class that decides the conversion. outer_class: what the file names first.
 

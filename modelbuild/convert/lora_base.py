@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from modelbuild.convert.checkpoint import CONFIG, Checkpoint
 from modelbuild.convert.engine import model_of
@@ -14,6 +13,7 @@ from modelbuild.convert.mapping import RuleIndex
 from modelbuild.convert.model import KV_HEADS_BY_BLOCK, Model
 from modelbuild.errors import InputError, UnsupportedError, printable
 from modelbuild.formats.gguf.reader import GgufHeader
+from modelbuild.records import record
 
 #: Keys of a GGUF below its architecture, and the names under which configurations keep the same numbers.
 _NUMBERS: Mapping[str, tuple[str, ...]] = {
@@ -46,7 +46,7 @@ _NUMBERS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AdapterBase:
     """models: the families that may have made it, the likeliest first; all of one architecture.
 

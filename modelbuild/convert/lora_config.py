@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 from modelbuild.convert.checkpoint import ADAPTER_CONFIG, Checkpoint
 from modelbuild.convert.config import Config
 from modelbuild.errors import InputError, UnsupportedError, printable
+from modelbuild.records import record
 
 T = TypeVar("T", int, float)
 #: Names of modules with dots between their parts, as people write them; the library takes them as expressions.
@@ -21,7 +21,7 @@ _PLAIN_NAME = re.compile(r"\^?[A-Za-z0-9_]+(?:\\?\.[A-Za-z0-9_]+)*\$?", re.ASCII
 _PATTERN_LIMIT = 100_000
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AdapterConfig:
     """alpha: `adapter.lora.alpha`. rank: of modules that no pattern names. invocation_tokens: what switches it on.
 

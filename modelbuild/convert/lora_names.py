@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuild.convert.checkpoint import ADAPTER_CONFIG, Checkpoint
@@ -18,6 +17,7 @@ from modelbuild.convert.transforms import Transposed
 from modelbuild.errors import InputError, printable
 from modelbuild.formats.files import does_exist, is_regular
 from modelbuild.formats.safetensors import StoredTensor
+from modelbuild.records import record
 
 #: What PEFT and mlx-lm call the weights of an adapter, in this order of preference.
 WEIGHT_NAMES = ("adapter_model.safetensors", "adapters.safetensors")
@@ -29,7 +29,7 @@ _PEFT_EMBEDDING = re.compile(r"(.+)\.lora_embedding_([AB])(?:\.[^.]+)?", re.DOTA
 _MLX = re.compile(r"(.+)\.lora_([ab])", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AdapterTensors:
     """pairs: changes by the name of the tensor they change. norms: whole norms, which some tools add."""
 

@@ -7,16 +7,17 @@ Source of the rules: convert_lora_to_gguf.py of llama.cpp (October 2026), and th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 
 from modelbuild.convert.planned import ReadSpan, Rows, Source, Span
 from modelbuild.convert.transforms import ColumnMap, Reshaped, RowMap, Stacked, Transposed, concatenate, stack
 from modelbuild.convert.value_transforms import Computed, PaddedRows
 from modelbuild.errors import UnsupportedError
+from modelbuild.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LowRank:
     """The change B A of a stored tensor: a (..., rank, columns), b (..., rows, rank). It stands where a tensor stands.
 

@@ -13,6 +13,7 @@ from modelbuild.convert.name_list import list_names
 from modelbuild.convert.planned import Source
 from modelbuild.convert.transforms import stack
 from modelbuild.errors import InputError, printable
+from modelbuild.records import record
 
 _SUFFIXES = (".weight", ".bias")
 #: What a number of numbers in a name may stand for.
@@ -20,7 +21,7 @@ _READINGS = {0: ((),), 1: (("{b}",), ("{e}",)), 2: (("{b}", "{e}"),)}
 _DIGITS = re.compile(r"[0-9]{1,6}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Match:
     """A stored name under a rule: its suffix (empty for rules without), block and expert (-1 for none)."""
 
@@ -30,7 +31,7 @@ class Match:
     expert: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Output:
     """A tensor of the result without its type."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 
 from modelbuild.convert.checkpoint import CONFIG, Checkpoint
@@ -17,6 +16,7 @@ from modelbuild.convert.model_card import read_model_card
 from modelbuild.convert.model_id import ModelId, parse_model_id, size_label, title
 from modelbuild.errors import InputError
 from modelbuild.formats.gguf.writer import KeyValue, f32, i32, string, strings, u32
+from modelbuild.records import record
 
 _CARD = "README.md"
 #: Values longer than this do not belong into the header of a model.
@@ -65,7 +65,7 @@ _HUB_MODEL = re.compile(r"https?://huggingface.co/([^/]+/[^/]+)")
 _URL_SCHEMES = ("http://", "https://", "ssh://")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ParameterCount:
     """Numbers of weights: all, those every token uses, those of one expert, and how many experts there are."""
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Literal
 
+from modelbuild.records import record
+
 _Role = Literal["base", "size", "finetune", "version", "type"]
 
 _VERSION = re.compile(r"(v|iter)?\d+([.]\d+)*", re.IGNORECASE)
@@ -21,7 +23,7 @@ _KEPT_LOWER = re.compile(r"v\d+(?:\.\d+)*|\d.*")
 _SCALES = " KMBT"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ModelId:
     """What a name says; None where it says nothing."""
 

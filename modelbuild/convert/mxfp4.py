@@ -6,19 +6,18 @@ value j and value j + 16 in one byte, and the scale in front.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from modelbuild.convert.planned import ReadSpan, Rows, Source, Span
+from modelbuild.records import record
 
 MXFP4_NIBBLE_BYTES = 16
 _VALUES = 32
 _BLOCK_BYTES = 17
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Mxfp4Repacked:
     """Blocks of shape (..., rows, blocks, 16) and scales of shape (..., rows, blocks), both bytes, as packed rows."""
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from modelbuild.convert.planned import ReadSpan, Rows, Source, Span, read_floats
+from modelbuild.records import record
 
 _WORD_BITS = 32
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UnpackedIntegers:
     """Integers of `bits` bits, less their zero, times the scale of their group of columns.
 

@@ -9,7 +9,6 @@ sources over equal files give equal bytes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Protocol, cast
@@ -20,6 +19,7 @@ import numpy.typing as npt
 from modelbuild.formats.elements import FloatName, decode, encode
 from modelbuild.formats.gguf.types import GgmlType, row_bytes
 from modelbuild.formats.safetensors import DTYPE_BITS, StoredTensor
+from modelbuild.records import record
 
 #: Exactly `size` bytes of a file from an offset.
 ReadSpan = Callable[[Path, int, int], bytes]
@@ -28,7 +28,7 @@ Rows = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Span:
     """A range of bytes of a file."""
 
@@ -55,7 +55,7 @@ class Source(Protocol):
         """Rows start to stop, in C order, typed or as raw little-endian bytes; reads little more than they need."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PlannedTensor:
     """A tensor of the result: its GGUF name, what it is made of, and the type it is written as."""
 
@@ -64,7 +64,7 @@ class PlannedTensor:
     type: GgmlType
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stored:
     """A tensor as it stands in a file."""
 
@@ -91,7 +91,7 @@ class Stored:
         return np.frombuffer(data, np.uint8).reshape(stop - start, size)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rounded:
     """Values rounded through a narrower float type (F16 or BF16), as if they had been stored in it."""
 

@@ -6,7 +6,6 @@ Source of layouts and formulas: conversion/base.py of llama.cpp (dequant_model),
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from modelbuild.convert.checkpoint import CONFIG, Checkpoint
 from modelbuild.convert.config import Config
@@ -18,6 +17,7 @@ from modelbuild.convert.transforms import Reshaped
 from modelbuild.convert.value_transforms import ScaledByBlock
 from modelbuild.errors import InputError, UnsupportedError, printable
 from modelbuild.formats.safetensors import StoredTensor
+from modelbuild.records import record
 
 _MXFP4_FILE_TYPE = 38
 _SCALED = ("F8_E4M3", "F8_E5M2", "I8")
@@ -28,7 +28,7 @@ _COMPRESSED_FORMATS = ("float-quantized", "int-quantized", "naive-quantized", "p
 _PACKED_BITS = (2, 4, 8)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Packing:
     """Integers in 32-bit words: bits of each, and how many columns share a scale (0: all of a row)."""
 
@@ -36,7 +36,7 @@ class Packing:
     group: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SourceQuantization:
     """method: of the checkpoint, empty for none. block: rows and columns that share a scale, where the file says so.
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelbuild.convert.config import Config
@@ -15,6 +14,7 @@ from modelbuild.convert.family import Extra
 from modelbuild.convert.value_transforms import constant
 from modelbuild.errors import printable
 from modelbuild.formats.gguf.writer import KeyValue, f32, i32_array, string, u32
+from modelbuild.records import record
 
 if TYPE_CHECKING:
     from modelbuild.convert.model import Model
@@ -29,7 +29,7 @@ _SILENT_KINDS = frozenset(
 _SECTION_COUNT = 4
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RopeParameters:
     """full: settings of layers that see everything, as an object of the configuration; sliding: of the others.
 

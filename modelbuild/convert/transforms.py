@@ -25,6 +25,7 @@ from modelbuild.convert.planned import (
     stored_row_bytes,
 )
 from modelbuild.convert.value_transforms import Widened
+from modelbuild.records import record
 
 # -- rows --------------------------------------------------------------------------------------------------------------
 
@@ -187,7 +188,7 @@ def split_grouped(source: Source, groups: int, sizes: tuple[int, ...]) -> tuple[
     )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reshaped:
     """The same elements in another shape."""
 
@@ -217,7 +218,7 @@ class Reshaped:
         return part.reshape(stop - start, columns * width)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stacked:
     """Sources one after another along the first axis; `shape` is given, so that experts can get an axis of theirs."""
 
@@ -276,7 +277,7 @@ def _same_dtype(parts: tuple[Source, ...]) -> tuple[Source, ...]:
 # -- whole matrices ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Transposed:
     """The last two axes exchanged; memory is bounded by the rows that are asked for and a strip of the source."""
 
@@ -338,7 +339,7 @@ _FEW_COLUMNS = 4
 _STRIP_ELEMENTS = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ColumnMap:
     """Columns of a source in another order, or some of them; column c of the result is column columns[c]."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
@@ -16,9 +14,10 @@ from modelbuild.convert.planned import (
     read_floats,
     row_count,
 )
+from modelbuild.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Widened:
     """The values as F32, exactly."""
 
@@ -43,7 +42,7 @@ class Widened:
         return read_floats(self.source, read, start, stop)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Computed:
     """A function of each value alone: values * factor + addend, then minus exp when `negative_exponential`."""
 
@@ -81,7 +80,7 @@ def _negative_exponential(values: Floats) -> Floats:
     return (-np.exp(values.astype(np.float64))).astype(np.float32)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ScaledByBlock:
     """Weights times a scale for each block of rows and columns: how FP8 checkpoints are meant to be read.
 
@@ -119,7 +118,7 @@ class ScaledByBlock:
         return scaled
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Constant:
     """Values known from the configuration alone, such as rotary frequency factors; `data` is float32, little endian."""
 
@@ -150,7 +149,7 @@ def constant(values: npt.ArrayLike) -> Source:
     return Constant(array.tobytes(), array.shape)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PaddedRows:
     """Zero rows appended to a matrix."""
 
@@ -181,7 +180,7 @@ class PaddedRows:
         return result
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Centred:
     """A vector without its mean."""
 

@@ -26,6 +26,7 @@ from modelbuild.formats.files import open_input
 from modelbuild.formats.json_text import parse_json
 from modelbuild.formats.tar import Member, read_tar
 from modelbuild.model_name import ModelName, parse_name
+from modelbuild.records import record
 from modelbuild.store.manifest import MANIFEST_LIMIT_BYTES, Manifest, decode_manifest, read_manifest_bytes
 from modelbuild.store.staged import free_space, no_space
 from modelbuild.store.store import Store
@@ -41,7 +42,7 @@ _RATIO_FREE_BYTES = 1 << 20
 _SPACE_MARGIN_BYTES = 1 << 30
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ArchivedModel:
     """A model in an archive and the digest of its manifest."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from math import prod
 
 from modelbuild.plan.assembly import Assembly
+from modelbuild.records import record
 
 #: Weights of one block of rows: 1 MiB weights are 4 MiB as float32, enough to make per-call costs vanish.
 BLOCK_WEIGHTS = 1 << 20
@@ -18,7 +18,7 @@ def resume_identity(assembly: Assembly) -> bytes:
     return hashlib.sha256(b"%d %d " % (BLOCK_WEIGHTS, assembly.layout.file_size) + assembly.layout.header).digest()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Block:
     """Rows start to stop of a tensor; index counts the tensor's blocks."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from modelbuild.engine.facts import WorldFacts
@@ -26,11 +26,12 @@ from modelbuild.plan.planner import make_plan
 from modelbuild.recipe.options import LoadOptions
 from modelbuild.recipe.resolve import load_recipe
 from modelbuild.recipe.resolved import Recipe
+from modelbuild.records import record
 from modelbuild.store.state import State
 from modelbuild.store.store import Store
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BuildRequest:
     """What to build and where.
 
@@ -43,13 +44,13 @@ class BuildRequest:
     store: Path
     cache: Path
     wanted: tuple[str, ...] = ()
-    options: RunOptions = RunOptions()  # noqa: RUF009 - frozen
+    options: RunOptions = RunOptions()
     prune: bool = True
     lock: str = ""
-    recipe_options: LoadOptions = LoadOptions()  # noqa: RUF009 - frozen
+    recipe_options: LoadOptions = LoadOptions()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LoadedPlan:
     """A recipe and its plan; started_ns is the time before the first input was read."""
 

@@ -6,18 +6,19 @@ import os
 import shutil
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from modelbuild.digest import Digest
 from modelbuild.engine.build import BuildRequest, LoadedPlan, build_plan, load_plan
 from modelbuild.events import Emit
 from modelbuild.plan.graph import ExportWork
+from modelbuild.records import record
 from modelbuild.store.state import State
 from modelbuild.store.store import Store
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Comparison:
     """The digest of a model's manifest in the store (None when it is not there) and as built anew."""
 

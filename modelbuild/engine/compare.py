@@ -6,7 +6,6 @@ import difflib
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuild.engine.describe import ModelDetails, describe_model
@@ -15,6 +14,7 @@ from modelbuild.errors import printable
 from modelbuild.formats.files import InputFile, open_input
 from modelbuild.formats.gguf.metadata import Metadata
 from modelbuild.formats.gguf.reader import GgufHeader, TensorInfo, open_gguf
+from modelbuild.records import record
 from modelbuild.store.manifest import Layer
 from modelbuild.store.store import Store
 
@@ -31,7 +31,7 @@ _PATH_STARTS = ("./", "../", "/", "~")
 Reading = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Difference:
     """One thing that differs. where: e.g. "system", "config.file_type", "model.llama.block_count".
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from modelbuild.digest import Digest, digest_of
@@ -31,6 +31,7 @@ from modelbuild.recipe.request import (
     resolve_create_request,
 )
 from modelbuild.recipe.resolved import Recipe
+from modelbuild.records import record
 from modelbuild.store.manifest import Layer
 from modelbuild.store.state import State
 from modelbuild.store.store import Store
@@ -41,7 +42,7 @@ _NO_DIGEST = "0" * 19
 _NAMED_FIELDS = 20
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Status:
     """One progress line: its text; digest and counts only where something is worked on."""
 
@@ -60,7 +61,7 @@ class Status:
 Report = Callable[[Status], None]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CreateOptions:
     """How requests are carried out.
 
@@ -70,7 +71,7 @@ class CreateOptions:
 
     rewrite_gguf: bool = False
     allow_path: AllowPath | None = None
-    run: RunOptions = RunOptions()  # noqa: RUF009 - frozen
+    run: RunOptions = RunOptions()
     on_plan: Callable[[Plan], None] | None = None
 
 

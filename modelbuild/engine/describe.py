@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from modelbuild.engine.stored import read_stored
@@ -11,6 +11,7 @@ from modelbuild.errors import ModelbuildError
 from modelbuild.formats.files import open_input
 from modelbuild.formats.json_text import parse_json
 from modelbuild.model_name import ModelName
+from modelbuild.records import record
 from modelbuild.store.config import ModelConfig, decode_config
 from modelbuild.store.manifest import Layer, Manifest
 from modelbuild.store.store import Store, StoredModel
@@ -19,7 +20,7 @@ from modelbuild.store.store import Store, StoredModel
 _TEXT_LIMIT_BYTES = 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ModelRow:
     """A line of `list`.
 
@@ -45,7 +46,7 @@ class ModelRow:
         return record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ModelDetails:
     """Everything `show` shows."""
 

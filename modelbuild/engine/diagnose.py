@@ -11,12 +11,13 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
 from modelbuild import __version__
 from modelbuild.quantize.kernels import VARIABLE, KernelPath, active_path
+from modelbuild.records import record
 
 #: Linux ioctl that makes a file share the blocks of another one (FICLONE, linux/fs.h).
 _FICLONE = 0x40049409
@@ -26,7 +27,7 @@ _PROBE_BYTES = 1 << 16
 _DISTRIBUTIONS = ("click", "pyyaml", "jsonschema", "numpy", "gguf", "watchdog", "rich", "blake3")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Place:
     """A directory that is used, and what its file system can do; None where nothing could be written to find out."""
 
@@ -38,7 +39,7 @@ class Place:
     hard_link: bool | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Kernels:
     """Which kernels pack weights, and why; `hint` says how to get the fast ones, empty when they are active."""
 
@@ -50,7 +51,7 @@ class Kernels:
     hint: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Diagnosis:
     """Everything that a report about this installation should say."""
 

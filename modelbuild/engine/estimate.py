@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from statistics import median
 
 from modelbuild.engine.run_log import RunRecord
 from modelbuild.events import ActionFinished
 from modelbuild.plan.preview import ActionPreview
+from modelbuild.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Experience:
     """What earlier runs took: bytes and seconds of the last run of each action, and of all actions of a kind."""
 
@@ -32,7 +33,7 @@ class Experience:
         return preview.write_bytes * median(seconds / max(1, size_bytes) for size_bytes, seconds in rows)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cost:
     """What a plan costs. seconds: None when nothing is known; is_complete: does it cover every action that runs?
 

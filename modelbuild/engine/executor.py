@@ -8,7 +8,7 @@ the same one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Protocol
 
 from modelbuild.digest import Digest
@@ -17,6 +17,7 @@ from modelbuild.plan.action import FileInput
 from modelbuild.plan.decide import Decision, Result
 from modelbuild.plan.graph import Action
 from modelbuild.plan.resources import Resources
+from modelbuild.records import record
 from modelbuild.store.state import FileStat
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from modelbuild.engine.workbench import Workbench
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KnownFile:
     """The digest of a file, and the stat record it belongs to; without one when the path leads elsewhere by now."""
 
@@ -34,7 +35,7 @@ class KnownFile:
     stat: FileStat | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HashTask:
     """Work out the digests of input files of an action."""
 
@@ -48,7 +49,7 @@ class HashTask:
         return (self.action,)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunTask:
     """Run actions, several only where one read of the same weights makes them.
 
@@ -69,7 +70,7 @@ class RunTask:
 Task = HashTask | RunTask
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outcome:
     """How a task ended. results: of its actions, in order. error: what ended it instead.
 

@@ -6,12 +6,12 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuild.digest import Digest, is_digest
 from modelbuild.engine.run_log import RunRecord
 from modelbuild.errors import StoreError
+from modelbuild.records import record
 from modelbuild.store.blobs import PIN_PREFIX
 from modelbuild.store.lock import own_directory
 from modelbuild.store.pins import pinned_blobs, read_pins
@@ -25,7 +25,7 @@ _BY = "modelbuild gc"
 DEFAULT_MIN_AGE_S = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Candidate:
     """A file that nothing refers to. digest: of a blob, empty for other files."""
 
@@ -35,7 +35,7 @@ class Candidate:
     digest: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GarbageLimits:
     """What to free: everything older than min_age_s, unless a limit says that less is enough.
 
@@ -47,7 +47,7 @@ class GarbageLimits:
     keep_free_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DiskUse:
     """Bytes by purpose. shared_bytes: of blobs that more than one model uses, counted once in models_bytes.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from modelbuild.errors import ModelbuildError
 from modelbuild.recipe.report import findings_of
+from modelbuild.records import record
 
 #: Raised when a field changes its meaning or goes away.
 INSPECTION_VERSION = 1
@@ -15,7 +16,7 @@ INSPECTION_VERSION = 1
 Fact = str | int | float | bool | Sequence[str] | Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PlannedFile:
     """A file that a build would make or take over.
 
@@ -28,7 +29,7 @@ class PlannedFile:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Inspection:
     """kind: in words. facts: by name, in the order of showing; sizes in bytes have names that end in `_bytes`.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from modelbuild.digest import Digest
@@ -18,6 +18,7 @@ from modelbuild.formats.files import open_input
 from modelbuild.formats.new_file import new_file
 from modelbuild.plan.action import FileInput, short_digest
 from modelbuild.plan.graph import Plan
+from modelbuild.records import record
 from modelbuild.store.store import Store
 
 LOCK_SUFFIX = ".lock"
@@ -27,7 +28,7 @@ _HEADER = (
 _LIMIT_BYTES = 16 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Lock:
     """inputs: digests by path relative to the recipe; models: digests of manifests by model name."""
 

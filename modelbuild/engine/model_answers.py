@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from modelbuild.formats.gguf.reader import GgufHeader, TensorInfo, open_gguf
 from modelbuild.formats.gguf.types import FILE_TYPE_NAMES, ValueType
 from modelbuild.model_name import ModelName
 from modelbuild.plan.layer_kind import count_parameters
+from modelbuild.records import record
 from modelbuild.store.config import ModelConfig
 from modelbuild.store.go_json import ExactInteger
 from modelbuild.store.manifest import Layer, Manifest
@@ -45,7 +45,7 @@ _UNKNOWN_TYPES = ("", "unknown")
 _HIDDEN_KEYS = ("general.name", CHAT_TEMPLATE_KEY)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ListedGguf:
     """What the list of models needs of a GGUF; lengths are 0 and the type empty where they are not known."""
 
@@ -107,7 +107,7 @@ def _path_of(store: Store, layer: Layer) -> Path:
     return store.blobs.sound_path(layer.digest, layer.size_bytes)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ShowOptions:
     """What a request to show lays over the model, and how much it wants.
 
@@ -154,7 +154,7 @@ def show_model(store: Store, name: ModelName, options: ShowOptions = ShowOptions
     return record | ({"requires": details.config.requires} if details.config.requires else {})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ShownFacts:
     """What a model can do and how much it takes, as far as config and weights say; lengths are 0 where they do not."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from math import prod
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from modelbuild.formats.files import InputFile, open_input
 from modelbuild.formats.hashing import RunningDigest
 from modelbuild.plan.assembly import Assembly
 from modelbuild.plan.tensor_key import source_text
+from modelbuild.records import record
 from modelbuild.store.partial import CHECK_BYTES, PartialFile
 from modelbuild.store.staged import StagedFile
 from modelbuild.store.state import FileStat, PackedTensor
@@ -22,7 +23,7 @@ Progress = Callable[[int, int], None]
 _HASH_CHUNK_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Job:
     """One file to write.
 
@@ -40,7 +41,7 @@ class Job:
     inputs: Mapping[Path, FileStat] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Written:
     """A file that was written. packed: where its tensors with keys stand; packed_bytes: how much was not copied."""
 
@@ -171,7 +172,7 @@ class OutputFile:
         yield SpanCopy(self._blobs[path].read_at, offset, check, in_place=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SpanCopy:
     """Bytes that may be used instead of packing, if they still have this check sum."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
@@ -17,6 +16,7 @@ from modelbuild.formats.gguf.types import GgmlType, is_quantized
 from modelbuild.plan.importance import TensorImportance
 from modelbuild.quantize import pack, unpack
 from modelbuild.quantize.packing import refuse_nonfinite
+from modelbuild.records import record
 from modelbuild.store.partial import CHECK_BYTES
 
 _FLOAT_TYPES: Mapping[GgmlType, Literal["F32", "F16", "BF16"]] = {
@@ -44,7 +44,7 @@ class Copy(Protocol):
         """The bytes, or None when they are not what they were."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Part:
     """One file's share of a block.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from modelbuild.engine.describe import describe_model
 from modelbuild.errors import InputError
 from modelbuild.formats.files import open_input
 from modelbuild.model_name import parse_name
+from modelbuild.records import record
 from modelbuild.store.store import Store
 from modelbuild.template.capabilities import DEFAULT_TEMPLATE
 from modelbuild.template.known import detect_template
@@ -26,7 +27,7 @@ _TOKEN_IDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PromptSource:
     """A template, and what the place it comes from adds to every conversation.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from modelbuild.engine.executor import InlineExecutor, MakeExecutor
 from modelbuild.engine.publish import Approve, approve_all
@@ -11,6 +10,7 @@ from modelbuild.engine.runner import Runner, RunnerOptions, RunSummary
 from modelbuild.engine.workbench import BenchOptions, Workbench
 from modelbuild.events import Emit, Warned
 from modelbuild.plan.graph import Plan
+from modelbuild.records import record
 from modelbuild.store.state import State
 from modelbuild.store.store import Store
 
@@ -19,7 +19,7 @@ def _go_on() -> None:
     """The check of a run that nobody ends."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunOptions:
     """How to run.
 

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +25,7 @@ from modelbuild.events import (
     decode_event,
     encode_event,
 )
+from modelbuild.records import record
 
 RUNS_DIRECTORY = "runs"
 KEPT_RUNS = 30
@@ -86,7 +86,7 @@ class RecordedRun:
             self._emit(Warned(f"the events of this run are not kept in {self._directory}: {error.strerror}"))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunRecord:
     """A stored run. name: what people type to mean it; events with the seconds since the run began."""
 

@@ -29,6 +29,7 @@ from modelbuild.plan.action import FileInput
 from modelbuild.plan.decide import Decision, Result, decide
 from modelbuild.plan.graph import Action, AssembleWork, ImportWork, Plan, PublishWork, TextWork
 from modelbuild.plan.resources import Resources, may_start
+from modelbuild.records import record
 from modelbuild.store.staged import free_space, no_space
 from modelbuild.store.state import ActionRecord
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.005, 0.2
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunnerOptions:
     """How a runner works; see RunOptions."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from modelbuild.engine.prompt_source import PromptSource
 from modelbuild.errors import UsageError
+from modelbuild.records import record
 from modelbuild.template.conversation import Conversation, Message, parse_messages
 from modelbuild.template.errors import TemplateError
 from modelbuild.template.parser import parse_template
@@ -15,7 +15,7 @@ from modelbuild.template.prompt import render_prompt
 from modelbuild.template.tools import parse_tools
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PromptRequest:
     """What the user asks: messages (as JSON), or one prompt; system: in place of the model's own."""
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+from modelbuild.records import record
 from modelbuild.template.quoting import quote
 
 _KEY_WIDTH = 30
@@ -16,7 +16,7 @@ _KEY_WIDTH = 30
 _PLAIN_EXPONENTS = range(-4, 6)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ModelTexts:
     """What a Modelfile says of a stored model; paths are those of its blobs, as text."""
 

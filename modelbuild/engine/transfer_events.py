@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from modelbuild.engine.create import Report, Status
 from modelbuild.engine.stored import read_stored
@@ -18,10 +17,11 @@ from modelbuild.events import (
     RunStarted,
 )
 from modelbuild.model_name import ModelName
+from modelbuild.records import record
 from modelbuild.store.store import Store
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Direction:
     """Where a model goes. reason: why a layer is moved. outcome: what is said of the model at the end."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuild.digest import Digest
@@ -12,6 +11,7 @@ from modelbuild.errors import ModelbuildError
 from modelbuild.formats.files import open_input
 from modelbuild.formats.hashing import digest_of_file
 from modelbuild.model_name import ModelName
+from modelbuild.records import record
 from modelbuild.store.manifest import Layer
 from modelbuild.store.store import Store
 
@@ -19,7 +19,7 @@ from modelbuild.store.store import Store
 Reading = Callable[[Digest, int], None]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Damage:
     """Something in the store that is not as it should be.
 
@@ -44,7 +44,7 @@ class Damage:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Verification:
     """What was read and what was found."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from modelbuild.formats.files import open_input
 from modelbuild.plan.action import DigestInput, FileInput
 from modelbuild.plan.decide import Result
 from modelbuild.plan.graph import Action, AssembleWork, ExportWork, ImportWork
+from modelbuild.records import record
 from modelbuild.store.state import FileStat, State, trusted_since
 from modelbuild.store.store import Store
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from modelbuild.engine.weights import WeightsBuilder
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BenchOptions:
     """How tasks are done; see RunOptions."""
 

@@ -6,7 +6,6 @@ import os
 import threading
 import time
 import traceback
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
@@ -14,6 +13,7 @@ from queue import SimpleQueue
 from modelbuild.engine.executor import Task
 from modelbuild.engine.workbench import BenchOptions, Workbench
 from modelbuild.events import ActionProgress, Event
+from modelbuild.records import record
 from modelbuild.store.state import State
 from modelbuild.store.store import Store
 
@@ -21,7 +21,7 @@ from modelbuild.store.store import Store
 _PROGRESS_INTERVAL_S = 0.1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Assignment:
     """What a worker works on: the first message on its pipe."""
 
@@ -30,7 +30,7 @@ class Assignment:
     options: BenchOptions
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Crash:
     """An error that is no ModelbuildError, and so a mistake in this program."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from modelbuild.formats.gguf.limits import MAGIC
 from modelbuild.formats.gguf.reader import GgufHeader, TensorInfo, open_gguf
 from modelbuild.formats.gguf.types import GgmlType
 from modelbuild.formats.signatures import SIGNATURE_BYTES, describe_format
+from modelbuild.records import record
 
 Floats = npt.NDArray[np.float32]
 
@@ -36,7 +36,7 @@ _DATASET_LIMIT_BYTES = 64 << 10
 _SMALLEST_ENTRY_BYTES = 4 + 1 + 4 + 4 + 4
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Importance:
     """The importance of a tensor's input columns.
 
@@ -54,7 +54,7 @@ class Importance:
         return not self.values.any()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Entry:
     """Where an entry's numbers stand; counts_offset is None in the older form, which holds a number of calls."""
 

@@ -9,10 +9,11 @@ import difflib
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from modelbuild.errors import InputError, printable
+from modelbuild.records import record
 
 #: A Modelfile with a long licence has some hundred kilobytes.
 SIZE_LIMIT_BYTES = 4 << 20
@@ -61,7 +62,7 @@ class ModelfileError(InputError):
         return f"{printable(str(self.path), 4096)}:{self.line}:{self.column}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Command:
     """One command.
 

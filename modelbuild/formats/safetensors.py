@@ -6,7 +6,6 @@ Layout of the format: 8 bytes of header length, a JSON object (name to dtype, sh
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import cast
@@ -15,6 +14,7 @@ from modelbuild.errors import InputError, printable
 from modelbuild.formats.files import InputFile, open_input
 from modelbuild.formats.json_text import has_more_marks, parse_json
 from modelbuild.formats.signatures import SIGNATURE_BYTES, describe_format
+from modelbuild.records import record
 
 #: Room for some 250,000 tensors; without it a file could claim a header that takes all memory.
 HEADER_LIMIT_BYTES = 32 << 20
@@ -38,7 +38,7 @@ DTYPE_BITS: Mapping[str, int] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StoredTensor:
     """A tensor's place in a file.
 

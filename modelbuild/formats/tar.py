@@ -8,9 +8,9 @@ Source: POSIX.1-2001 pax interchange format; GNU tar's manual for its header typ
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from modelbuild.errors import InputError, printable
+from modelbuild.records import record
 
 BLOCK_BYTES = 512
 MEMBER_LIMIT = 100_000
@@ -22,7 +22,7 @@ _CHUNK_BYTES = 1 << 20
 Read = Callable[[int], bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Member:
     """A file in an archive: its name, its size, and its content in pieces, which has to be used before the next one."""
 

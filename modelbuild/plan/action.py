@@ -9,10 +9,10 @@ import enum
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuild.digest import Digest
+from modelbuild.records import record
 
 #: Any value that JSON can hold.
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
@@ -32,7 +32,7 @@ class Kind(enum.StrEnum):
 VERSIONS: Mapping[Kind, int] = {Kind.IMPORT: 1, Kind.ASSEMBLE: 1, Kind.TEXT: 1, Kind.PUBLISH: 2, Kind.EXPORT: 1}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FileInput:
     """A file of the user; its digest comes from a stat record or from hashing it.
 
@@ -50,7 +50,7 @@ class FileInput:
         return "tensors" if self.by_tensor else "sha256"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ActionInput:
     """The result of another action of the plan."""
 
@@ -58,7 +58,7 @@ class ActionInput:
     action: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DigestInput:
     """Content that is known already: a blob or manifest of the store."""
 
@@ -69,7 +69,7 @@ class DigestInput:
 Input = FileInput | ActionInput | DigestInput
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ActionManifest:
     """Everything that determines the output of an action."""
 

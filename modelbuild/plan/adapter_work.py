@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuild.digest import Digest
@@ -13,13 +12,14 @@ from modelbuild.formats.gguf.reader import GgufHeader, open_gguf
 from modelbuild.plan.action import ActionInput, DigestInput, FileInput, Input
 from modelbuild.plan.graph import Action, AdapterBaseFiles, AssembleWork, ImportWork
 from modelbuild.recipe.resolved import FileEntry
+from modelbuild.records import record
 
 #: Role of the input that stands for the base model of an adapter.
 BASE_ROLE = "base"
 _WEIGHTS_SUFFIX = ".safetensors"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AdapterFiles:
     """files: by the names that an adapter's own directory has. origin: that directory, or a text for messages.
 

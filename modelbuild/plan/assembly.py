@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from modelbuild.convert import Checkpoint, Conversion, ConversionOptions, plan_conversion
@@ -23,6 +23,7 @@ from modelbuild.plan.ollama_layout import arrange_keys, tensor_order
 from modelbuild.plan.wishes import Wishes, edit_metadata
 from modelbuild.quantize.mixes import ModelFacts, TensorFacts, TypeChoice, TypeOptions, choose_types, order_tensors
 from modelbuild.quantize.presets import Preset, find_preset
+from modelbuild.records import record
 
 QUANTIZATION_VERSION = 2
 _VERSION_KEY, _TYPE_KEY = "general.quantization_version", "general.file_type"
@@ -35,7 +36,7 @@ _F16_FILE_TYPE = 1
 _GUESSED = 1024
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Assembly:
     """A GGUF file that can be written in one pass.
 

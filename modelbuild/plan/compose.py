@@ -6,10 +6,11 @@ Source: Ollama's create behaviour, August 2026, sections "overlay" and "per-laye
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from modelbuild.digest import Digest
 from modelbuild.recipe.resolved import ResolvedModel
+from modelbuild.records import record
 from modelbuild.store.config import ModelConfig
 from modelbuild.store.manifest import Layer, layer_media_type
 
@@ -38,7 +39,7 @@ _CLEARED_KINDS = {
 _GEMMA4_STOP = ("<turn|>",)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GgufFacts:
     """What the config of a model says about one of its GGUF layers.
 
@@ -51,7 +52,7 @@ class GgufFacts:
     chat_template: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BaseModel:
     """The stored model that another one starts from. name: its short display form."""
 
@@ -61,7 +62,7 @@ class BaseModel:
     parameters: Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NewLayers:
     """The layers that a model adds, in order.
 
@@ -77,7 +78,7 @@ class NewLayers:
     texts: Sequence[Layer] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Composition:
     """The layers of a model before its params layer and config are written.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from modelbuild.digest import Digest
@@ -19,9 +18,10 @@ from modelbuild.plan.action import (
     short_digest,
 )
 from modelbuild.plan.graph import Action, ImportWork, TextWork
+from modelbuild.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Result:
     """What an action made: a blob, or for publish a manifest (size_bytes then is the size of the whole model)."""
 
@@ -39,7 +39,7 @@ class Result:
         return cls(Digest(record["digest"]), int(record["size_bytes"]))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Decision:
     """Whether an action runs.
 

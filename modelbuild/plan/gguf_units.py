@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from posixpath import basename
 
 from modelbuild.errors import InputError
 from modelbuild.formats.gguf.reader import GgufHeader
 from modelbuild.plan.layer_kind import count_shards
 from modelbuild.recipe.resolved import FileEntry
+from modelbuild.records import record
 
 #: Tensors of a vision or audio tower, or of a draft head, that stand in a model's own file. Ollama copies such files
 #: as they are, because llama.cpp's quantizer would drop these tensors.
@@ -21,7 +21,7 @@ EMBEDDED_PREFIXES = ("a.", "mm.", "mtp.", "s.", "v.")
 _SHARD_NAME = re.compile(r"(.*)-([0-9]{5})-of-([0-9]{5})\.gguf", re.ASCII | re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GgufFile:
     """One file with its header; kind is the layer it becomes."""
 
@@ -30,7 +30,7 @@ class GgufFile:
     kind: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GgufUnit:
     """What becomes one layer: a file, or all shards of one model in order."""
 

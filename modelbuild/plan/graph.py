@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from modelbuild.model_name import ModelName
 from modelbuild.plan.action import ActionInput, FileInput, Input, Json, Kind
 from modelbuild.plan.wishes import Wishes
 from modelbuild.recipe.resolved import ResolvedModel
+from modelbuild.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ImportWork:
     """Make a file a blob, unchanged."""
 
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TextWork:
     """Store small content."""
 
@@ -35,7 +36,7 @@ COPY_PRESET = "COPY"
 PROJECTOR_PART = "projector"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AdapterBaseFiles:
     """Where the model that an adapter belongs to is described: the files of its checkpoint, or a GGUF."""
 
@@ -44,7 +45,7 @@ class AdapterBaseFiles:
     origin: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AssembleWork:
     """Make one GGUF: convert a checkpoint or an adapter, or re-type or rewrite a GGUF.
 
@@ -83,7 +84,7 @@ class SlotRole(enum.StrEnum):
     TEXTS = "texts"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LayerSlot:
     """A layer to be: its kind, the action that makes its blob, and the `from` text it carries.
 
@@ -96,7 +97,7 @@ class LayerSlot:
     role: SlotRole = SlotRole.FILES
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PublishWork:
     """Put a model together and write its manifest.
 
@@ -119,7 +120,7 @@ class PublishWork:
         return tuple(slot for slot in self.slots if slot.role is role)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ExportWork:
     """Write a file beside the store. kind: "gguf" for the weights, "modelfile" for the model `target`."""
 
@@ -131,7 +132,7 @@ class ExportWork:
 Work = ImportWork | TextWork | AssembleWork | PublishWork | ExportWork
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Action:
     """One cacheable step. `id` is unique in a plan and stable between runs; `work` is not part of the key."""
 
@@ -148,7 +149,7 @@ class Action:
         return tuple(item.action for item in self.inputs if isinstance(item, ActionInput))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plan:
     """All actions for the wanted models, dependencies first.
 

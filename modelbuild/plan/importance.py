@@ -15,6 +15,7 @@ from modelbuild.errors import InputError, ProblemCollector
 from modelbuild.formats.gguf.writer import KeyValue, string, u32
 from modelbuild.formats.imatrix import ImportanceMatrix, read_imatrix
 from modelbuild.quantize.facts import TensorFacts
+from modelbuild.records import record
 
 #: llama-quantize cuts the texts it notes to this many bytes.
 _NOTED_BYTES = 127
@@ -45,7 +46,7 @@ class TensorImportance:
         return hashlib.sha256(self.values.tobytes()).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MatchedImportance:
     """by_tensor: importance by tensor name. keys: what llama-quantize notes in the file about the matrix."""
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuild.plan.action import DigestInput, FileInput
 from modelbuild.plan.decide import Decision, Result
 from modelbuild.plan.graph import Action, AssembleWork, ImportWork
 from modelbuild.plan.wishes import IMATRIX_ROLE
+from modelbuild.records import record
 from modelbuild.store.store import Store
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TensorPreview:
     """One tensor of a GGUF to be."""
 
@@ -23,7 +23,7 @@ class TensorPreview:
     rule: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ActionPreview:
     """One action; byte counts are exact, None where they depend on an action that has not run."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from modelbuild.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Resources:
     """What an action takes while it runs, or what a machine has to give.
 

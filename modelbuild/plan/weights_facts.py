@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from modelbuild.formats.gguf.reader import GgufHeader
 from modelbuild.formats.gguf.types import is_quantized
 from modelbuild.plan.gguf_units import has_embedded_tensors
 from modelbuild.plan.graph import COPY_PRESET
 from modelbuild.plan.layer_kind import describe_file_type
+from modelbuild.records import record
 
 #: Mark of Ollama's converter in models that were FP8; they are stored in 16 bits and want to be Q8_0.
 _FP8_SOURCE = "hf_fp8"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WeightsFacts:
     """About one GGUF that exists or will be made; file_type None means that it is not known or not said.
 

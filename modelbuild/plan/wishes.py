@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from modelbuild.errors import InputError, Problems, RecipeError
@@ -13,6 +13,7 @@ from modelbuild.formats.gguf.writer import KeyValue
 from modelbuild.plan.action import Json
 from modelbuild.quantize.tensor_rules import TensorRule, make_tensor_rule
 from modelbuild.recipe.resolved import MetadataValue, ResolvedModel, TensorTypeRule
+from modelbuild.records import record
 
 #: Role of the input that is an importance matrix.
 IMATRIX_ROLE = "imatrix"
@@ -24,7 +25,7 @@ _TYPES: Mapping[str, ValueType] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wishes:
     """tensor_types: in order, the first that matches decides. imatrix: a file of importance values.
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from modelbuild.formats.gguf.types import GgmlType
+from modelbuild.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TensorFacts:
     """A tensor as it is before packing; shape in GGUF order (row length first), without trailing ones or with."""
 
@@ -21,7 +20,7 @@ class TensorFacts:
         return self.shape[0] if self.shape else 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ModelFacts:
     """What the policy wants to know about the model, from its metadata; 0 where a key is missing.
 
@@ -41,7 +40,7 @@ class ModelFacts:
         return self.head_count // self.head_count_kv if self.head_count_kv else 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TypeChoice:
     """The type a tensor gets. rule: for people, what decided; docs/quantization.md lists the texts."""
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from modelbuild.errors import UsageError
 from modelbuild.formats.gguf.types import GgmlType, row_bytes
 from modelbuild.quantize.kernel_check import gives_known_bytes
+from modelbuild.records import record
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +34,7 @@ AUTO, NUMPY = "auto", "numpy"
 _CHUNK_WEIGHTS = 1 << 18
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KernelPath:
     """Which kernels are active.
 
@@ -49,7 +49,7 @@ class KernelPath:
     failed: tuple[GgmlType, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NativePacker:
     """What the compiled kernels can do for a type; needs_grid: they have to be given its grid."""
 

@@ -7,7 +7,6 @@ Source: `src/llama-quant.cpp` of llama.cpp (October 2026); ours are the errors f
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from modelbuild.errors import InputError, ProblemCollector, UnsupportedError
 from modelbuild.formats.gguf.types import GgmlType, block_size, is_quantized
@@ -17,6 +16,7 @@ from modelbuild.quantize.presets import Preset
 from modelbuild.quantize.targets import POLICY_NEEDS_IMPORTANCE, SEARCH_NEEDS_IMPORTANCE
 from modelbuild.quantize.tensor_names import VALUE_LIKE, Category, categorize, file_order, why_kept
 from modelbuild.quantize.tensor_rules import TensorRule, list_ollama_rules
+from modelbuild.records import record
 
 __all__ = ["ModelFacts", "TensorFacts", "TypeChoice", "TypeOptions", "choose_types", "order_tensors"]
 
@@ -33,7 +33,7 @@ _FALLBACKS: Mapping[GgmlType, GgmlType] = {
 _SMALL_BLOCK = 32
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TypeOptions:
     """Wishes beyond the preset; the defaults are llama-quantize without options.
 

@@ -13,6 +13,7 @@ from modelbuild.formats.gguf.types import GgmlType, block_size
 from modelbuild.quantize.facts import ModelFacts, TensorFacts
 from modelbuild.quantize.presets import Preset
 from modelbuild.quantize.tensor_names import VALUE_LIKE, Category, layer_of
+from modelbuild.records import record
 
 _T = GgmlType
 #: Presets below 3 bits have a policy of their own.
@@ -40,7 +41,7 @@ Decision = tuple[GgmlType | None, str]
 _DEFAULT: Decision = (None, "")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MixtureContext:
     """What the rules need besides the tensor.
 

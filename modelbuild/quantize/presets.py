@@ -6,12 +6,12 @@ Source: the tool's own list in llama.cpp `tools/quantize/quantize.cpp` and `llam
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from modelbuild.formats.gguf.types import GgmlType
+from modelbuild.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Preset:
     """One preset.
 

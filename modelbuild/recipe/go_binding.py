@@ -11,50 +11,50 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from modelbuild.errors import InputError
 from modelbuild.recipe.go_scan import find_value
+from modelbuild.records import record
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Text:
     """A string; `go` is the type's name in errors, as for all kinds."""
 
     go: str = "string"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Flag:
     """true or false."""
 
     go: str = "bool"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Whole:
     """A whole number."""
 
     go: str = "int"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Free:
     """Any value."""
 
     go: str = "interface {}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Base64:
     """A string that holds bytes; kept as text, checked for being base64."""
 
     go: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Dictionary:
     """An object with free keys. Its keys keep their order."""
 
@@ -62,7 +62,7 @@ class Dictionary:
     go: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Items:
     """An array."""
 
@@ -70,7 +70,7 @@ class Items:
     go: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Record:
     """An object with known keys."""
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 
 from modelbuild.errors import Position, ProblemCollector, RecipeError, printable
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode, is_null, to_plain
 from modelbuild.recipe.schema import properties_of
+from modelbuild.records import record
 
 SCHEMA = "recipe.schema.json"
 MODEL = "/$defs/model"
@@ -43,7 +43,7 @@ CLEARABLE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RawModel:
     """A model as it stands in its file. defaults: those of its file. A key with a dot in front is never built."""
 

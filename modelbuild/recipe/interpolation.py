@@ -17,6 +17,7 @@ from functools import lru_cache
 from modelbuild.errors import Position, RecipeError, printable
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from modelbuild.recipe.scalars import Scalar
+from modelbuild.records import record
 
 #: What the texts of one model, and those of all models of a recipe, may grow to through interpolation.
 EXPANSION_LIMIT = 1 << 20
@@ -35,7 +36,7 @@ _FILTERS: Mapping[str, tuple[int, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class VariableValue:
     """What a variable stands for. text: how its value is written where text is made of it; None: it has no value.
 
@@ -47,13 +48,13 @@ class VariableValue:
     origin: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Filter:
     name: str
     arguments: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Expression:
     """One `${...}`; start: where it begins in the text."""
 

@@ -6,12 +6,12 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from modelbuild.errors import Position, RecipeError, printable
 from modelbuild.recipe.inheritance import model_fields
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from modelbuild.recipe.variables import written
+from modelbuild.records import record
 
 #: Models of one recipe, all variants counted; more are a mistake, and a matrix makes them cheaply.
 MODEL_LIMIT = 10_000
@@ -20,7 +20,7 @@ _LABEL_CHARACTER = re.compile(r"[^A-Za-z0-9_.-]", re.ASCII)
 _NO_AXIS = ("model", "name", "extends", "matrix", "stream")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Variant:
     """One model to build.
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuild.digest import Digest
 from modelbuild.formats.modelfile import parse_modelfile
 from modelbuild.recipe.modelfile_files import find_files, name_files
 from modelbuild.recipe.modelfile_values import ModelfileTexts, read_texts
+from modelbuild.records import record
 
 #: Gives the digest of a file's content.
 DigestOf = Callable[[Path], Digest]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ModelfileRequest:
     """The body of a create request, its keys in the order that Ollama sends, and what to warn about."""
 

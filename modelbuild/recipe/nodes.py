@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from modelbuild.errors import Position
 from modelbuild.recipe.escapes import offset_of_character
 from modelbuild.recipe.scalars import Scalar
+from modelbuild.records import record
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ScalarNode:
     """A string, number, boolean or null.
 
@@ -55,7 +56,7 @@ class ScalarNode:
         return at
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SequenceNode:
     """A list."""
 
@@ -63,7 +64,7 @@ class SequenceNode:
     position: Position
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MappingNode:
     """A mapping with string keys, in text order; `keys` holds the place of each key."""
 

@@ -14,11 +14,12 @@ from modelbuild.errors import Position, UsageError, printable
 from modelbuild.recipe.inheritance import model_fields
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode
 from modelbuild.recipe.text import parse_recipe_text
+from modelbuild.records import record
 
 _EVERY_MODEL = "*"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Override:
     """One `--set`: which models, which field, which key of it (empty: the whole field), and what to put there."""
 

@@ -6,7 +6,6 @@ Building the printed recipe, saved beside the original, gives the same action ke
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuild.errors import Position, printable
@@ -14,6 +13,7 @@ from modelbuild.recipe.inheritance import CLEARABLE
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from modelbuild.recipe.resolve import Loaded, SourceModel
 from modelbuild.recipe.resolved import FileEntry, FromModel, FromPath, MetadataValue, Recipe, ResolvedModel
+from modelbuild.records import record
 
 #: Recipe-only, so that null has a recipe's meaning wherever the result is written as JSON.
 VERSION = 1
@@ -114,7 +114,7 @@ def _info(model: ResolvedModel) -> dict[str, object]:
 # -- origins -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Origin:
     """Where one value of a recipe comes from. path: model, field and keys, joined by dots."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from urllib.parse import quote
 
 from modelbuild import __version__
 from modelbuild.errors import ModelbuildError, Problems, RecipeError, printable
 from modelbuild.recipe.resolved import Recipe, RecipeWarning
+from modelbuild.records import record
 
 #: Raised when a field changes its meaning or goes away.
 REPORT_VERSION = 1
@@ -16,7 +16,7 @@ _MESSAGE_LIMIT = 10_000
 _SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Finding:
     """One error or warning. line and column count from 1; 0 when it has no place in a recipe."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -21,6 +20,7 @@ from modelbuild.recipe.go_binding import Base64, Dictionary, Flag, Free, Items, 
 from modelbuild.recipe.messages import normalize_messages
 from modelbuild.recipe.reference import normalize_remote_host, split_source
 from modelbuild.recipe.resolved import FileEntry, FromName, FromPath, ResolvedModel
+from modelbuild.records import record
 
 #: A longer name of a file could only be a mistake or an attack; it is stored in the manifest.
 FILE_NAME_LIMIT_BYTES = 1024
@@ -89,7 +89,7 @@ class RequestError(ModelbuildError):
         self.status = status
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CreateRequest:
     """A create request whose types and names are right; texts that are not given are empty.
 

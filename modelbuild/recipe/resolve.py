@@ -8,7 +8,7 @@ text ─ documents ─► files with includes ─ variables ─► values
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from modelbuild.errors import Position, ProblemCollector, RecipeError
@@ -27,9 +27,10 @@ from modelbuild.recipe.resolved import Recipe, RecipeWarning, ResolvedModel
 from modelbuild.recipe.roots import AllowedRoots
 from modelbuild.recipe.schema import INTERPOLATION, Findings, check_node
 from modelbuild.recipe.variables import describe_variable, variable_values, written
+from modelbuild.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SourceModel:
     """A model as nodes: all fields in place, nothing left to interpolate. For printing with origins."""
 
@@ -39,7 +40,7 @@ class SourceModel:
     position: Position
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Loaded:
     """A resolved recipe with the nodes that its models were made from, by id."""
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from modelbuild.digest import Digest
 from modelbuild.errors import Position
 from modelbuild.model_name import ModelName
+from modelbuild.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RecipeWarning:
     """Something in a recipe that is allowed but hardly meant."""
 
@@ -23,7 +24,7 @@ class RecipeWarning:
         return f"{self.position}: {self.message}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FromName:
     """`from: NAME`: a model in the store (or, with a remote host, on another server)."""
 
@@ -31,7 +32,7 @@ class FromName:
     position: Position
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FromPath:
     """`from: ./PATH`: a GGUF file or a checkpoint directory."""
 
@@ -39,7 +40,7 @@ class FromPath:
     position: Position
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FromModel:
     """`from: {model: ID}`: another model of the same recipe."""
 
@@ -47,7 +48,7 @@ class FromModel:
     position: Position
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FileEntry:
     """One file of `files`, `adapters` or `draft_files`: the name it goes by, and where its content is."""
 
@@ -56,7 +57,7 @@ class FileEntry:
     position: Position
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TensorTypeRule:
     """One rule of `tensor_types`: tensors whose name has a match of the pattern get the type, in upper case."""
 
@@ -65,7 +66,7 @@ class TensorTypeRule:
     position: Position
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MetadataValue:
     """A GGUF key to set, or to remove (None). type: GGUF's name for it, e.g. "uint32"; empty when it follows."""
 
@@ -74,7 +75,7 @@ class MetadataValue:
     position: Position
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Output:
     """A file to write beside the store. kind: "gguf" or "modelfile"."""
 
@@ -83,7 +84,7 @@ class Output:
     position: Position
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ResolvedModel:
     """One model to build. Empty text fields mean "as the base has it".
 
@@ -130,7 +131,7 @@ class ResolvedModel:
     positions: Mapping[str, Position] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Recipe:
     """A resolved recipe: its models in an order where each comes after those it builds on.
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from modelbuild.errors import Position, ProblemCollector, RecipeError, UsageError, printable
 from modelbuild.recipe.interpolation import Interpolator, VariableValue
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode, to_plain
 from modelbuild.recipe.scalars import Scalar, read_plain
+from modelbuild.records import record
 
 #: Variables that are made of variables that are made of variables …
 CHAIN_LIMIT = 64
@@ -27,7 +28,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 _TYPE_WORDS = {"string": "text", "integer": "a whole number", "number": "a number", "boolean": "true or false"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Variable:
     """A declared variable. default: None when it has to be set. type_: empty when it follows from the default."""
 

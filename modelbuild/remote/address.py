@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from modelbuild.errors import RemoteError, printable
+from modelbuild.records import record
 
 _CHALLENGE = re.compile(r'([a-zA-Z]+)="([^"]*)"')
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Address:
     """A registry: `host` is the name with its port, `url` what every request begins with."""
 

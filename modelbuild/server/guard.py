@@ -12,8 +12,8 @@ import ipaddress
 import re
 import socket
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 
+from modelbuild.records import record
 from modelbuild.server.settings import ServerSettings
 
 _LOCAL_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(:[0-9]{1,5})?", re.ASCII)
@@ -35,7 +35,7 @@ ALLOWED_HEADERS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Asker:
     """What the headers of a request say about who sent it; header values that are absent are empty.
 
@@ -52,7 +52,7 @@ class Asker:
     authorization: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Verdict:
     """status: 0 lets the request pass, else it is answered with this. origin: to be named in the CORS header."""
 

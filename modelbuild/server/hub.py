@@ -7,10 +7,10 @@ import itertools
 import json
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 
 from aiohttp import web
 
+from modelbuild.records import record
 from modelbuild.server.answers import begin
 
 #: So many messages can be asked for again with Last-Event-ID; who falls behind further is told so.
@@ -20,7 +20,7 @@ _KEEPALIVE_S = 15.0
 _STREAM_TYPE = "text/event-stream"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Message:
     """One message; data is one line of JSON."""
 

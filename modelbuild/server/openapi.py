@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from typing import Any
 
 from modelbuild import __version__
 from modelbuild.recipe.schema import load_schema
+from modelbuild.records import record
 
 Schema = Mapping[str, Any]
 
@@ -41,7 +42,7 @@ def _named(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Operation:
     """One method of one path. body: schema of the request; media: content type → schema of the answer."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from html import escape
 from urllib.parse import unquote
 
 from aiohttp import web
 
+from modelbuild.records import record
 from modelbuild.server.answers import answer, text_answer
 
 #: Gets the request and the last part of its path where the route has a parameter there, else an empty text.
@@ -17,7 +18,7 @@ Handler = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
 PARAMETER = "*"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Routes:
     """A table of handlers; `methods` keep the order in which the Allow header names them."""
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuild.errors import UsageError, printable
+from modelbuild.records import record
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 11434
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Limits:
     """What one client may take; without any of these a single client could fill memory, disk or time."""
 
@@ -38,7 +38,7 @@ class Limits:
     shutdown_s: float = 5.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ServerSettings:
     """Where a server listens, what it works on and whom it answers.
 

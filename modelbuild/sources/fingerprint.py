@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
@@ -19,6 +18,7 @@ from modelbuild.digest import Digest
 from modelbuild.formats.files import InputFile
 from modelbuild.formats.gguf.reader import open_gguf
 from modelbuild.formats.safetensors import open_safetensors
+from modelbuild.records import record
 
 _CHUNK_BYTES = 1 << 20
 #: Name of the leaf that covers everything before the first tensor.
@@ -27,7 +27,7 @@ _HEADER = ""
 Progress = Callable[[int], None]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fingerprint:
     """digest: of the whole file ("blake3:" and 64 hex digits); tensors: of each tensor's bytes, by name."""
 
@@ -35,7 +35,7 @@ class Fingerprint:
     tensors: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Span:
     name: str
     offset: int

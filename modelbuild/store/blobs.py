@@ -13,7 +13,6 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +20,7 @@ from modelbuild.digest import Digest, digest_of
 from modelbuild.errors import ChangedError, InputError, StoreError
 from modelbuild.formats.files import InputFile, open_input
 from modelbuild.formats.hashing import digest_of_file
+from modelbuild.records import record
 from modelbuild.store.partial import JOURNAL_SUFFIX, PARTIAL_PREFIX, PartialFile
 from modelbuild.store.staged import StagedFile, sync_directory, unusable_store
 from modelbuild.store.upload import UploadFile, upload_name
@@ -39,7 +39,7 @@ Progress = Callable[[int], None]
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Adopted:
     """How a file became a blob: by "reflink", "hard link", "copy", or it was "present" already."""
 

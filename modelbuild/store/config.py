@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuild.errors import InputError
 from modelbuild.formats.json_text import parse_json
+from modelbuild.records import record
 from modelbuild.store.go_json import encode_go_json
 
 _TEXT_KEYS = (
@@ -24,7 +24,7 @@ _TEXT_KEYS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ModelConfig:
     """Fields in Ollama's order; empty ones from `renderer` on are left out of the document.
 

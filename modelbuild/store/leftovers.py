@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuild.digest import Digest, is_digest
+from modelbuild.records import record
 from modelbuild.store.blobs import LEFTOVERS_PREFIX, BlobStore
 from modelbuild.store.staged import unusable_store
 
@@ -21,7 +21,7 @@ from modelbuild.store.staged import unusable_store
 _NOTE_LIMIT_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Collected:
     """What collecting did. waiting: why noted blobs stay for now, an empty text when none do."""
 
@@ -30,7 +30,7 @@ class Collected:
     waiting: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Note:
     path: Path
     written_ns: int

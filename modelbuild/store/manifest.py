@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuild.digest import Digest, digest_of, is_digest
 from modelbuild.errors import InputError, printable
 from modelbuild.formats.files import open_input
 from modelbuild.formats.json_text import parse_json
+from modelbuild.records import record
 from modelbuild.store.go_json import encode_go_json
 
 MANIFEST_MEDIA_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
@@ -25,7 +25,7 @@ MEDIA_TYPE_LIMIT_BYTES = 256
 _FIRST_BUFFER_BYTES = 512
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Layer:
     """One blob of a manifest with its media type; `from_` and `name` may be empty."""
 
@@ -54,7 +54,7 @@ class Layer:
         return record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Manifest:
     """The layers of a model, in order, and its config blob."""
 

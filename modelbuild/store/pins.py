@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuild.digest import Digest, is_digest
 from modelbuild.errors import StoreError, printable
+from modelbuild.records import record
 from modelbuild.store.blobs import PIN_PREFIX, BlobStore
 from modelbuild.store.staged import unusable_store
 
@@ -21,7 +21,7 @@ from modelbuild.store.staged import unusable_store
 _LIMIT_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pin:
     """A name, and the blobs that are kept under it: those that the model of this name had, or the one blob it is."""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuild.digest import Digest, digest_of
 from modelbuild.errors import InputError, ModelbuildError, StoreError
 from modelbuild.model_name import ModelName, parse_name
+from modelbuild.records import record
 from modelbuild.store.blobs import BlobStore
 from modelbuild.store.leftovers import Collected, collect_leftovers, has_leftovers, note_leftovers
 from modelbuild.store.lock import own_directory, share_directory
@@ -22,7 +22,7 @@ from modelbuild.store.staged import unusable_store
 _MANIFEST_DEPTH = 4
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StoredModel:
     """A model found in the store, or the reason why its manifest cannot be read.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
+from modelbuild.records import record
 from modelbuild.template import go_functions
 from modelbuild.template.escaping import to_json
 from modelbuild.template.formatting import sprint, sprintln
@@ -13,7 +13,7 @@ from modelbuild.template.layout import sprintf
 from modelbuild.template.values import Struct, unwrap
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FunctionType:
     """What a function takes: "value" (also nil), "any" or "string" for each; rest: the type of any number more."""
 

@@ -7,8 +7,8 @@ Source: behaviour of both, August 2026.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+from modelbuild.records import record
 from modelbuild.template.nodes import (
     BranchNode,
     ChainNode,
@@ -50,7 +50,7 @@ _TOOL_ROLES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GgufTraits:
     """What the metadata of a model's GGUF says; the flags stand for keys below its architecture."""
 
@@ -61,7 +61,7 @@ class GgufTraits:
     chat_template: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProjectorTraits:
     """What the metadata of a projector says. has_audio: some key ending in has_audio_encoder is true."""
 
@@ -69,7 +69,7 @@ class ProjectorTraits:
     vision_projector_type: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ModelTraits:
     """Everything that capabilities follow from.
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from modelbuild.errors import InputError, printable
+from modelbuild.records import record
 from modelbuild.template.chat_fields import any_value, object_field, object_list, text_field, text_list, wrong_type
 from modelbuild.template.escaping import to_json
 from modelbuild.template.tools import Tools
@@ -20,7 +20,7 @@ from modelbuild.template.values import NO_VALUE, Interface, Map, Slice, Struct
 _MESSAGE_KEYS = ("role", "content", "thinking", "images", "tool_calls", "tool_name", "tool_call_id")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ToolCall:
     """A call that the assistant made. arguments: as Go decodes them; None when absent."""
 
@@ -30,7 +30,7 @@ class ToolCall:
     call_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Message:
     """One message of a conversation; the role is in lower case."""
 
@@ -43,7 +43,7 @@ class Message:
     tool_call_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Conversation:
     """What a prompt is made of.
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 
+from modelbuild.records import record
 from modelbuild.template.quoting import describe_char, from_bytes, quote, to_bytes
 from modelbuild.template.values import NO_VALUE, CallError, Interface, Map, Slice, Struct, type_name, unwrap
 
 _INTEGER_FORMATS = {"d": "d", "b": "b", "o": "o", "O": "o", "x": "x", "X": "x"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Directive:
     """One formatting directive: a verb with its flags, width and precision.
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from modelbuild.records import record
 from modelbuild.template.distance import edit_distance
 
 #: A chat template is known when it takes fewer edits than this to become one of the index.
@@ -20,7 +20,7 @@ DISTANCE_LIMIT = 100
 _DATA = Path(__file__).with_name("known_templates")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Detected:
     """The known template that a chat template stands for, with the evidence.
 
@@ -41,7 +41,7 @@ class Detected:
         return f"chat template recognised as {self.name} ({edits}, known template {self.index + 1})"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KnownTemplates:
     """The index: pairs of name and chat template in order, and the stop texts by name."""
 

@@ -6,13 +6,13 @@ Every node knows the offset (in characters, from 0) of the token it starts at.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from modelbuild.records import record
 from modelbuild.template.number import NumberValue
 from modelbuild.template.quoting import quote
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@record(eq=False)
 class Node:
     """Something that stands at a place in the template's text. Nodes are equal only to themselves."""
 
@@ -23,7 +23,7 @@ class Node:
         return f"{type(self).__name__}({self.offset}, {str(self)!r})"
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@record(eq=False)
 class TextNode(Node):
     """Text outside of actions, after trimming."""
 
@@ -33,7 +33,7 @@ class TextNode(Node):
         return self.text
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@record(eq=False)
 class DotNode(Node):
     """The value at the cursor."""
 
@@ -41,7 +41,7 @@ class DotNode(Node):
         return "."
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@record(eq=False)
 class NilNode(Node):
     """The constant nil."""
 
@@ -49,7 +49,7 @@ class NilNode(Node):
         return "nil"
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@record(eq=False)
 class BoolNode(Node):
     """The constant true or false."""
 
@@ -59,7 +59,7 @@ class BoolNode(Node):
         return "true" if self.value else "false"
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@record(eq=False)
 class NumberNode(Node):
     """A number or character constant. literal: as written."""
 
@@ -70,7 +70,7 @@ class NumberNode(Node):
         return self.literal
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@record(eq=False)
 class StringNode(Node):
     """A text constant. literal: as written, with its quotes."""
 
@@ -81,7 +81,7 @@ class StringNode(Node):
         return self.literal
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@record(eq=False)
 class IdentifierNode(Node):
     """The name of a function."""
 
@@ -91,7 +91,7 @@ class IdentifierNode(Node):
         return self.name
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@record(eq=False)
 class FieldNode(Node):
     """A chain of fields of the cursor: .A.B has the names A and B."""
 
@@ -101,7 +101,7 @@ class FieldNode(Node):
         return "".join(f".{name}" for name in self.names)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@record(eq=False)
 class VariableNode(Node):
     """A variable with a chain of fields: $x.A has the names $x and A."""
 
@@ -111,7 +111,7 @@ class VariableNode(Node):
         return ".".join(self.names)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@record(eq=False)
 class ChainNode(Node):
     """A chain of fields of something else: (index .A 0).B."""
 
@@ -122,7 +122,7 @@ class ChainNode(Node):
         return _parenthesised(self.operand) + "".join(f".{name}" for name in self.names)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@record(eq=False)
 class CommandNode(Node):
     """A function call or a value: operands with blanks between them, at least one."""
 
@@ -132,7 +132,7 @@ class CommandNode(Node):
         return " ".join(_parenthesised(operand) for operand in self.operands)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@record(eq=False)
 class PipeNode(Node):
     """Commands that feed each other. variables: those it declares, or assigns to when is_assignment."""
 
@@ -147,7 +147,7 @@ class PipeNode(Node):
         return declared + " | ".join(map(str, self.commands))
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@record(eq=False)
 class ListNode(Node):
     """A sequence of texts and actions."""
 
@@ -157,7 +157,7 @@ class ListNode(Node):
         return "".join(map(str, self.nodes))
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@record(eq=False)
 class ActionNode(Node):
     """A pipeline whose value is printed, unless it declares variables."""
 
@@ -167,7 +167,7 @@ class ActionNode(Node):
         return f"{{{{{self.pipe}}}}}"
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@record(eq=False)
 class BranchNode(Node):
     """An if, with or range. otherwise: the else branch, if there is one."""
 
@@ -181,7 +181,7 @@ class BranchNode(Node):
         return f"{{{{{self.keyword} {self.pipe}}}}}{self.body}{otherwise}{{{{end}}}}"
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@record(eq=False)
 class TemplateNode(Node):
     """A call of another template. pipe: its data, if given."""
 
@@ -193,7 +193,7 @@ class TemplateNode(Node):
         return f"{{{{template {quote(self.name)}{data}}}}}"
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@record(eq=False)
 class LoopExitNode(Node):
     """A break or continue."""
 
@@ -222,7 +222,7 @@ def _parenthesised(operand: Operand) -> str:
     return f"({operand})" if isinstance(operand, PipeNode) else str(operand)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Template:
     """A parsed template.
 

@@ -6,8 +6,8 @@ Source: the Go language specification (constants), the documentation of strconv.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from modelbuild.records import record
 from modelbuild.template.quoting import LiteralSyntaxError, quote, unquote_char
 
 _INT_MIN, _INT_MAX, _UINT_MAX = -(2**63), 2**63 - 1, 2**64 - 1
@@ -24,7 +24,7 @@ _COMPLEX = r"(?P<real>.*[^eEpP+-])(?P<imaginary>[+-].*)i\Z"
 _MAX_DIGITS = 4096
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NumberValue:
     """A number constant as each type that can hold it; None where it cannot."""
 

@@ -6,8 +6,8 @@ Source: the tool types of Ollama's chat API and their form in templates, August 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from modelbuild.records import record
 from modelbuild.template.chat_fields import any_value, object_field, object_list, text_field, text_list, wrong_type
 from modelbuild.template.escaping import Ordered, to_json
 from modelbuild.template.values import NO_VALUE, Interface, Map, Slice, Struct
@@ -26,7 +26,7 @@ _TYPESCRIPT = {
 _MAX_DEPTH = 16
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tools:
     """The tools of a request, each as a template sees it."""
 

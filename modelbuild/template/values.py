@@ -17,8 +17,9 @@ Elements of list and dict are bare Python values and count as interface values w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from modelbuild.records import record
 
 
 class _NoValue:
@@ -31,7 +32,7 @@ class _NoValue:
 NO_VALUE: Final = _NoValue()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Interface:
     """A value seen through Go's empty interface."""
 
@@ -42,7 +43,7 @@ class Byte(int):
     """A uint8, as indexing a text gives it."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Slice:
     """A slice of known element type. as_text: its String method, if it has one."""
 
@@ -52,7 +53,7 @@ class Slice:
     as_text: Callable[[], str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Map:
     """A map from text to values of a known type. zero: what a missing key gives."""
 
@@ -63,7 +64,7 @@ class Map:
     as_text: Callable[[], str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Struct:
     """A struct, or a pointer to one. fields: by Go name, in order; methods: those without arguments."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from modelbuild.engine.build import BuildRequest, LoadedPlan, build_plan, load_plan
@@ -13,6 +13,7 @@ from modelbuild.engine.snapshot import find_unchanged, snapshot_key
 from modelbuild.errors import ModelbuildError
 from modelbuild.events import Emit, Warned
 from modelbuild.plan.graph import Plan
+from modelbuild.records import record
 from modelbuild.store.state import State
 from modelbuild.watch.debounce import QUIET_S, Debouncer
 from modelbuild.watch.look import LONG_STILL_S, STILL_S, Look, look_at, may_be_incomplete
@@ -26,7 +27,7 @@ SWEEP_S = 10.0
 _PATIENCE_S = 2.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Round:
     """One build of the loop.
 
@@ -45,7 +46,7 @@ class Round:
     is_stopped: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WatchOptions:
     """poll: do not use notification. sweep_s: how often to check without an event."""
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from modelbuild.records import record
 
 #: As many links may lead to each other as the kernel follows; a circle would never end.
 _MOST_LINKS = 40
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WatchSet:
     """files: inputs, absolute; directories: those whose entries decide something; ignored: our own output.
 

@@ -21,7 +21,7 @@ LAYERS = [
     {"recipe", "sources", "convert", "quantize", "template", "store", "remote"},
     {"formats"},
     {"model_name", "digest", "places"},
-    {"events", "errors"},
+    {"events", "errors", "records"},
 ]
 #: Sideways edges with their reasons.
 ALLOWED = {

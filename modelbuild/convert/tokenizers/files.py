@@ -9,6 +9,7 @@ from pathlib import Path
 
 from modelbuild.convert.checkpoint import TOKENIZER_LIMIT_BYTES, Checkpoint
 from modelbuild.errors import InputError, printable
+from modelbuild.records import record
 
 TOKENIZER_JSON = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -16,7 +17,7 @@ SPECIAL_TOKENS_MAP = "special_tokens_map.json"
 _MERGE_LIMIT = 8 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AddedToken:
     """A token outside the vocabulary proper."""
 

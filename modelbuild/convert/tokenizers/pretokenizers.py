@@ -10,13 +10,13 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelbuild.convert.tokenizers.check_hash import name_by_check_hash
 from modelbuild.convert.tokenizers.files import TokenizerFiles
 from modelbuild.convert.tokenizers.table import pre_tokenizer_table
 from modelbuild.errors import UnsupportedError, UsageError, printable
+from modelbuild.records import record
 
 if TYPE_CHECKING:
     from modelbuild.convert.model import Model
@@ -34,7 +34,7 @@ def check_pre_tokenizer_name(name: str) -> str:
     raise UsageError("UNKNOWN", f"unknown pre-tokenizer {printable(name)!r}", hint=hint)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PreTokenizer:
     """The name, and in words how it was found."""
 

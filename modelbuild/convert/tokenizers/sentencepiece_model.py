@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuild.convert.tokenizers.vocabulary import TOKEN_LIMIT, TOKEN_LIMIT_BYTES
 from modelbuild.errors import InputError
+from modelbuild.records import record
 
 UNIGRAM, BPE = 1, 2
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -19,7 +19,7 @@ _VARINT_LIMIT_BYTES = 10
 _FLOAT = struct.Struct("<f")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Piece:
     """A token: its type is 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte."""
 
@@ -28,7 +28,7 @@ class Piece:
     type: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SentencePieceModel:
     """model_type: UNIGRAM, BPE or another kind. charsmap: the compiled normalizer, maybe empty."""
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from modelbuild.convert.tokenizers.files import TokenizerFiles, content_of
 from modelbuild.errors import InputError
 from modelbuild.formats.gguf.writer import KeyValue, boolean, u32
+from modelbuild.records import record
 
 KINDS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 #: Kinds without an entry have no key: a classifier token serves as the one at the beginning.
@@ -190,7 +191,7 @@ class _Reader:
         self.found.ids.setdefault(kind, number)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Piece:
     """A place in a template: a special token by its text, or one of the two sequences."""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files as package_files
 
+from modelbuild.records import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class PreTokenizerTable:
     """What is known about names.
 

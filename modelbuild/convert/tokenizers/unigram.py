@@ -9,7 +9,6 @@ import base64
 import binascii
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelbuild.convert.tokenizers.bpe import special_keys, token_count
@@ -27,6 +26,7 @@ from modelbuild.convert.tokenizers.vocabulary import TokenType, Vocabulary, chec
 from modelbuild.errors import InputError
 from modelbuild.formats.gguf.types import ValueType
 from modelbuild.formats.gguf.writer import KeyValue, array, boolean, string, u32
+from modelbuild.records import record
 
 if TYPE_CHECKING:
     from modelbuild.convert.model import Model
@@ -42,7 +42,7 @@ _XLM_FIRST = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Normalization:
     """What the runtime does to a text before it looks for pieces. charsmap: a compiled table, maybe empty."""
 

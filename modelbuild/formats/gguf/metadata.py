@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
 
 from modelbuild.errors import InputError
 from modelbuild.formats.gguf.types import ValueType
 from modelbuild.formats.gguf.values import RawValue
+from modelbuild.records import record
 
 T = TypeVar("T")
 _INTEGERS = frozenset(
@@ -28,7 +28,7 @@ _FLOATS = frozenset({ValueType.F32, ValueType.F64})
 _INT64_MIN, _UINT64_MAX = -(1 << 63), (1 << 64) - 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ValueSpan:
     """Where in the header's bytes a value stands; for an array also what it holds."""
 

@@ -7,7 +7,6 @@ the next key is found, but no Python object is made for a string that nobody ask
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuild.errors import InputError, printable
@@ -32,6 +31,7 @@ from modelbuild.formats.gguf.limits import (
 from modelbuild.formats.gguf.metadata import Metadata, ValueSpan
 from modelbuild.formats.gguf.types import VALUE_BYTES, GgmlType, ValueType
 from modelbuild.formats.signatures import SIGNATURE_BYTES, describe_format
+from modelbuild.records import record
 
 _VERSIONS = (2, 3)
 #: Of every length and dimension in the file.
@@ -43,7 +43,7 @@ _SMALLEST_TENSOR_BYTES = 25
 _TENSOR_TAIL = struct.Struct("<IQ")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TensorInfo:
     """One tensor of a GGUF file.
 
@@ -58,7 +58,7 @@ class TensorInfo:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GgufHeader:
     """What a GGUF file says before its tensor data; every tensor lies inside the file.
 

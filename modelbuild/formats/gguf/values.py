@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from modelbuild.errors import InputError
 from modelbuild.formats.gguf.limits import ARRAY_LIMIT, STRING_LIMIT_BYTES
 from modelbuild.formats.gguf.types import ValueType
+from modelbuild.records import record
 
 #: What a value decodes to.
 Value = bool | int | float | str | list[bool] | list[int] | list[float] | list[str]
@@ -24,7 +24,7 @@ _ARRAY_HEAD = struct.Struct("<IQ")
 _SHORT_LENGTHS = tuple(_LENGTH.pack(length) for length in range(256))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RawValue:
     """A metadata value in its bytes.
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from modelbuild.errors import InputError
@@ -26,6 +25,7 @@ from modelbuild.formats.gguf.limits import (
 )
 from modelbuild.formats.gguf.types import GgmlType, ValueType
 from modelbuild.formats.gguf.values import RawValue, encode_numbers, encode_scalar, encode_string, encode_strings
+from modelbuild.records import record
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ VERSION = 3
 _START = struct.Struct("<4sIQQ")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KeyValue:
     """One metadata entry; `value.decode()` is its meaning in Python."""
 
@@ -41,7 +41,7 @@ class KeyValue:
     value: RawValue
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TensorSlot:
     """Where a tensor's data goes: offset from the layout's data_offset, and its size without padding."""
 
@@ -49,7 +49,7 @@ class TensorSlot:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GgufLayout:
     """A GGUF file decided to the byte, except for its weights.
 

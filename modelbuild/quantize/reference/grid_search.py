@@ -9,13 +9,13 @@ A sub-block whose weights are all zero keeps the lowest point, as nothing is bet
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from modelbuild.quantize.reference.arrays import Bool, Float32, Int32, Uint8, first_max, ordered_sum, round_levels
 from modelbuild.quantize.reference.grids import Grid
 from modelbuild.quantize.reference.search import search_positive
+from modelbuild.records import record
 
 _ZERO = np.float32(0)
 _ONE = np.float32(1)
@@ -23,7 +23,7 @@ _HALF = np.float32(0.5)
 _SIGNS = 8
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Magnitudes:
     """Lanes without their signs: v and weights (n, lanes), signs (n // 8, lanes) with set bits for negative values."""
 
@@ -51,7 +51,7 @@ def split_signs(x: Float32, weights: Float32, *, even: bool) -> Magnitudes:
     return Magnitudes(v.reshape(x.shape), weights, signs)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Trials:
     """The scales that are tried: (2 * top - 1 + k * step) / largest magnitude, for k from -count to count."""
 
@@ -60,7 +60,7 @@ class Trials:
     step: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Found:
     """Per lane a scale (lanes,), points (groups, lanes) and signs (n // 8, lanes). used: lanes that are not empty."""
 

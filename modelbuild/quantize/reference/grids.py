@@ -8,13 +8,13 @@ there is none, the best of a list of neighbours. The points come from the `gguf`
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
 from modelbuild.quantize.reference.arrays import Bool, Float32, Int32, Uint8
+from modelbuild.records import record
 
 Index = npt.NDArray[np.intp]
 #: How many distinct distances the neighbours of a combination may have.
@@ -24,7 +24,7 @@ _LIST_STEP = 256
 _LOOKUP_PAIRS = 1 << 17
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Grid:
     """Points of `size` levels, each level 0..base-1.
 
@@ -90,7 +90,7 @@ class Grid:
             start += len(part)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Points:
     """The points of a grid without their neighbourhood.
 

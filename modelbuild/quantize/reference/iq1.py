@@ -8,7 +8,6 @@ quantize_row_iq1_m_impl of llama.cpp's ggml-quants.c (October 2026); layouts: gg
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +23,7 @@ from modelbuild.quantize.reference.arrays import (
     round_levels,
 )
 from modelbuild.quantize.reference.grids import Grid, load_grid
+from modelbuild.records import record
 
 _ZERO = np.float32(0)
 _ONE = np.float32(1)
@@ -37,7 +37,7 @@ _HALVES_DOWN = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.intp)
 _LEAST = np.float32(np.finfo(np.float32).min)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Cut:
     """Per lane the best cut: scale, from which ranks on levels are 1 and 2, and the number of the shift."""
 
@@ -47,7 +47,7 @@ class _Cut:
     shift: npt.NDArray[np.intp]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Lanes:
     """Sub-blocks as lanes with their values in ascending order: rank of each element, order of elements by rank."""
 
@@ -58,7 +58,7 @@ class _Lanes:
     empty: Bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Found:
     """scale (lanes,), levels 0..2 and shift tables per element (n, lanes), points (groups, lanes), shift (lanes,)."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from modelbuild.formats.gguf.types import GgmlType, block_bytes, block_size, row_bytes
 from modelbuild.quantize.reference.arrays import Float32, Uint8, as_lanes, ordered_sum
+from modelbuild.records import record
 
 #: Weights of one tile: 256 KiB as float32, so that a dozen work arrays stay in the cache.
 TILE_WEIGHTS = 1 << 16
@@ -58,7 +58,7 @@ def unpack_by_blocks(type_: GgmlType, unpack_blocks: Unpacker) -> Unpacker:
     return unpack_rows
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Tile:
     """Some rows in full, or a part of one row."""
 

@@ -6,8 +6,6 @@ named at each function; the order of every sum and product is part of the result
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from modelbuild.quantize.reference.arrays import (
@@ -21,6 +19,7 @@ from modelbuild.quantize.reference.arrays import (
     ordered_sum,
     round_levels,
 )
+from modelbuild.records import record
 
 _ZERO = np.float32(0)
 _ONE = np.float32(1)
@@ -29,7 +28,7 @@ _TENTH = np.float32(0.1)
 _SWEEPS = 5
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AffineSearch:
     """How `search_affine` goes: levels 0..levels, steps from first_step in step_size, absolute or squared errors."""
 
@@ -72,7 +71,7 @@ def search_affine(
     return np.where(flat, _ZERO, scale), -low, np.where(flat, _ZERO, levels)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _AffineStep:
     """One set of levels, kept as what they were made from: far less to carry than the levels."""
 

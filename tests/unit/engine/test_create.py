@@ -41,7 +41,7 @@ class Place:
         """Store a blob; returns its digest."""
         return self.store.blobs.put(data)
 
-    def create(self, options: CreateOptions = CreateOptions(), **fields: object) -> list[str]:  # noqa: B008 - frozen
+    def create(self, options: CreateOptions = CreateOptions(), **fields: object) -> list[str]:
         """Create model "m", or with `model`; returns the texts of the status lines."""
         lines: list[Status] = []
         body = json.dumps({"model": "m", **{key.rstrip("_"): value for key, value in fields.items()}}).encode()
@@ -55,7 +55,7 @@ class Place:
         create_model(parse_create_request(body), self.store, self.state, lines.append)
         return lines
 
-    def refuse(self, options: CreateOptions = CreateOptions(), **fields: object) -> tuple[int, str]:  # noqa: B008
+    def refuse(self, options: CreateOptions = CreateOptions(), **fields: object) -> tuple[int, str]:
         """Status and text of the answer to a request that has to fail, and fails before its first line."""
         before = self.snapshot()
         lines: list[Status] = []

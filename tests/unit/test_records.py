@@ -1,0 +1,138 @@
+"""Records behave as frozen data classes with slots do."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+from dataclasses import FrozenInstanceError, asdict, dataclass, field, fields, replace
+from typing import Any
+
+import pytest
+
+from modelbuild import records
+from modelbuild.records import record
+
+
+@record
+class Point:
+    """A record with all kinds of fields."""
+
+    x: int
+    y: int = 2
+    names: list[str] = field(default_factory=list)
+    note: str = "none"
+
+    @property
+    def total(self) -> int:
+        return self.x + self.y
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """The same as a data class."""
+
+    x: int
+    y: int = 2
+    names: list[str] = field(default_factory=list)
+    note: str = "none"
+
+
+@record
+class Other:
+    """Another class with a field of the same name."""
+
+    x: int
+
+
+@record
+class Empty:
+    """No field at all."""
+
+
+@record(eq=False)
+class Node:
+    """Equal to itself only."""
+
+    x: int
+
+
+def test_values_come_by_place_name_and_default() -> None:
+    """As a data class takes them, the error for a wrong call included."""
+    assert (1, 2, [], "none", 3) == (Point(1).x, Point(1).y, Point(1).names, Point(1).note, Point(1).total)
+    assert Point(1, 3, ["a"], note="b") == Point(x=1, y=3, names=["a"], note="b")
+    wrong: dict[str, Any]
+    for wrong in ({}, {"x": 1, "z": 2}):
+        with pytest.raises(TypeError) as ours:
+            Point(**wrong)
+        with pytest.raises(TypeError) as theirs:
+            Twin(**wrong)
+        assert str(theirs.value).replace("Twin", "Point") == str(ours.value)
+
+
+def test_factories_make_a_new_value_each_time() -> None:
+    """Two records share no list."""
+    assert Point(1).names is not Point(1).names
+
+
+def test_nothing_can_be_changed() -> None:
+    """Neither set, added nor deleted."""
+    point = Point(1)
+    with pytest.raises(FrozenInstanceError, match="'x'"):
+        point.x = 2  # type: ignore[misc]
+    with pytest.raises(FrozenInstanceError, match="'z'"):
+        point.z = 2  # type: ignore[attr-defined]
+    with pytest.raises(FrozenInstanceError, match="'x'"):
+        del point.x
+    assert not hasattr(point, "__dict__")
+
+
+def test_equal_values_of_one_class_are_equal() -> None:
+    """And hash alike; another class is never equal."""
+    assert Other(1) == Other(1) != Other(2)
+    assert hash(Other(1)) == hash(Other(1))
+    assert Other(1) != Point(1)  # type: ignore[comparison-overlap]
+    assert Empty() == Empty()
+    assert {Empty()} == {Empty()}
+
+
+def test_records_without_equality_equal_themselves_only() -> None:
+    """Their hash needs no look at their fields."""
+    node = Node(1)
+
+    assert node == node
+    assert node != Node(1)
+    assert {node: 1}[node] == 1
+
+
+def test_text_matching_copies_and_pickles_are_a_data_classs() -> None:
+    """What shows, matches, copies and travels."""
+    point = Point(1, names=["a"])
+    match point:
+        case Point(x, y):
+            assert (1, 2) == (x, y)
+
+    assert repr(Twin(1, names=["a"])).replace("Twin", "Point") == repr(point)
+    assert [point] * 2 == [copy.deepcopy(point), pickle.loads(pickle.dumps(point))]
+    assert Point.__doc__ == "A record with all kinds of fields."
+
+
+def test_functions_for_data_classes_take_records() -> None:
+    """Copies with changes, fields, and nested dictionaries are those of the data class."""
+    assert Point(5, 3) == replace(Point(1, 3), x=5)
+    assert [(item.name, item.type) for item in fields(Twin)] == [(item.name, item.type) for item in fields(Point)]
+    assert {"x": {"x": 1}, "y": 2, "names": [], "note": "none"} == asdict(Point(Other(1)))  # type: ignore[arg-type]
+
+
+def test_defining_compiles_one_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is what a record is for: definitions are the largest part of starting a command."""
+    compiled = []
+    monkeypatch.setattr(dataclasses, "exec", lambda *_: compiled.append("data class"), raising=False)
+    monkeypatch.setattr(records, "exec", lambda text, names: (compiled.append(text), exec(text, names)), raising=False)
+
+    @record
+    class Late:
+        x: int
+
+    assert ["def __init__(self, x):\n pass\n _set(self, 'x', x)"] == compiled
+    assert 1 == Late(1).x
