@@ -11,6 +11,7 @@ import click
 from modelbuild.cli.complete_names import complete_stored
 from modelbuild.cli.render import format_size
 from modelbuild.cli.settings import current_settings, settings_options
+from modelbuild.errors import UsageError
 
 if TYPE_CHECKING:
     from modelbuild.engine.describe import ModelDetails
@@ -21,21 +22,22 @@ if TYPE_CHECKING:
 @click.command(name="show")
 @click.argument("name", shell_complete=complete_stored)
 @click.option("--json", "as_json", is_flag=True, help="Everything as one JSON object.")
-@click.option("--modelfile", "part", flag_value="modelfile", help="As a Modelfile that makes the model again.")
-@click.option("--template", "part", flag_value="template", help="Only the template.")
-@click.option("--system", "part", flag_value="system", help="Only the system prompt.")
-@click.option("--license", "part", flag_value="license", help="Only the licences.")
-@click.option("--parameters", "part", flag_value="parameters", help="Only the parameters, a JSON value each.")
+@click.option("--modelfile", is_flag=True, help="As a Modelfile that makes the model again.")
+@click.option("--template", is_flag=True, help="Only the template.")
+@click.option("--system", is_flag=True, help="Only the system prompt.")
+@click.option("--license", is_flag=True, help="Only the licences.")
+@click.option("--parameters", is_flag=True, help="Only the parameters, a JSON value each.")
 @click.option("--raw", is_flag=True, help="Texts to the byte, terminal control characters included.")
 @settings_options
 @click.pass_context
-def command(context: click.Context, name: str, *, as_json: bool, part: str | None, raw: bool) -> None:
+def command(context: click.Context, /, name: str, *, as_json: bool, raw: bool, **parts: bool) -> None:
     """Show the model NAME of the store: what it is made of and what it was given."""
     from modelbuild.engine.describe import describe_model
     from modelbuild.engine.model_answers import shown_facts
     from modelbuild.engine.stored import find_name
     from modelbuild.store.store import Store
 
+    part = _only(parts | {"json": as_json})
     store = Store(current_settings(context).store)
     details = describe_model(store, find_name(store, name))
     if as_json:
@@ -47,6 +49,15 @@ def command(context: click.Context, name: str, *, as_json: bool, part: str | Non
         click.echo(text if raw else _safe_lines(text), nl=ends_line)
     else:
         _show(details, shown_facts(store, details))
+
+
+def _only(parts: dict[str, bool]) -> str | None:
+    """The part that was asked for; UsageError for several, whose texts could not be told apart."""
+    chosen = [name for name in sorted(parts) if parts[name]]
+    if len(chosen) > 1:
+        *others, last = (f"--{name}" for name in chosen)
+        raise UsageError("USAGE", f"only one of {', '.join(others)} and {last} can be given", hint="--json shows all")
+    return chosen[0] if chosen else None
 
 
 def _part(details: ModelDetails, part: str, store: Store) -> str:

@@ -230,6 +230,17 @@ def test_show_gives_every_part(built: Space) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "options", [("--template", "--system"), ("--json", "--license"), ("--raw", "--json", "--modelfile")]
+)
+def test_show_gives_one_part_at_a_time(built: Space, options: tuple[str, ...]) -> None:
+    """Two parts would run into each other: the command says so, as Ollama's does, and shows nothing."""
+    outcome = built.run("show", "child", *options)
+
+    assert (2, "") == (outcome.status, outcome.stdout)
+    assert "only one of --" in outcome.stderr
+
+
 def test_show_escapes_what_would_steer_a_terminal(space: Space) -> None:
     """Texts of models are from strangers; --raw is for files."""
     space.write("base.gguf", write_gguf())
