@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
-from modelbuild.template.conversation import Conversation, Message
+from modelbuild.template.conversation import Conversation, Message, parse_messages
 from modelbuild.template.known import known_template, load_known_templates
 from modelbuild.template.parser import parse_template
 from modelbuild.template.prompt import render_prompt
+from modelbuild.template.tools import parse_tools
 
 sandbox = pytest.importorskip("jinja2.sandbox", reason="the extra `render` is not installed")
 
@@ -87,3 +88,60 @@ def test_a_published_text_makes_the_same_prompt(name: str) -> None:
     found = {letters for text in texts for letters in same_prompts(name, text)}
 
     assert set(CONVERSATIONS) - OTHERWISE.get(name, (set(), ""))[0] == found
+
+
+SEARCH = {
+    "name": "search",
+    "description": "Searches the internet.",
+    "parameters": {
+        "type": "object",
+        "properties": {
+            "query": {"type": "string", "description": "What for"},
+            "count": {"type": "integer", "description": "How many"},
+        },
+    },
+}
+NOW = {"name": "now", "description": "Tells the time.", "parameters": {"type": "object", "properties": {}}}
+#: In the order and form in which Cohere documents them; the sentences between them are ours.
+TOOL_PROMPT = (
+    "<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|># System Preamble\n## Basic Rules\n",
+    "\n\n# User Preamble\nBe brief.\n\n## Available Tools\n",
+    (
+        '\n\n```python\ndef search(count: int, query: str) -> List[Dict]:\n    """Searches the internet.\n\n    Args:\n'
+        '        count (int): How many\n        query (str): What for\n    """\n    pass\n```\n\n'
+        '```python\ndef now() -> List[Dict]:\n    """Tells the time.\n    """\n    pass\n```'
+        "<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|USER_TOKEN|>Which penguin is largest?<|END_OF_TURN_TOKEN|>"
+        '<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>Action: ```json\n[\n    {\n        "tool_name": "search",\n'
+        '        "parameters": {"query":"penguin"}\n    }\n]```<|END_OF_TURN_TOKEN|>'
+        "<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|><results>\n122 cm</results><|END_OF_TURN_TOKEN|>"
+        "<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>"
+    ),
+    "'Action:'",
+    '```json\n[\n    {\n        "tool_name": ',
+    "\n    }\n]```<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
+)
+
+
+def test_tools_of_command_r_stand_in_the_documented_form() -> None:
+    """Tools are Python functions in the system turn, calls are JSON, and a last system turn asks for them."""
+    call = {"function": {"name": "search", "arguments": {"query": "penguin"}}}
+    messages = parse_messages(
+        [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Which penguin is largest?"},
+            {"role": "assistant", "tool_calls": [call]},
+            {"role": "tool", "content": "122 cm"},
+        ]
+    )
+    tools = parse_tools([{"type": "function", "function": item} for item in (SEARCH, NOW)])
+
+    text = render_prompt(
+        parse_template(known_template("command-r")), Conversation(messages=messages, tools=tools), today=TODAY
+    )
+
+    position = 0
+    for part in TOOL_PROMPT:
+        found = text.find(part, position)
+        assert found >= 0, part
+        position = found + len(part)
+    assert (len(text), True) == (position, text.startswith(TOOL_PROMPT[0]))
