@@ -19,7 +19,7 @@ from modelbuild.formats.gguf.writer import KeyValue, bool_array
 _INDEXER = f"{LAYER}self_attn.indexer."
 
 
-def _indexer_keys(model: Model) -> Iterable[KeyValue]:
+def indexer_keys(model: Model) -> Iterable[KeyValue]:
     """Sizes of the indexer; which blocks have one of their own, where the configuration tells it."""
     for rule in (
         Count("attention.indexer.head_count", "index_n_heads", "head_count"),
@@ -91,7 +91,7 @@ FAMILIES = (
     _family(
         "DeepseekV32ForCausalLM",
         "deepseek32",
-        (_PREDICTED, _indexer_keys),
+        (_PREDICTED, indexer_keys),
         INDEXER_TENSORS,
         byte_level_bpe,
         ("deepseek-v3",),
@@ -102,7 +102,7 @@ FAMILIES = (
         (
             Value("rope.dimension_count", lambda model: int(rope_size(model) * partial_factor(model, 1.0))),
             _PREDICTED,
-            _indexer_keys,
+            indexer_keys,
         ),
         INDEXER_TENSORS,
         glm_moe_tokenizer,

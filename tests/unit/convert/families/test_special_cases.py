@@ -256,3 +256,28 @@ def test_hrm_text_has_two_stacks(tmp_path: Path) -> None:
     found = values_of(conversion)
     assert set(plain) == set(found)
     assert all(np.array_equal(plain[name], found[name]) for name in plain)
+
+
+def test_dots3_block_for_a_further_token_is_told_by_its_embedding(tmp_path: Path) -> None:
+    """The configuration does not mention it; it has a window and no experts."""
+    directory = write_family_checkpoint(tmp_path / "model", "Dots3NoteForCausalLM")
+    tensors = load_file(directory / "model.safetensors")
+    first = {
+        name.replace("model.layers.0.", "model.layers.3."): values
+        for name, values in tensors.items()
+        if name.startswith("model.layers.0.")
+    }
+    width = np.ones(64, np.float32)
+    predicting = {
+        "model.mtp.embed_tokens.weight": tensors["model.embed_tokens.weight"],
+        "model.layers.3.eh_proj.weight": np.ones((64, 128), np.float32),
+        **{f"model.layers.3.{name}.weight": width for name in ("enorm", "hnorm", "shared_head.norm")},
+    }
+    save_file({**tensors, **first, **predicting}, directory / "model.safetensors")
+
+    conversion = convert(directory)
+
+    keys = keys_of(conversion)
+    assert (4, 1) == (keys["dots3note.block_count"], keys["dots3note.nextn_predict_layers"])
+    assert [2, 4, 2, 2] == keys["dots3note.attention.head_count"]
+    assert "blk.3.nextn.embed_tokens.weight" in {tensor.name for tensor in conversion.tensors}
