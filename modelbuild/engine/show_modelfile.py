@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from modelbuild.engine.describe import ModelDetails
 from modelbuild.formats.modelfile import Command, format_modelfile, survives
+from modelbuild.store.config import ModelConfig
 from modelbuild.store.go_json import format_go_float
 from modelbuild.store.store import Store
 
@@ -19,7 +20,18 @@ def modelfile_of(details: ModelDetails, store: Store) -> tuple[str, tuple[str, .
         else:
             key = f" {command.key}" if command.key else ""
             notes.append(f"{command.name.upper()}{key}: quotes, characters or a role that a Modelfile cannot say")
+    notes += [f"{name} ({value}): a Modelfile has no word for it" for name, value in _unsayable(details.config)]
     return format_modelfile(commands), tuple(notes)
+
+
+def _unsayable(config: ModelConfig) -> Iterator[tuple[str, object]]:
+    """What only `remote_host` and `info` of a recipe can say, as far as the config shows that they did."""
+    if config.remote_host:
+        yield "remote_host", f"{config.remote_model} at {config.remote_host}"
+    if config.capabilities:
+        yield "info.capabilities", ", ".join(config.capabilities)
+    lengths = {"info.context_length": config.context_length, "info.embedding_length": config.embedding_length}
+    yield from ((name, value) for name, value in {**lengths, "info.base_name": config.base_name}.items() if value)
 
 
 def _commands(details: ModelDetails, store: Store) -> Iterator[Command]:

@@ -281,6 +281,20 @@ def test_what_a_modelfile_cannot_say_is_left_out_and_told(space: Space) -> None:
     assert "note: left out: SYSTEM" in outcome.stderr
 
 
+def test_what_only_recipes_can_say_is_told(space: Space) -> None:
+    """A Modelfile has no words for a remote model and for `info`; nobody takes it for the whole model."""
+    space.recipe("model: m\nfrom: far\nremote_host: h.example\ninfo: {capabilities: [tools], context_length: 64}\n")
+    space.build()
+    outcome = space.run("show", "m", "--modelfile")
+
+    for said in (
+        "remote_host (far at http://h.example:11434)",
+        "info.capabilities (tools)",
+        "info.context_length (64)",
+    ):
+        assert f"note: left out: {said}: a Modelfile has no word for it\n" in outcome.stderr
+
+
 def test_list_shows_ids_that_ollama_shows(built: Space) -> None:
     """The first digits of the digest, the size of everything, newest facts from the config."""
     rows = json.loads(built.run("list", "--json").stdout)
