@@ -243,6 +243,8 @@ def _seal(values: tuple[object, ...]) -> int:
 
 def _is_damage(error: Exception) -> bool:
     """Is the content of the file to blame? A file that is locked, full or read-only is sound."""
+    if isinstance(error, sqlite3.OperationalError) and not hasattr(error, "sqlite_errorcode"):
+        return True  # not from SQLite but from the module above it: a text that is no UTF-8
     return isinstance(error, UnicodeDecodeError) or getattr(error, "sqlite_errorcode", 0) in _DAMAGE
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 
 from modelbuild.engine import assemble, facts, packing, runner, workbench
 from modelbuild.formats.files import InputFile
-from tests.small_gguf import write_gguf
+from modelbuild.formats.gguf.types import GgmlType
+from modelbuild.formats.gguf.writer import lay_out
+from tests.small_gguf import llama_keys, write_gguf
 from tests.space import Outcome, Space
 from tests.tinydocs import copy_checkpoint, negate_tensor
 
@@ -150,9 +153,30 @@ def test_rewrites_of_same_size_and_time_are_noticed(space: Space) -> None:
         assert 3 == outcome.status, number
 
 
-def test_touched_import_is_read_once(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new time stamp on a large file costs one reading and no action."""
-    path, _ = _with_large_weights(space)
+def test_touched_gibibyte_is_read_once(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new time stamp on a file of 1 GiB: one reading, no action, no byte written."""
+    infos = [("token_embd.weight", (1 << 14, 1 << 15), GgmlType.F16), ("output_norm.weight", (32,), GgmlType.F32)]
+    layout = lay_out(llama_keys(), infos)
+    path = space.write("weights.gguf", layout.header)
+    os.truncate(path, layout.file_size)  # a hole, which is read as zeros
+    assert path.stat().st_size > 1 << 30
+    os.utime(path, (1_700_000_000,) * 2)
+    space.recipe("model: m\nfrom: ./weights.gguf\n")
+    space.build("--link", "hard")
+    read = _count_reads(monkeypatch, path)
+    os.utime(path, (1_700_000_100,) * 2)
+
+    outcome = space.build("--progress", "json")
+
+    assert path.stat().st_size == sum(read)
+    events = [json.loads(line) for line in outcome.stdout.splitlines()]
+    assert {"ran": 0, "cached": 2} == {name: events[-1][name] for name in ("ran", "cached")}
+    assert "nothing to do" in space.build().stderr
+    assert path.stat().st_size == sum(read)
+
+
+def _count_reads(monkeypatch: pytest.MonkeyPatch, path: Path) -> list[int]:
+    """The sizes of all reads of a file from now on."""
     read: list[int] = []
     real = InputFile.read_into
 
@@ -162,6 +186,13 @@ def test_touched_import_is_read_once(space: Space, monkeypatch: pytest.MonkeyPat
         real(self, offset, buffer)
 
     monkeypatch.setattr(InputFile, "read_into", counting)
+    return read
+
+
+def test_touched_import_is_read_once(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new time stamp on a large file costs one reading and no action."""
+    path, _ = _with_large_weights(space)
+    read = _count_reads(monkeypatch, path)
     os.utime(path, (1_700_000_100,) * 2)
 
     outcome: Outcome = space.build()

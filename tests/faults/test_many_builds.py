@@ -23,13 +23,24 @@ RECIPE = """models:
 """
 
 
-def test_eight_builds_run_each_action_once(space: Space) -> None:
+@pytest.mark.parametrize("executor", ["inline", "workers"])
+def test_eight_builds_run_each_action_once(space: Space, executor: str) -> None:
     """All end well, the logs of all runs together hold each action once as run, and gc finds nothing to delete."""
     write_checkpoint(space.root / "checkpoint")
     space.write("weights.gguf", write_gguf())
     space.recipe(RECIPE)
 
-    command = [sys.executable, "-m", "modelbuild", "--progress", "quiet", "build", "recipe.yaml"]
+    command = [
+        sys.executable,
+        "-m",
+        "modelbuild",
+        "--progress",
+        "quiet",
+        "build",
+        "recipe.yaml",
+        "--executor",
+        executor,
+    ]
     running = [
         subprocess.Popen(command, cwd=space.root, env=space.environment(), stderr=subprocess.PIPE, text=True)
         for _ in range(BUILDS)
