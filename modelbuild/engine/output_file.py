@@ -11,7 +11,7 @@ from modelbuild.digest import Digest
 from modelbuild.engine.blocks import Block, blocks_of
 from modelbuild.engine.packing import Part, check_sum
 from modelbuild.formats.files import InputFile, open_input
-from modelbuild.formats.hashing import RunningDigest
+from modelbuild.formats.running_digest import RunningDigest
 from modelbuild.plan.assembly import Assembly
 from modelbuild.plan.tensor_key import source_text
 from modelbuild.records import record

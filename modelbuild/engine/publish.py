@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from modelbuild.digest import Digest, digest_of
 from modelbuild.engine.layer_facts import read_gguf_facts
@@ -17,7 +18,9 @@ from modelbuild.store.go_json import encode_go_json
 from modelbuild.store.manifest import CONFIG_MEDIA_TYPE, Layer, Manifest, layer_media_type
 from modelbuild.store.state import State
 from modelbuild.store.store import Store
-from modelbuild.template.known import Detected
+
+if TYPE_CHECKING:
+    from modelbuild.template import Detected
 
 #: A config document is some hundred bytes; the limit only guards against a damaged store.
 _CONFIG_LIMIT_BYTES = 16 << 20

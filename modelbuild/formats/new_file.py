@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -58,7 +57,7 @@ def _temporary_beside(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
 def _open_locked(target: Path) -> tuple[int, Path]:
     """A file to fill, with its usual name unless another process fills that one at this moment."""
     usual = target.with_name(f".{target.name}.partial")
-    for temporary in (usual, target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")):
+    for temporary in (usual, target.with_name(f".{target.name}.{os.urandom(4).hex()}.partial")):
         fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, _FILE_MODE)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -19,8 +19,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +83,9 @@ _KEYWORDS = frozenset(
 )
 
 
-def _directory() -> Traversable:
-    packaged = resources.files("modelbuild").joinpath("schemas")
-    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "schemas"
+def _directory() -> Path:
+    packaged = Path(__file__).parents[1] / "schemas"
+    return packaged if packaged.is_dir() else packaged.parents[1] / "schemas"
 
 
 def schema_names() -> list[str]:

@@ -23,6 +23,12 @@ OWN = {
 FOREIGN = {"blake3", "click"}
 #: Modules of Python's library that cost more than a hundredth of the check, which does without them.
 HEAVY = {"asyncio", "dataclasses", "decimal", "hashlib", "http", "logging", "shutil", "socket", "tempfile"}
+#: What a build needs only for weights, or that can be had without: an edited text is built without any of them.
+FOR_WEIGHTS = {
+    "numpy", "gguf", "safetensors", "jsonschema", "rich", "watchdog", "asyncio", "concurrent.futures", "logging",
+    "importlib.resources", "multiprocessing", "secrets", "shutil", "subprocess", "tempfile",
+    "modelbuild.convert.engine", "modelbuild.quantize.kernels", "modelbuild.engine.packing",
+}  # fmt: skip
 
 _TELL_MODULES = """
 import json, sys
@@ -86,6 +92,20 @@ def test_build_with_nothing_to_do_imports_what_is_listed(built: Space) -> None:
 
     assert OWN == {name for name in modules if name.partition(".")[0] == "modelbuild"}
     assert set() == HEAVY & set(modules)
+
+
+def test_edited_text_is_built_without_what_weights_need(space: Space) -> None:
+    """After the first build of a model with weights, another system text costs no import of the converter."""
+    shutil.copytree(ROOT / "examples/tinydocs/TinyDocs-4M", space.root / "checkpoint")
+    space.recipe("model: m\nfrom: ./checkpoint\nquantize: Q8_0\nsystem: Be kind.\n")
+    space.build()
+    space.recipe("model: m\nfrom: ./checkpoint\nquantize: Q8_0\nsystem: Be brief.\n")
+
+    status, modules, _ = _modules_of(space, "build", "recipe.yaml")
+
+    assert 0 == status
+    assert b"Be brief." in {path.read_bytes() for path in (space.store / "blobs").iterdir()}
+    assert set() == FOR_WEIGHTS & set(modules)
 
 
 def test_second_build_runs_nothing(built: Space) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib.resources import files as package_files
+from pathlib import Path
 
 from modelbuild.records import record
 
@@ -35,8 +35,7 @@ class PreTokenizerTable:
 @cache
 def pre_tokenizer_table() -> PreTokenizerTable:
     """The table, read once."""
-    text = package_files("modelbuild.convert.tokenizers").joinpath("pretokenizers.json").read_text("utf-8")
-    data = json.loads(text)
+    data = json.loads(Path(__file__).with_name("pretokenizers.json").read_text("utf-8"))
     types = {name: type_ for name, (type_, _) in data["names"].items()}
     ways, expressions = data["check_ways"], data["expressions"]
     return PreTokenizerTable(

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from modelbuild.formats import hashing
-from modelbuild.formats.hashing import RunningDigest
+from modelbuild.formats import running_digest
+from modelbuild.formats.running_digest import RunningDigest
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ class _SlowHasher:
 def test_caller_goes_on_while_a_piece_is_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many pieces as may wait are taken at once; the digest waits for all of them."""
     slow = _SlowHasher()
-    monkeypatch.setattr(hashing.hashlib, "sha256", lambda: slow)
+    monkeypatch.setattr(running_digest.hashlib, "sha256", lambda: slow)
     running = RunningDigest()
 
     for piece in (b"a", b"b"):
@@ -75,7 +75,7 @@ def test_pieces_wait_in_bounded_number(running: RunningDigest) -> None:
 def test_closing_drops_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """After an error nobody wants the digest, so nobody waits for it."""
     slow = _SlowHasher()
-    monkeypatch.setattr(hashing.hashlib, "sha256", lambda: slow)
+    monkeypatch.setattr(running_digest.hashlib, "sha256", lambda: slow)
     running = RunningDigest()
     running.update(b"a")
     running.update(b"b")
