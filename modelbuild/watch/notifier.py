@@ -162,9 +162,14 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _network_directory(directories: frozenset[Path]) -> Path | None:
+    remote = [Path(place) for place, kind in _mounts() if kind in _NETWORK_FILE_SYSTEMS]
+    return next((path for path in sorted(directories) if any(path.is_relative_to(mount) for mount in remote)), None)
+
+
+def _mounts() -> list[tuple[str, str]]:
+    """Where file systems are mounted, and of what kind they are; none where the system does not tell."""
     try:
-        rows = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+        rows = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     except OSError:
-        return None
-    mounts = [Path(place) for place, kind in rows if kind in _NETWORK_FILE_SYSTEMS]
-    return next((path for path in sorted(directories) if any(path.is_relative_to(mount) for mount in mounts)), None)
+        return []
+    return [(row[1], row[2]) for row in rows]

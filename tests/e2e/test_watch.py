@@ -11,7 +11,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from watchdog.events import FileSystemEventHandler
+from watchdog.observers.api import BaseObserver, ObservedWatch
 
+from modelbuild.events import Warned
 from modelbuild.watch.debounce import Debouncer
 from modelbuild.watch.loop import WatchOptions
 from tests.small_gguf import projector_keys, write_gguf
@@ -160,14 +163,13 @@ def test_builds_of_others_are_not_repeated(space: Space, monkeypatch: pytest.Mon
     space.recipe(RECIPE)
     with watching(space) as loop:
         space.write("texts/system.txt", "Two.")
-        space.build()
+        assert 0 == space.run("build", env={"MODELBUILD_ALLOW_ROOT": ""}).status
 
-        try:
-            done = loop.rounds.get(timeout=3.0)
-        except queue.Empty:
-            done = None
-        assert done is None or (0, ()) == (done.ran, done.built)
+        assert loop.none_within(3.0)
         assert "Two." == _prompt_of_a(space)
+
+        space.recipe(RECIPE.replace("Fixed.", "Changed."))
+        assert (("recipe.yaml saved",), ("b:latest",)) == ((done := loop.next()).changes, done.built)
 
 
 def test_missing_include_is_noticed_when_it_appears(space: Space) -> None:
@@ -214,3 +216,103 @@ def test_patterns_gain_and_lose_files(space: Space) -> None:
 
         gained.unlink()
         assert ("", ("a:latest",)) == ((done := loop.next()).failure, done.built)
+
+
+def test_lost_events_are_made_up_for(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look without an event finds what was saved, and says which file it was."""
+    monkeypatch.setattr("modelbuild.watch.notifier.Notifier.on_any_event", lambda *_: None)
+    space.write("texts/system.txt", "One.")
+    space.recipe(RECIPE)
+    with watching(space, WatchOptions(sweep_s=0.3)) as loop:
+        text = space.write("texts/system.txt", "Two.")
+
+        done = loop.next()
+        assert (("texts/system.txt saved",), ("a:latest",)) == (done.changes, done.built)
+        assert text in done.changed
+
+
+def test_directories_are_replaced_far_above_an_input(space: Space) -> None:
+    """Another release takes the place of the directory that holds the directory of a text, in one step."""
+    space.write("texts/now/deep/system.txt", "One.")
+    space.write("texts/next/deep/system.txt", "Two.")
+    space.recipe(RECIPE.replace("texts/system.txt", "texts/now/deep/system.txt"))
+    texts = space.root / "texts"
+    with watching(space) as loop:
+        os.rename(texts / "now", texts / "old")
+        os.rename(texts / "next", texts / "now")
+        assert "" == loop.next().failure
+        assert "Two." == _prompt_of_a(space)
+
+        space.write("texts/now/deep/system.txt", "Three.")
+        loop.next()
+        assert "Three." == _prompt_of_a(space)
+
+
+def test_a_new_include_is_followed(space: Space) -> None:
+    """Once the recipe names another file, saves of that file build."""
+    parts = "models: {c: {from: 'big:120b', remote_host: 'https://models.example.com', system: %s}}\n"
+    space.write("parts/more.yaml", parts % "One.")
+    space.write("texts/system.txt", "One.")
+    space.recipe(RECIPE)
+    with watching(space) as loop:
+        space.recipe("include: [parts/more.yaml]\n" + RECIPE)
+        assert ("c:latest",) == loop.next().built
+
+        space.write("parts/more.yaml", parts % "Two.")
+        assert (("parts/more.yaml saved",), ("c:latest",)) == ((done := loop.next()).changes, done.built)
+
+
+def test_a_file_that_stays_open_is_built_after_a_while(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that writes and never closes holds nothing up for good; who waits is told for what."""
+    monkeypatch.setattr("modelbuild.watch.notifier._LONGEST_OPEN_S", 2.0)
+    monkeypatch.setattr("modelbuild.watch.loop._PATIENCE_S", 0.5)
+    text = space.write("texts/system.txt", "One.")
+    space.recipe(RECIPE)
+    with watching(space) as loop, text.open("w") as file:
+        file.write("Two.")
+        file.flush()
+
+        assert ("a:latest",) == loop.next().built
+        said = [event.message for event in loop.events if isinstance(event, Warned)]
+        assert ["texts/system.txt is still being written; waiting for its end"] == said
+
+
+def test_a_directory_that_vanishes_at_that_moment_is_no_reason_to_poll(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at a directory and listening to it, it was taken away; it is listened to when it is back."""
+    from watchdog.observers import Observer
+
+    real, gone = Observer.schedule, []
+
+    def vanishing(self: BaseObserver, handler: FileSystemEventHandler, path: str, **options: bool) -> ObservedWatch:
+        if path.endswith("texts") and not gone:
+            gone.append(path)
+            raise FileNotFoundError(path)
+        return real(self, handler, path, **options)
+
+    monkeypatch.setattr(Observer, "schedule", vanishing)
+    space.write("texts/system.txt", "One.")
+    space.recipe(RECIPE)
+    with watching(space) as loop:
+        assert loop.none_within(0.5)
+        space.write("texts/system.txt", "Two.")
+
+        assert ("a:latest",) == loop.next().built
+        assert gone
+        assert not [event for event in loop.events if isinstance(event, Warned)]
+
+
+def test_network_file_systems_are_looked_at_regularly(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel does not tell what other machines do there; that is said once."""
+    monkeypatch.setattr(
+        "modelbuild.watch.notifier._mounts", lambda: [("/", "ext4"), (str(space.root / "texts"), "nfs4")]
+    )
+    space.write("texts/system.txt", "One.")
+    space.recipe(RECIPE)
+    with watching(space) as loop:
+        space.write("texts/system.txt", "Two.")
+        loop.next()
+        said = [event.message for event in loop.events if isinstance(event, Warned)]
+
+        assert [f"{space.root}/texts is on a network file system; looking for changes every 0.5 s instead"] == said
