@@ -91,6 +91,8 @@ class Notifier(FileSystemEventHandler):
         path = Path(os.fsdecode(event.src_path))
         if event.event_type in _WRITTEN_EVENTS:
             self._open_since_s.pop(path, None)
+            if event.dest_path:
+                self._open_since_s.pop(Path(os.fsdecode(event.dest_path)), None)
         elif self._is_writing(event) and self._set.concerns(path):
             self._open_since_s[path] = time.monotonic()
 

@@ -40,3 +40,12 @@ def test_endless_writing_is_acted_on_in_time(gaps: list[float]) -> None:
     assert due_s is not None
     assert due_s <= 100.0 + LONGEST_S + 1e-9
     assert due_s == pytest.approx(min(now_s + QUIET_S, 100.0 + LONGEST_S))
+
+
+def test_steady_writing_is_acted_on_after_the_longest_time() -> None:
+    """An event every 40 ms never leaves a quiet moment; the second after the first one ends the burst."""
+    debouncer = Debouncer()
+    for number in range(100):
+        debouncer.note(10.0 + number * 0.04)
+
+    assert [False, True] == [debouncer.take(10.0 + LONGEST_S - 0.001), debouncer.take(10.0 + LONGEST_S)]

@@ -48,6 +48,13 @@ def test_only_what_can_matter_concerns(place: Path, path: str, expected: bool) -
     assert expected == _set(place).concerns(place / path)
 
 
+def test_own_output_does_not_concern_where_it_lies_among_inputs(place: Path) -> None:
+    """A store in a directory that is listed: what appears in it is ours, what appears beside it is not."""
+    found = WatchSet.of([], [place], [place / "models"])
+
+    assert [False, False, True] == [found.concerns(place / name) for name in ("models", "models/blobs", "other")]
+
+
 def test_every_link_on_the_way_counts(place: Path) -> None:
     """A link to a link, in a directory that is a link: where each of them really stands is watched."""
     (place / "second").mkdir()
