@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,12 @@ pytest.importorskip("aiohttp", reason="the extra `server` is not installed")
 from tests.browser import PROGRAM, Page, browser_page
 from tests.serving import Client, running_server
 from tests.small_gguf import write_gguf
+from tests.space import Space
+from tests.terminal import Command, end_all
+
+WATCHED = """models:
+  a: {from: 'big:120b', remote_host: 'https://models.example.com', system: One.}
+"""
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium is installed")
 
@@ -68,3 +75,42 @@ def test_pages(tmp_path: Path) -> None:
         client.ask("POST", f"/api/blobs/{digest_of(data)}", data)
         create(client, model="first", files={"m.gguf": digest_of(data)})
         asyncio.run(asyncio.wait_for(scene(client), 90))
+
+
+async def watch(address: str, space: Space, page: Page) -> None:
+    """A person has the page open beside an editor."""
+    await page.open(address)
+    await page.wait_for("document.getElementById('link').textContent === 'live'")
+    await page.wait_for("document.getElementById('models').innerText.includes('a:latest')")
+
+    space.recipe(WATCHED + "  b: {from: 'big:120b', remote_host: 'https://models.example.com'}\n")
+    await page.wait_for("document.getElementById('models').innerText.includes('b:latest')")
+    card = "document.querySelector('.build')?.innerText ?? ''"
+    await page.wait_for(f"({card}).includes('b:latest') && ({card}).includes('done')")
+
+    space.recipe(WATCHED.replace("system", "sytem"))
+    await page.wait_for(f"({card}).includes('failed') && ({card}).includes('sytem')")
+    if path := os.environ.get("MODELBUILD_SCREENSHOT"):
+        await page.screenshot(Path(path).with_suffix(".watch.png"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no terminals of that kind")
+def test_page_beside_a_watch(space: Space, tmp_path: Path) -> None:
+    """What `watch --serve` builds is pushed to the page: the new model, the build, and a mistake in the recipe."""
+    space.recipe(WATCHED)
+    command = Command(space, "--serve", "--port", "0")
+    try:
+        command.wait_for("listening on ")
+        address = command.wait_for("/ui/").strip()
+        command.wait_for("start: ")
+
+        async def scene() -> None:
+            async with browser_page(tmp_path / "profile") as page:
+                await watch(address, space, page)
+                assert [] == page.problems
+
+        asyncio.run(asyncio.wait_for(scene(), 90))
+        command.type(b"\x03")
+        assert 130 == command.end()
+    finally:
+        end_all()

@@ -2,98 +2,25 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import pty
 import signal
 import subprocess
-import sys
-import termios
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.checkpoints import write_checkpoint
 from tests.space import Space
+from tests.terminal import PATIENCE_S, Command, end_all
 
 RECIPE = """models:
   a: {from: 'big:120b', remote_host: 'https://models.example.com', system: {file: system.txt}}
   b: {from: 'big:120b', remote_host: 'https://models.example.com', system: Fixed.}
 """
-_PATIENCE_S = 60.0
-_running: list[subprocess.Popen[bytes]] = []
-
-
-class Command:
-    """A running watch on a terminal of its own; everything it writes is gathered."""
-
-    def __init__(self, space: Space, *arguments: str, wrapped_in: Sequence[str] = ()) -> None:
-        self.text = ""
-        self._terminal, inside = pty.openpty()
-        os.set_blocking(self._terminal, False)
-        self.process = subprocess.Popen(
-            [*wrapped_in, sys.executable, "-m", "modelbuild", "watch", *arguments],
-            cwd=space.root,
-            env=space.environment() | {"TERM": "xterm", "COLUMNS": "200"},
-            stdin=inside,
-            stdout=inside,
-            stderr=inside,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )
-        os.close(inside)
-        _running.append(self.process)
-
-    def wait_for(self, text: str) -> str:
-        """Everything from here on up to where a text appears."""
-        deadline_s = time.monotonic() + _PATIENCE_S
-        while text not in self.text:
-            assert time.monotonic() < deadline_s, self.text
-            self._read()
-        before, _, self.text = self.text.partition(text)
-        return before + text
-
-    def drain(self) -> str:
-        """All that was written and not read yet."""
-        self._read()
-        text, self.text = self.text, ""
-        return text
-
-    def type(self, keys: bytes) -> None:
-        """Press keys."""
-        os.write(self._terminal, keys)
-
-    def end(self) -> int:
-        """Wait for the end, however it came; what was written until then is in `text`."""
-        try:
-            status = self.process.wait(_PATIENCE_S)
-            with suppress(OSError):
-                while rest := os.read(self._terminal, 65536):
-                    self.text += rest.decode()
-            return status
-        finally:
-            if self.process.poll() is None:
-                self.process.kill()
-                self.process.wait()
-            self.mode_at_end = self.mode()
-            os.close(self._terminal)
-
-    def mode(self) -> list[object]:
-        """How the terminal treats what is typed."""
-        return termios.tcgetattr(self._terminal)
-
-    def _read(self) -> None:
-        try:
-            self.text += os.read(self._terminal, 65536).decode()
-        except BlockingIOError:
-            time.sleep(0.02)
-        except OSError:
-            raise AssertionError(f"it has ended: {self.text}") from None
 
 
 def _start(space: Space, *arguments: str, wrapped_in: Sequence[str] = ()) -> Command:
@@ -137,7 +64,7 @@ def test_server_in_the_same_process_shows_the_builds(space: Space) -> None:
     command.wait_for("listening on ")
     address = command.wait_for("/ui/").removesuffix("/ui/").strip()
     command.wait_for("start: ")
-    with urllib.request.urlopen(f"{address}/events", timeout=_PATIENCE_S) as events:
+    with urllib.request.urlopen(f"{address}/events", timeout=PATIENCE_S) as events:
         assert events.readline().startswith(b":")
         space.write("system.txt", "Two.")
         while True:
@@ -146,9 +73,9 @@ def test_server_in_the_same_process_shows_the_builds(space: Space) -> None:
                 break
     shown = json.loads(line[6:])
 
-    with urllib.request.urlopen(f"{address}/builds", timeout=_PATIENCE_S) as answer:
+    with urllib.request.urlopen(f"{address}/builds", timeout=PATIENCE_S) as answer:
         builds = json.load(answer)["builds"]
-    with urllib.request.urlopen(f"{address}/api/tags", timeout=_PATIENCE_S) as answer:
+    with urllib.request.urlopen(f"{address}/api/tags", timeout=PATIENCE_S) as answer:
         names = {item["name"] for item in json.load(answer)["models"]}
     assert ("a:latest", ["done", "done"]) == (shown["model"], [build["state"] for build in builds])
     assert {"a:latest", "b:latest"} == names
@@ -271,7 +198,7 @@ def _without(limit: str) -> list[str]:
     line = f'echo 0 > /proc/sys/user/{limit} && exec "$@"'
     wrapper = ["unshare", "--user", "--map-root-user", "sh", "-c", line, "sh"]
     try:
-        subprocess.run([*wrapper, "true"], check=True, capture_output=True, timeout=_PATIENCE_S)
+        subprocess.run([*wrapper, "true"], check=True, capture_output=True, timeout=PATIENCE_S)
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"limits of its own cannot be given to a process here: {error}")
     return wrapper
@@ -297,11 +224,7 @@ def test_where_the_kernel_notifies_of_nothing_it_looks_regularly_and_says_so_onc
 @pytest.fixture(autouse=True)
 def _leave_none_running() -> Iterator[None]:
     yield
-    while _running:
-        process = _running.pop()
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+    end_all()
 
 
 @pytest.fixture(autouse=True)
