@@ -65,9 +65,12 @@ def competitors(type_: GgmlType, importance: Float32 | None) -> dict[str, Job]:
 
 def native_job(type_: GgmlType, importance: Float32 | None, level: str) -> Job:
     native, grid = kernels.load_native(), kernels.native_grid(type_)
+    out = np.empty((0, 0), np.uint8)
 
     def pack(rows: Float32) -> Uint8:
-        out = np.empty((len(rows), row_bytes(type_, rows.shape[1])), np.uint8)
+        nonlocal out
+        if len(out) != len(rows):  # made once: fresh pages would cost as much as the packing of a simple type
+            out = np.zeros((len(rows), row_bytes(type_, rows.shape[1])), np.uint8)
         native.pack(int(type_), rows, rows.shape[1], importance, out, level, grid)
         return out
 

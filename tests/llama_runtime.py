@@ -26,7 +26,7 @@ class Parameters(ctypes.Structure):
 
 
 class _Batch(ctypes.Structure):
-    """Tokens of one sequence; of the last the logits are wanted."""
+    """Tokens of one sequence; without `wanted`, the logits of the last one are."""
 
     _fields_ = (
         ("count", ctypes.c_int32),
@@ -60,6 +60,7 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "llama_decode": (_INT, [_POINTER, _Batch]),
     "llama_encode": (_INT, [_POINTER, _Batch]),
     "llama_get_logits_ith": (_FLOATS, [_POINTER, _INT]),
+    "llama_get_logits": (_FLOATS, [_POINTER]),
     "llama_get_embeddings_seq": (_FLOATS, [_POINTER, _INT]),
     "llama_get_embeddings_ith": (_FLOATS, [_POINTER, _INT]),
     "llama_set_embeddings": (None, [_POINTER, ctypes.c_bool]),
@@ -121,6 +122,18 @@ class LlamaRuntime:
         self._run(tokens, self._library.llama_decode)
         count = self._library.llama_vocab_n_tokens(self._vocabulary)
         return np.ctypeslib.as_array(self._library.llama_get_logits_ith(self._context, -1), (count,)).copy()
+
+    def all_logits(self, tokens: Sequence[int]) -> Float32:
+        """Logits after each token of a new text, shape (tokens, vocabulary)."""
+        self.forget()
+        count, loaded = len(tokens), self._library
+        sequence, ids, positions = _INT(0), (_INT * count)(*tokens), (_INT * count)(*range(count))
+        counts, wanted = (_INT * count)(*[1] * count), (ctypes.c_int8 * count)(*[1] * count)
+        sequences = (_POINTER * count)(*[ctypes.addressof(sequence)] * count)
+        places = [ctypes.addressof(item) for item in (ids, positions, counts, sequences, wanted)]
+        assert loaded.llama_decode(self._context, _Batch(count, places[0], None, *places[1:])) == 0
+        shape = (count, loaded.llama_vocab_n_tokens(self._vocabulary))
+        return np.ctypeslib.as_array(loaded.llama_get_logits(self._context), shape).copy()
 
     def forget(self) -> None:
         """Begin a new text."""

@@ -53,6 +53,8 @@ static size_t find_nonfinite(const float *weights, size_t count)
     for (size_t at = 0; at < count; at += BATCH) {
         const size_t some = count - at < BATCH ? count - at : BATCH;
         int32_t largest = 0;
+        /* A batch is a page of memory, at whose end the processor stops to fetch ahead by itself. */
+        for (size_t i = at + 2 * BATCH; i < at + 3 * BATCH && i < count; i += 16) __builtin_prefetch(weights + i);
         for (size_t i = at; i < at + some; i++) {
             const int32_t bits = (int32_t)(bits_of(weights[i]) & 0x7fffffff);
             largest = bits > largest ? bits : largest;

@@ -6,7 +6,7 @@ INLINE void fit_q6_k(const batch *b, int weighted, symmetric_table *table)
 {
     for (int at = 0; at < BATCH / 16; at += LANES) {
         symmetric_columns c;
-        vfloat scale[VECTORS], inverse[VECTORS];
+        symmetric_fit fit;
         load_columns(b->weights + at * 16, 16, c.x);
         if (weighted) {
             load_columns(b->importance + at * 16, 16, c.w);
@@ -14,10 +14,26 @@ INLINE void fit_q6_k(const batch *b, int weighted, symmetric_table *table)
             for (int i = 0; i < 16; i++)
                 EACH (v) c.w[i][v] = c.x[i][v] * c.x[i][v];
         }
-        fit_symmetric(16, 32, &c, scale, inverse);
-        store_lanes(table->scale + at, scale);
-        store_lanes(table->inverse + at, inverse);
+        fit_symmetric(16, 32, &c, &fit);
+        store_fit(&fit, at, table);
     }
+}
+
+/* Levels -128..127 of the scales of a super-block by the largest, and where a reader finds them. */
+INLINE void quantize_q6_scales(const float *scales, float inverse, float *levels, uint8_t *out)
+{
+    int32_t wide[16];
+    if (!scale_levels(scales, inverse, 128, levels)) {
+        for (int j = 0; j < 16; j++) {
+            const int32_t level = round_bits(inverse * scales[j]);
+            levels[j] = (int8_t)(level > 127 ? 127 : level);
+        }
+    }
+    for (int p = 0; p < PARTS; p++) {
+        const vint part = __builtin_convertvector(load_part(levels, p), vint);
+        memcpy(wide + p * WIDTH, &part, sizeof part);
+    }
+    for (int j = 0; j < 16; j++) out[j] = (uint8_t)wide[j];
 }
 
 INLINE void put_q6_levels(uint8_t *out, const uint8_t *levels)
@@ -44,14 +60,11 @@ INLINE void pack_q6_k_any(const batch *b, int weighted)
             continue;
         }
         const float inverse = -128.0f / extreme, d = put_rounded(out + 208, 1 / inverse);
-        float rounded_scales[16];
-        for (int j = 0; j < 16; j++) {
-            const int32_t wide = round_bits(inverse * scales[j]);
-            const int8_t level = (int8_t)(wide > 127 ? 127 : wide);
-            out[192 + j] = (uint8_t)level;
-            rounded_scales[j] = d * (float)level;
-        }
-        symmetric_levels(b->weights + s * 256, 32, rounded_scales, table.inverse + s * 16, levels);
+        float scale_level[16], rounded_scales[16];
+        quantize_q6_scales(scales, inverse, scale_level, out + 192);
+        for (int j = 0; j < 16; j++) rounded_scales[j] = d * scale_level[j];
+        symmetric_levels(b->weights + s * 256, 32, rounded_scales, table.inverse + s * 16, table.extreme + s * 16,
+                         levels);
         put_q6_levels(out, levels);
     }
 }

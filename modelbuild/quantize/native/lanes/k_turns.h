@@ -17,20 +17,20 @@ typedef struct {
     vfloat x[16][VECTORS];
     char gap[STORE_GAP];
     vfloat level[16][VECTORS];
+    vfloat lx[16][VECTORS]; /* (w * x) * level: what each weight adds to sum_lx */
     vfloat sum_lx[VECTORS], sum_l2[VECTORS];
-    vfloat largest[VECTORS]; /* magnitude */
+    vfloat extreme[VECTORS]; /* the weight of largest magnitude */
     vfloat inverse[VECTORS]; /* of the first levels; 0: nearly zero weights */
 } turn_columns;
 
 /* The weights, and what is needed of them. */
 INLINE void load_turns(const float *weights, const int *places, turn_columns *c)
 {
-    vfloat extreme[VECTORS];
     load_columns_at(weights, places, 16, c->x);
-    find_extreme(16, c->x, extreme);
+    find_extreme(16, c->x, c->extreme);
     EACH (v) {
-        c->largest[v] = magnitude(extreme[v]);
-        c->inverse[v] = choose(c->largest[v] < NEARLY_ZERO, all(0), -(float)TURN_HALF / extreme[v]);
+        const vint empty = magnitude(c->extreme[v]) < NEARLY_ZERO;
+        c->inverse[v] = choose(empty, all(0), -(float)TURN_HALF / c->extreme[v]);
     }
 }
 
@@ -41,38 +41,45 @@ INLINE void start_turns(turn_columns *c)
     for (int i = 0; i < 16; i++) {
         EACH (v) {
             const vfloat x = c->x[i][v], w = x * x;
-            const vfloat l = level_between(c->inverse[v] * x, -TURN_HALF, TURN_HALF - 1);
+            const vfloat l = trial_level(c->inverse[v] * x, TURN_HALF, CUT_HIGH), lx = (w * x) * l;
             c->level[i][v] = l;
-            c->sum_lx[v] += (w * x) * l;
+            c->lx[i][v] = lx;
+            c->sum_lx[v] += lx;
             c->sum_l2[v] += (w * l) * l;
         }
     }
 }
 
-/* Lanes in which no level would change in a sweep. A lane may be called unsettled without need, never the reverse:
- * the new level, round(x * l2 / lx), is surely the old one when the quotient is less than 0.499 away from it or beyond
- * the outermost level. That needs an lx far from the smallest floats, and a quotient within reach of round_bits:
- * |x * l2| is at most largest * sum_l2, but for rounding. */
+/* Lanes in which no level would change in a sweep. A lane may be called unsettled without need, never the reverse.
+ *
+ * With a positive extreme every level has the sign opposite to its weight. Then all that adds to sum_lx is negative or
+ * zero, and so is what is left of it without one weight: no turn is ever taken.
+ *
+ * Otherwise a sweep gives a weight the level nearest to x * l2 / lx, where lx and l2 are the sums without this weight:
+ * lx = sum_lx - w*x*l, l2 = sum_l2 - w*l*l. That is l itself if |x * l2 - l * lx| < lx / 2, and the left side is
+ * |x * sum_l2 - l * sum_lx|, because what the weight adds cancels out. A first term beyond that of the outermost level
+ * counts as that of the outermost level, as the sweep cuts it. `limit` leaves room for the rounding of all terms, which
+ * is a few millionths of a thousandth of the largest of them; it also keeps quotients within the reach of round_bits.
+ * Sums that overflowed or are next to the smallest floats fail the comparisons. */
 INLINE void find_settled(const turn_columns *c, vint *settled)
 {
-    vfloat least[VECTORS];
+    vfloat worst[VECTORS], limit[VECTORS], twice_lx[VECTORS], twice_l2[VECTORS];
     EACH (v) {
-        settled[v] = ~(vint){0};
-        least[v] = all(FLT_MAX);
+        worst[v] = all(0);
+        twice_lx[v] = c->sum_lx[v] + c->sum_lx[v];
+        twice_l2[v] = c->sum_l2[v] + c->sum_l2[v];
+        limit[v] = c->sum_lx[v] - (magnitude(c->extreme[v]) * c->sum_l2[v] + 4 * c->sum_lx[v]) * 4e-6f;
     }
     for (int i = 0; i < 16; i++) {
         EACH (v) {
-            const vfloat l = c->level[i][v], x = c->x[i][v], w = x * x;
-            const vfloat lx = c->sum_lx[v] - (w * x) * l, l2 = c->sum_l2[v] - (w * l) * l;
-            const vfloat inside = lesser(greater(x * l2, lx * -(float)TURN_HALF), lx * (float)(TURN_HALF - 1));
-            const vint no_turn = lx <= 0, same = magnitude(inside - l * lx) < 0.499f * lx;
-            settled[v] &= same | no_turn;
-            least[v] = lesser(choose(no_turn, all(FLT_MAX), lx), least[v]);
+            const vfloat lowest = twice_lx[v] * -(float)TURN_HALF, highest = twice_lx[v] * (float)(TURN_HALF - 1);
+            const vfloat aim = lesser(greater(c->x[i][v] * twice_l2[v], lowest), highest);
+            worst[v] = greater(magnitude(aim - c->level[i][v] * twice_lx[v]) + c->lx[i][v], worst[v]);
         }
     }
     EACH (v) {
-        const vint safe = (least[v] > 1e-30f) & (c->largest[v] * c->sum_l2[v] < 1e6f * least[v]);
-        settled[v] = (settled[v] & safe) | (c->inverse[v] == 0);
+        const vint stays = (worst[v] < limit[v]) & (c->sum_lx[v] > 1e-30f);
+        settled[v] = stays | (c->extreme[v] > 0) | (c->inverse[v] == 0);
     }
 }
 
@@ -95,12 +102,14 @@ INLINE void sweep(turn_columns *groups)
             vfloat *const sum_lx = &c->sum_lx[v % VECTORS], *const sum_l2 = &c->sum_l2[v % VECTORS];
             const vfloat x = c->x[i][v % VECTORS], w = x * x, wx = w * x;
             const vfloat old = c->level[i][v % VECTORS];
-            const vfloat lx = *sum_lx - wx * old, l2 = *sum_l2 - (w * old) * old;
+            const vfloat lx = *sum_lx - c->lx[i][v % VECTORS], l2 = *sum_l2 - (w * old) * old;
             const vfloat l = turn_level((x * l2) / lx);
             const vfloat new_lx = lx + wx * l, new_l2 = l2 + (w * l) * l;
             const vint better = (new_lx * new_lx) * *sum_l2 > (*sum_lx * *sum_lx) * new_l2;
-            const vint changes = (lx > 0) & (l != old) & (new_l2 > 0) & better;
-            c->level[i][v % VECTORS] = choose(changes, l, old);
+            const vint changes = (lesser(lx, new_l2) > 0) & (l != old) & better;
+            const vfloat next = choose(changes, l, old);
+            c->level[i][v % VECTORS] = next;
+            c->lx[i][v % VECTORS] = wx * next;
             *sum_lx = choose(changes, new_lx, *sum_lx);
             *sum_l2 = choose(changes, new_l2, *sum_l2);
         }
@@ -113,6 +122,7 @@ INLINE void sweep(turn_columns *groups)
 typedef struct {
     float scale[MOST_SUB_BLOCKS];
     float inverse[MOST_SUB_BLOCKS];     /* as of turn_columns */
+    float extreme[MOST_SUB_BLOCKS];     /* likewise */
     uint8_t was_swept[MOST_SUB_BLOCKS]; /* the levels are not those that inverse gives */
 } turn_table;
 
@@ -132,6 +142,9 @@ INLINE void turn_scales(const turn_columns *c, vfloat *scale)
 INLINE void load_state(const turn_state *state, const int *places, turn_columns *c)
 {
     load_columns_at(state->level[0], places, 16, c->level);
+    for (int i = 0; i < 16; i++) {
+        EACH (v) c->lx[i][v] = ((c->x[i][v] * c->x[i][v]) * c->x[i][v]) * c->level[i][v];
+    }
     for (int k = 0; k < LANES; k++) {
         c->sum_lx[k / WIDTH][k % WIDTH] = state->sum_lx[places[k]];
         c->sum_l2[k / WIDTH][k % WIDTH] = state->sum_l2[places[k]];
@@ -195,9 +208,11 @@ static __attribute__((noinline)) int sweep_all(const float *weights, int *places
 INLINE void fit_turns(const batch *b, turn_table *table)
 {
     turn_state *const state = b->work;
+    const int sub_blocks = SUB_BLOCKS * b->batches;
     int places[MOST_SUB_BLOCKS], count = 0;
     memset(table->was_swept, 0, sizeof table->was_swept);
-    for (int at = 0; at < SUB_BLOCKS * b->batches; at += LANES) {
+    memset(table->scale + sub_blocks, 0, sizeof *table->scale * (size_t)(MOST_SUB_BLOCKS - sub_blocks));
+    for (int at = 0; at < sub_blocks; at += LANES) {
         turn_columns c;
         vfloat scale[VECTORS];
         vint settled[VECTORS];
@@ -207,6 +222,7 @@ INLINE void fit_turns(const batch *b, turn_table *table)
         turn_scales(&c, scale);
         store_lanes(table->scale + at, scale);
         store_lanes(table->inverse + at, c.inverse);
+        store_lanes(table->extreme + at, c.extreme);
         EACH (v) settled[v] = ~settled[v];
         for (uint32_t bits = lane_bits(settled); bits != 0; bits &= bits - 1) {
             const int place = at + __builtin_ctz(bits);
@@ -227,40 +243,74 @@ INLINE void fit_weighted_q3(const batch *b, int part, symmetric_table *table, fl
     mean_squares(&one, 256, 16, 2, sigma);
     for (int at = 0; at < SUB_BLOCKS; at += LANES) {
         symmetric_columns c;
-        vfloat scale[VECTORS], inverse[VECTORS], sum[VECTORS] = {{0}};
+        symmetric_fit fit;
+        vfloat sum[VECTORS] = {{0}};
         load_columns(one.weights + at * 16, 16, c.x);
         weigh_by_importance(16, c.x, one.importance + at * 16, sigma + at, c.w);
         for (int i = 0; i < 16; i++)
             EACH (v) sum[v] += c.w[i][v];
-        fit_symmetric(16, TURN_HALF, &c, scale, inverse);
-        store_lanes(table->scale + at, scale);
-        store_lanes(table->inverse + at, inverse);
+        fit_symmetric(16, TURN_HALF, &c, &fit);
+        store_fit(&fit, at, table);
         store_lanes(sum_w + at, sum);
     }
 }
 
-/* Scales 0..63 of LANES super-blocks, with 32 added; d: the steps. */
-INLINE void fit_q3_scales(const float *scales, const float *sum_w, float *d, uint8_t (*levels)[16])
+/* The scales of LANES super-blocks: steps, unrounded, and levels -32..31, which are stored with 32 added. */
+typedef struct {
+    float d[LANES];
+    float level[LANES * 16];
+    uint8_t stored[LANES * 16];
+} q3_scales;
+
+INLINE void store_q3_levels(q3_scales *q)
+{
+    for (int i = 0; i < LANES * 16; i++) q->stored[i] = (uint8_t)((int32_t)q->level[i] + 32);
+}
+
+/* With importance: by a search. */
+INLINE void fit_q3_scales(const float *scales, const float *sum_w, q3_scales *q)
 {
     symmetric_columns c;
-    vfloat scale[VECTORS], inverse[VECTORS];
+    symmetric_fit fit;
     float inverses[LANES];
     load_columns(scales, 16, c.x);
     load_columns(sum_w, 16, c.w);
-    fit_symmetric(16, 32, &c, scale, inverse);
-    store_lanes(d, scale);
-    store_lanes(inverses, inverse);
+    fit_symmetric(16, 32, &c, &fit);
+    store_lanes(q->d, fit.scale);
+    store_lanes(inverses, fit.inverse);
     for (int k = 0; k < LANES; k++) {
+        for (int j = 0; j < 16; j++) {
+            const int32_t level = clamp_int(round_bits(inverses[k] * scales[k * 16 + j]), -32, 31);
+            q->level[k * 16 + j] = inverses[k] != 0 ? (float)level : -32;
+        }
         /* Products may have overflowed; only the plain search rounds a NaN as it should. */
         if (!(largest_magnitude(scales + k * 16, 16) <= FLT_MAX)) {
-            d[k] = fit_symmetric_scalar(16, 32, scales + k * 16, sum_w + k * 16, levels[k]);
-            continue;
-        }
-        for (int j = 0; j < 16; j++) {
-            const int32_t level = clamp_int(round_bits(inverses[k] * scales[k * 16 + j]) + 32, 0, 63);
-            levels[k][j] = (uint8_t)(inverses[k] != 0 ? level : 0);
+            uint8_t levels[16];
+            q->d[k] = fit_symmetric_scalar(16, 32, scales + k * 16, sum_w + k * 16, levels);
+            for (int j = 0; j < 16; j++) q->level[k * 16 + j] = (float)(levels[j] - 32);
         }
     }
+    store_q3_levels(q);
+}
+
+/* Without: by the largest. */
+INLINE void quantize_q3_scales(const float *scales, q3_scales *q)
+{
+    vfloat columns[16][VECTORS], extreme[VECTORS];
+    float extremes[LANES];
+    load_columns(scales, 16, columns);
+    find_extreme(16, columns, extreme);
+    store_lanes(extremes, extreme);
+    for (int k = 0; k < LANES; k++) {
+        const float inverse = -32.0f / extremes[k];
+        q->d[k] = extremes[k] != 0 ? 1 / inverse : 0;
+        if (scale_levels(scales + k * 16, inverse, 32, q->level + k * 16)) continue;
+        for (int j = 0; j < 16; j++) {
+            const int32_t level = clamp_int((int8_t)round_bits(inverse * scales[k * 16 + j]), -32, 31);
+            q->level[k * 16 + j] = extremes[k] != 0 ? (float)level : -32;
+        }
+    }
+    store_q3_levels(q);
 }
 
 /* Sixteen 6-bit scales in twelve bytes: low nibbles first, then the top bits of every fourth. Four bytes at a time. */
@@ -274,32 +324,24 @@ INLINE void put_q3_scales(uint8_t *out, const uint8_t *scales)
     memcpy(out, packed, sizeof packed);
 }
 
-/* Scales 0..63 with 32 added; gives the step. */
-INLINE float quantize_q3_scales(const float *scales, uint8_t *levels)
-{
-    const float extreme = extreme_of(scales, 16);
-    if (extreme == 0) {
-        memset(levels, 0, 16);
-        return 0;
-    }
-    const float inverse = -32.0f / extreme;
-    int32_t wide[16];
-    for (int j = 0; j < 16; j++) wide[j] = clamp_int((int8_t)round_bits(inverse * scales[j]), -32, 31) + 32;
-    for (int j = 0; j < 16; j++) levels[j] = (uint8_t)wide[j];
-    return 1 / inverse;
-}
+/* The sub-blocks of a super-block: inverse and extreme as in the tables; was_swept may be NULL. */
+typedef struct {
+    const float *inverse, *extreme;
+    const uint8_t *was_swept;
+} q3_parts;
 
-/* The block of one super-block; scales: with 32 added, d: unrounded. */
-INLINE void put_q3_k(uint8_t *restrict out, const float *x, float d, const uint8_t *scales, const float *inverse,
-                     const uint8_t *was_swept)
+/* The block of the k-th super-block of the group that q describes. */
+INLINE void put_q3_k(uint8_t *restrict out, const float *x, const q3_scales *q, int k, const q3_parts *parts)
 {
     uint8_t levels[256];
     float rounded_scales[16];
-    const float rounded_d = put_rounded(out + 108, d);
-    for (int j = 0; j < 16; j++) rounded_scales[j] = rounded_d * (float)(scales[j] - 32);
-    symmetric_levels(x, TURN_HALF, rounded_scales, inverse, levels);
-    for (int j = 0; was_swept && j < 16; j++) {
-        if (rounded_scales[j] == 0 && was_swept[j]) fit_by_turns_scalar(16, TURN_HALF, x + j * 16, levels + j * 16);
+    const float rounded_d = put_rounded(out + 108, q->d[k]);
+    for (int j = 0; j < 16; j++) rounded_scales[j] = rounded_d * q->level[k * 16 + j];
+    symmetric_levels(x, TURN_HALF, rounded_scales, parts->inverse, parts->extreme, levels);
+    for (int j = 0; parts->was_swept && j < 16; j++) {
+        if (rounded_scales[j] == 0 && parts->was_swept[j]) {
+            fit_by_turns_scalar(16, TURN_HALF, x + j * 16, levels + j * 16);
+        }
     }
     for (int i = 0; i < 32; i++) {
         uint8_t high = 0;
@@ -307,17 +349,21 @@ INLINE void put_q3_k(uint8_t *restrict out, const float *x, float d, const uint8
         out[i] = high;
     }
     put_2_bit_planes(out + 32, levels);
-    put_q3_scales(out + 96, scales);
+    put_q3_scales(out + 96, q->stored + k * 16);
 }
 
 static void pack_q3_k(const batch *b)
 {
     turn_table t;
+    const int count = BATCH / 256 * b->batches;
     fit_turns(b, &t);
-    for (int s = 0; s < BATCH / 256 * b->batches; s++) {
-        uint8_t scales[16];
-        const float d = quantize_q3_scales(t.scale + s * 16, scales);
-        put_q3_k(b->out + s * 110, b->weights + s * 256, d, scales, t.inverse + s * 16, t.was_swept + s * 16);
+    for (int first = 0; first < count; first += LANES) {
+        q3_scales q;
+        quantize_q3_scales(t.scale + first * 16, &q);
+        for (int s = first; s < count && s < first + LANES; s++) {
+            const q3_parts parts = {t.inverse + s * 16, t.extreme + s * 16, t.was_swept + s * 16};
+            put_q3_k(b->out + s * 110, b->weights + s * 256, &q, s - first, &parts);
+        }
     }
 }
 
@@ -329,16 +375,17 @@ static void pack_q3_k_weighted(const batch *b)
     for (int first = 0; first < b->batches; first += Q3_PARTS) {
         const int parts = b->batches - first < Q3_PARTS ? b->batches - first : Q3_PARTS;
         symmetric_table t[Q3_PARTS];
-        float scales[Q3_PARTS * SUB_BLOCKS] = {0}, sum_w[Q3_PARTS * SUB_BLOCKS] = {0}, d[LANES];
-        uint8_t levels[LANES][16];
+        float scales[Q3_PARTS * SUB_BLOCKS] = {0}, sum_w[Q3_PARTS * SUB_BLOCKS] = {0};
+        q3_scales q;
         for (int p = 0; p < parts; p++) {
             fit_weighted_q3(b, first + p, &t[p], sum_w + p * SUB_BLOCKS);
             memcpy(scales + p * SUB_BLOCKS, t[p].scale, sizeof t[p].scale);
         }
-        fit_q3_scales(scales, sum_w, d, levels);
+        fit_q3_scales(scales, sum_w, &q);
         for (int s = 0; s < parts * 4; s++) {
             const int at = first * 4 + s;
-            put_q3_k(b->out + at * 110, b->weights + at * 256, d[s], levels[s], t[s / 4].inverse + s % 4 * 16, 0);
+            const q3_parts of = {t[s / 4].inverse + s % 4 * 16, t[s / 4].extreme + s % 4 * 16, 0};
+            put_q3_k(b->out + at * 110, b->weights + at * 256, &q, s, &of);
         }
     }
 }

@@ -96,19 +96,27 @@ INLINE vfloat level_between(vfloat a, float low, float high)
     return rounded(lesser(greater(a, all(low)), all(high)));
 }
 
-/* A bit for each lane whose mask is set, of a group. */
+/* A bit for each lane of a vector whose mask is set. */
+INLINE uint32_t mask_bits(vint mask)
+{
+#if defined __AVX512F__
+    return (uint32_t)_mm512_movepi32_mask((__m512i)mask);
+#elif defined __AVX2__
+    return (uint32_t)_mm256_movemask_ps((__m256)mask);
+#elif defined __SSE2__
+    return (uint32_t)_mm_movemask_ps((__m128)mask);
+#else
+    uint32_t bits = 0;
+    for (int k = 0; k < WIDTH; k++) bits |= (uint32_t)(mask[k] & 1) << k;
+    return bits;
+#endif
+}
+
+/* The same for a group. */
 INLINE uint32_t lane_bits(const vint *mask)
 {
     uint32_t bits = 0;
-#if defined __AVX512F__
-    EACH (v) bits |= (uint32_t)_mm512_movepi32_mask((__m512i)mask[v]) << (v * WIDTH);
-#elif defined __AVX2__
-    EACH (v) bits |= (uint32_t)_mm256_movemask_ps((__m256)mask[v]) << (v * WIDTH);
-#elif defined __SSE2__
-    EACH (v) bits |= (uint32_t)_mm_movemask_ps((__m128)mask[v]) << (v * WIDTH);
-#else
-    for (int k = 0; k < LANES; k++) bits |= (uint32_t)(mask[k / WIDTH][k % WIDTH] & 1) << k;
-#endif
+    EACH (v) bits |= mask_bits(mask[v]) << (v * WIDTH);
     return bits;
 }
 

@@ -72,16 +72,28 @@ INLINE float extreme_of(const float *x, int count)
 }
 
 /* The same for the columns of each lane. */
-INLINE void find_extreme(int count, vfloat (*x)[VECTORS], vfloat *extreme)
+INLINE void find_extreme(int count, const vfloat (*x)[VECTORS], vfloat *extreme)
 {
-    EACH (v) {
-        vfloat largest = all(0), value = all(0);
-        for (int i = 0; i < count; i++) {
-            const vint larger = magnitude(x[i][v]) > largest;
-            value = choose(larger, x[i][v], value);
-            largest = greater(magnitude(x[i][v]), largest);
+    vfloat low[VECTORS], high[VECTORS];
+    vint both[VECTORS];
+    EACH (v) low[v] = high[v] = all(0);
+    for (int i = 0; i < count; i++) {
+        EACH (v) {
+            low[v] = lesser(x[i][v], low[v]);
+            high[v] = greater(x[i][v], high[v]);
         }
-        extreme[v] = value;
+    }
+    EACH (v) {
+        extreme[v] = choose(high[v] > -low[v], high[v], low[v]);
+        both[v] = (high[v] == -low[v]) & (high[v] > 0);
+    }
+    if (lane_bits(both) == 0) return;
+    /* Equal magnitudes of both signs: the first of them, looked for from behind. */
+    for (int i = count - 1; i >= 0; i--) {
+        EACH (v) {
+            const vint is_extreme = both[v] & (magnitude(x[i][v]) == high[v]);
+            extreme[v] = choose(is_extreme, x[i][v], extreme[v]);
+        }
     }
 }
 

@@ -12,13 +12,13 @@ INLINE void pack_symmetric_weighted(const batch *b, int half)
 {
     for (int at = 0; at < BLOCKS; at += LANES) {
         symmetric_columns c;
-        vfloat scale[VECTORS], inverse[VECTORS];
+        symmetric_fit fit;
         float scales[LANES], inverses[LANES];
         load_columns(b->weights + at * 32, 32, c.x);
         weigh_by_importance(32, c.x, b->importance + at * 32, b->row_mean_square + at, c.w);
-        fit_symmetric(32, half, &c, scale, inverse);
-        store_lanes(scales, scale);
-        store_lanes(inverses, inverse);
+        fit_symmetric(32, half, &c, &fit);
+        store_lanes(scales, fit.scale);
+        store_lanes(inverses, fit.inverse);
         for (int k = 0; k < LANES; k++) {
             const float *const x = b->weights + (at + k) * 32;
             uint8_t *const out = b->out + (at + k) * (half == 8 ? 18 : 22);

@@ -4,9 +4,11 @@
 
 #include "order.h"
 
+/* What is known of the sub-blocks of a batch after the search. */
 typedef struct {
     float scale[BATCH / 16];
     float inverse[BATCH / 16]; /* of the trial that won; 0: nearly zero weights, stored levels are 0 */
+    float extreme[BATCH / 16]; /* the weight of largest magnitude */
 } symmetric_table;
 
 typedef struct {
@@ -14,65 +16,156 @@ typedef struct {
     vfloat w[32][VECTORS];
 } symmetric_columns;
 
+/* The same as in the table, and the search so far. */
+typedef struct {
+    vfloat scale[VECTORS], inverse[VECTORS], extreme[VECTORS];
+    vfloat best[VECTORS];
+    vfloat wx[32][VECTORS];
+} symmetric_fit;
+
+/* Where the levels of a trial have to be cut. Before rounding none is larger in magnitude than the span of the trial.
+ * So the narrow spans reach neither end, and most others only the upper one, which is a level nearer. */
+enum { CUT_NONE, CUT_HIGH, CUT_BOTH };
+
+/* Adding and subtracting is spread over more units of the processor than an instruction that rounds. */
+INLINE vfloat trial_level(vfloat a, float top, int cut)
+{
+    if (cut != CUT_NONE) a = lesser(a, all(top - 1));
+    if (cut == CUT_BOTH) a = greater(a, all(-top));
+    return (a + ROUNDING_MAGIC) - ROUNDING_MAGIC;
+}
+
+/* One trial of an inverse scale; makes the next one, so that nothing has to wait for the division. The first trial always
+ * stands, and has scale 0 where no weight counts. */
+INLINE void try_inverse(int count, float top, int cut, int is_first, float next_span, const symmetric_columns *c,
+                        vfloat *next_inverse, symmetric_fit *fit)
+{
+    vfloat inverse[VECTORS], sum_lx[VECTORS], sum_l2[VECTORS];
+    EACH (v) {
+        inverse[v] = next_inverse[v];
+        next_inverse[v] = next_span / fit->extreme[v];
+        sum_lx[v] = sum_l2[v] = all(0);
+    }
+    for (int i = 0; i < count; i++) {
+        EACH (v) {
+            const vfloat l = trial_level(inverse[v] * c->x[i][v], top, cut);
+            sum_lx[v] += fit->wx[i][v] * l;
+            sum_l2[v] += (c->w[i][v] * l) * l;
+        }
+    }
+    EACH (v) {
+        const vfloat fitted = sum_lx[v] / sum_l2[v];
+        if (is_first) {
+            fit->scale[v] = choose(sum_l2[v] != 0, fitted, all(0));
+            fit->best[v] = fit->scale[v] * sum_lx[v];
+            fit->inverse[v] = inverse[v];
+        } else {
+            const vint wins = (sum_l2[v] > 0) & (sum_lx[v] * sum_lx[v] > fit->best[v] * sum_l2[v]);
+            fit->scale[v] = choose(wins, fitted, fit->scale[v]);
+            fit->best[v] = choose(wins, fitted * sum_lx[v], fit->best[v]);
+            fit->inverse[v] = choose(wins, inverse[v], fit->inverse[v]);
+        }
+    }
+}
+
+/* Trials with spans of first..last tenths of a level more than the plain range. */
+INLINE void try_spans(int count, float top, int first, int last, int cut, const symmetric_columns *c,
+                      vfloat *next_inverse, symmetric_fit *fit)
+{
+    for (int tenths = first; tenths <= last; tenths++) {
+        const int next = tenths == 0 ? -9 : tenths == -1 ? 1 : tenths + 1;
+        try_inverse(count, top, cut, first == 0, -(top + 0.1f * (float)next), c, next_inverse, fit);
+    }
+}
+
 /* fit_symmetric_scalar, lane by lane. |inverse * x| <= half + 1 by construction, so rounding is always exact. */
-INLINE void fit_symmetric(int count, int half, symmetric_columns *c, vfloat *scale, vfloat *inverse)
+INLINE void fit_symmetric(int count, int half, const symmetric_columns *c, symmetric_fit *fit)
 {
     const float top = (float)half;
-    vfloat extreme[VECTORS], best[VECTORS], wx[32][VECTORS];
-    vint empty[VECTORS];
-
-    find_extreme(count, c->x, extreme);
-    EACH (v) {
-        empty[v] = magnitude(extreme[v]) < NEARLY_ZERO;
-        scale[v] = inverse[v] = best[v] = all(0);
-    }
+    vfloat inverse[VECTORS];
+    find_extreme(count, c->x, fit->extreme);
+    EACH (v) inverse[v] = -top / fit->extreme[v];
     for (int i = 0; i < count; i++)
-        EACH (v) wx[i][v] = c->w[i][v] * c->x[i][v];
+        EACH (v) fit->wx[i][v] = c->w[i][v] * c->x[i][v];
 
-    for (int trial = 0; trial <= 18; trial++) {
-        const int tenths = trial == 0 ? 0 : trial <= 9 ? trial - 10 : trial - 9;
-        const float span = -(top + 0.1f * (float)tenths);
-        vfloat trial_inverse[VECTORS], sum_lx[VECTORS], sum_l2[VECTORS];
-        EACH (v) {
-            trial_inverse[v] = span / extreme[v];
-            sum_lx[v] = sum_l2[v] = all(0);
-        }
-        for (int i = 0; i < count; i++) {
-            EACH (v) {
-                const vfloat l = level_between(trial_inverse[v] * c->x[i][v], -top, top - 1);
-                sum_lx[v] += wx[i][v] * l;
-                sum_l2[v] += (c->w[i][v] * l) * l;
-            }
-        }
-        EACH (v) {
-            const vfloat fitted = sum_lx[v] / sum_l2[v];
-            /* The first trial always stands, and has scale 0 where no weight counts. */
-            const vint wins = trial == 0 ? ~(vint){0} : (sum_l2[v] > 0) & (sum_lx[v] * sum_lx[v] > best[v] * sum_l2[v]);
-            scale[v] = choose(wins, choose(sum_l2[v] != 0, fitted, all(0)), scale[v]);
-            best[v] = choose(wins, scale[v] * sum_lx[v], best[v]);
-            inverse[v] = choose(wins, trial_inverse[v], inverse[v]);
-        }
-    }
+    try_spans(count, top, 0, 0, CUT_HIGH, c, inverse, fit);
+    try_spans(count, top, -9, -6, CUT_NONE, c, inverse, fit);
+    try_spans(count, top, -5, -1, CUT_HIGH, c, inverse, fit);
+    try_spans(count, top, 1, 4, CUT_HIGH, c, inverse, fit);
+    try_spans(count, top, 5, 9, CUT_BOTH, c, inverse, fit);
     EACH (v) {
-        scale[v] = choose(empty[v], all(0), scale[v]);
-        inverse[v] = choose(empty[v], all(0), inverse[v]);
+        const vint empty = magnitude(fit->extreme[v]) < NEARLY_ZERO;
+        fit->scale[v] = choose(empty, all(0), fit->scale[v]);
+        fit->inverse[v] = choose(empty, all(0), fit->inverse[v]);
     }
+}
+
+INLINE void store_fit(const symmetric_fit *fit, int at, symmetric_table *table)
+{
+    store_lanes(table->scale + at, fit->scale);
+    store_lanes(table->inverse + at, fit->inverse);
+    store_lanes(table->extreme + at, fit->extreme);
+}
+
+/* Vectors that sixteen values in natural order fill. */
+#define PARTS (16 / WIDTH)
+
+INLINE vfloat load_part(const float *from, int part)
+{
+    vfloat a;
+    memcpy(&a, from + part * WIDTH, sizeof a);
+    return a;
+}
+
+/* Levels -top..top-1 of the scales of sixteen sub-blocks; 0 when a product is out of the range that rounds exactly. */
+INLINE int scale_levels(const float *scales, float inverse, float top, float *levels)
+{
+    uint32_t outside = 0;
+    for (int p = 0; p < PARTS; p++) {
+        const vfloat a = load_part(scales, p) * inverse, l = trial_level(a, top, CUT_HIGH);
+        outside |= mask_bits(~(magnitude(a) < top + 0.5f));
+        memcpy(levels + p * WIDTH, &l, sizeof l);
+    }
+    return outside == 0;
 }
 
 /* Levels of 256 weights with half added, under the scales of their sub-blocks of 16 that a reader will see. A scale
  * that rounded to zero cannot tell: then the levels of the search stand. */
-INLINE void symmetric_levels(const float *x, int half, const float *scale, const float *inverse, uint8_t *levels)
+static __attribute__((noinline)) void any_symmetric_levels(const float *x, int half, const float *scale,
+                                                           const float *inverse, uint8_t *levels)
 {
-    int32_t wide[256];
     for (int j = 0; j < 16; j++) {
+        const int is_empty = scale[j] == 0 && inverse[j] == 0;
         for (int i = j * 16; i < (j + 1) * 16; i++) {
-            wide[i] = clamp_int(round_bits(x[i] / scale[j]) + half, 0, 2 * half - 1);
-        }
-        if (scale[j] != 0) continue;
-        for (int i = j * 16; i < (j + 1) * 16; i++) {
-            wide[i] = inverse[j] != 0 ? clamp_int(round_bits(inverse[j] * x[i]) + half, 0, 2 * half - 1) : 0;
+            const float level = scale[j] != 0 ? x[i] / scale[j] : inverse[j] * x[i];
+            levels[i] = (uint8_t)(is_empty ? 0 : clamp_int(round_bits(level) + half, 0, 2 * half - 1));
         }
     }
+}
+
+/* The same, fast where no scale is zero or far too small for its weights. extreme: as in the table. The scales are read
+ * from memory, one for each vector, which is why this is not inlined into the loops that make them. */
+static __attribute__((noinline)) void symmetric_levels(const float *x, int half, const float *scale,
+                                                       const float *inverse, const float *extreme, uint8_t *levels)
+{
+    const vfloat low = all(-(float)half), high = all((float)half - 1);
+    uint32_t wide[256], ordinary = ~(uint32_t)0;
+    for (int p = 0; p < PARTS; p++) {
+        const vfloat size = magnitude(load_part(scale, p)), largest = magnitude(load_part(extreme, p));
+        ordinary &= mask_bits((size * 4e6f >= largest) & (size > 0) & (size <= FLT_MAX)) | ~(uint32_t)0 << WIDTH;
+    }
+    if (~ordinary != 0) {
+        any_symmetric_levels(x, half, scale, inverse, levels);
+        return;
+    }
+    for (int j = 0; j < 16; j++) {
+        for (int p = 0; p < PARTS; p++) {
+            vfloat a = load_part(x + j * 16, p) / scale[j];
+            a = lesser(greater(a, low), high) + (ROUNDING_MAGIC + (float)half);
+            memcpy(wide + j * 16 + p * WIDTH, &a, sizeof a);
+        }
+    }
+    /* The lowest bits of such a sum are the level. */
     for (int i = 0; i < 256; i++) levels[i] = (uint8_t)wide[i];
 }
 
