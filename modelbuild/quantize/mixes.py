@@ -6,6 +6,7 @@ Source: `src/llama-quant.cpp` of llama.cpp (October 2026); ours are the errors f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from modelbuild.errors import InputError, ProblemCollector, UnsupportedError
@@ -63,20 +64,22 @@ def choose_types(
 ) -> list[TypeChoice]:
     """The type of every tensor, in output order, with the rule that decided.
 
-    Raises InputError (RULE: a rule decides nothing; LAYER: a name without the layer the rules need; IMPORTANCE: a type
-    that needs an importance matrix) or UnsupportedError (TYPE: no type fits the row), several together as Problems.
+    Raises InputError (RULE: a rule decides nothing; LAYER: a name without the layer the rules need; IMPORTANCE: types
+    that need an importance matrix) or UnsupportedError (TYPE: no type fits the row), several together as Problems.
     """
     options = options or TypeOptions()
     tensors = order_tensors(facts)
     chooser = _Chooser(preset, model, options, tensors)
     problems = ProblemCollector()
-    choices = []
+    choices, lacking = [], []
     for tensor in tensors:
         with problems.collect():
             choice = chooser.choose(tensor)
-            if choice.type != tensor.type:
-                _require_importance(choice, preset, options.importance)
             choices.append(choice)
+            if choice.type != tensor.type and _lacks_importance(choice, preset, options.importance):
+                lacking.append(choice)
+    if lacking:
+        problems.add(_importance_error(lacking, has_matrix=bool(options.importance)))
     problems.finish()
     chooser.refuse_idle_rules()
     return choices
@@ -191,15 +194,36 @@ def _fit(type_: GgmlType, tensor: TensorFacts) -> tuple[GgmlType, str]:
     return fitting, f"; rows of {columns} do not fit {type_.name}"
 
 
-def _require_importance(choice: TypeChoice, preset: Preset, importance: Collection[str]) -> None:
+def _lacks_importance(choice: TypeChoice, preset: Preset, importance: Collection[str]) -> bool:
+    """Does the tensor need the importance that it does not have?"""
     if choice.name in importance:
-        return
-    is_exempt = categorize(choice.name) in (Category.OUTPUT, Category.EMBEDDING)
+        return False
     needs = choice.type in SEARCH_NEEDS_IMPORTANCE
-    if not is_exempt:
+    if categorize(choice.name) not in (Category.OUTPUT, Category.EMBEDDING):
         needs |= choice.type in POLICY_NEEDS_IMPORTANCE or (choice.type is _T.Q2_K and preset.name == "Q2_K_S")
-    if needs:
-        missing = "the matrix has none for this tensor" if importance else "there is no importance matrix"
+    return needs
+
+
+def _importance_error(choices: Sequence[TypeChoice], *, has_matrix: bool) -> InputError:
+    """One error for all tensors: what they have in common is said once."""
+    hint = "give one with imatrix: FILE, or choose a preset that needs none, e.g. Q3_K_M or IQ4_XS"
+    if len(choices) == 1:
+        choice = choices[0]
+        missing = "the matrix has none for this tensor" if has_matrix else "there is no importance matrix"
         message = f"{choice.type.name} ({choice.rule}) needs an importance matrix, and {missing}"
-        hint = "give one with imatrix: FILE, or choose a preset that needs none, e.g. Q3_K_M or IQ4_XS"
-        raise InputError("IMPORTANCE", message, key=choice.name, hint=hint)
+        return InputError("IMPORTANCE", message, key=choice.name, hint=hint)
+    missing = "the matrix has none for them" if has_matrix else "there is none"
+    which = "; ".join(
+        f"{type_.name}: {', '.join(_in_short([choice.name for choice in choices if choice.type is type_]))}"
+        for type_ in dict.fromkeys(choice.type for choice in choices)
+    )
+    message = f"{len(choices)} tensors need an importance matrix, and {missing} ({which})"
+    return InputError("IMPORTANCE", message, hint=hint)
+
+
+def _in_short(names: Iterable[str]) -> list[str]:
+    """Names, those that differ only in the number of the layer together: blk.*.ffn_up.weight (32)."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(re.sub(r"(?<=\.)\d+(?=\.)", "*", name), []).append(name)
+    return [each[0] if len(each) == 1 else f"{pattern} ({len(each)})" for pattern, each in groups.items()]

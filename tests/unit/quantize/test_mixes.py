@@ -103,14 +103,24 @@ def test_unsound_rule_is_refused(pattern: str, type_name: str, text: str) -> Non
     "preset", ["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "Q2_K_S"]
 )
 def test_low_presets_need_an_importance_matrix(preset: str) -> None:
-    """Without a matrix these presets are refused, every tensor named; with one for each tensor they pass."""
+    """Without a matrix these presets are refused once, every tensor named; with one for each tensor they pass."""
     facts = _facts("token_embd.weight", "output.weight", "blk.0.attn_k.weight", "blk.1.attn_q.weight")
 
-    with pytest.raises(Problems, match="needs an importance matrix") as caught:
+    with pytest.raises(InputError, match="2 tensors need an importance matrix, and there is none") as caught:
         _types(preset, facts)
 
-    assert ["blk.0.attn_k.weight", "blk.1.attn_q.weight"] == [error.key for error in caught.value.errors]  # type: ignore[attr-defined]
+    assert all(name in caught.value.message for name in ("blk.0.attn_k.weight", "blk.1.attn_q.weight"))
     assert 4 == len(_types(preset, facts, importance={tensor.name for tensor in facts}))
+
+
+def test_layers_without_importance_are_named_together() -> None:
+    """Tensors that differ only in their layer are one entry, with their number; each type has its own list."""
+    facts = _facts("blk.0.attn_q.weight", "blk.1.attn_q.weight", "blk.10.attn_q.weight", "blk.1.ffn_up.weight")
+
+    with pytest.raises(InputError) as caught:
+        _types("IQ2_XXS", facts)
+
+    assert "(IQ2_XXS: blk.*.attn_q.weight (3), blk.1.ffn_up.weight)" in caught.value.message
 
 
 def test_tensor_missing_in_the_matrix_is_refused_only_where_needed() -> None:
