@@ -87,6 +87,13 @@ def weights(quick: bool) -> Iterator[Row | Skipped]:
         yield Row(f"peak memory of that, {size}", small.peak_mib, "budget", 400, "MiB", "<= 1")
 
 
+def fan_out(quick: bool) -> Iterator[Row | Skipped]:
+    """Five types from one read, the disk that a build needs, and one tensor changed."""
+    from benchmarks import fan_out
+
+    yield from fan_out.rows(quick)
+
+
 def packing(quick: bool) -> Iterator[Row | Skipped]:
     """Weights packed per CPU second and core, beside llama.cpp; more is better."""
     if importlib.util.find_spec("xllamacpp") is None:
@@ -146,8 +153,8 @@ def uploads(quick: bool) -> Iterator[Row | Skipped]:
 
 
 COMPARISONS = {
-    "noop": no_op, "files": files, "weights": weights, "kernels": packing, "header": header, "upload": uploads,
-    "watch": watching,
+    "noop": no_op, "files": files, "weights": weights, "fan-out": fan_out, "kernels": packing, "header": header,
+    "upload": uploads, "watch": watching,
 }  # fmt: skip
 
 
@@ -192,8 +199,9 @@ Size of the run: {"quick" if quick else "full"}.
 
 {table}
 
-Each comparison can be run alone in more detail: `benchmarks/noop.py`, `checkpoint.py`, `kernels.py`, `gguf_header.py`,
-`store.py`, `watch.py`, and `upload.py` and `connections.py` for the server, whose peers are other servers.
+Each comparison can be run alone in more detail: `benchmarks/noop.py`, `checkpoint.py`, `fan_out.py`, `kernels.py`,
+`gguf_header.py`, `store.py`, `watch.py`, and `upload.py` and `connections.py` for the server, whose peers are other
+servers.
 `tests/native/test_speed.py` and `tests/e2e/test_costs.py` hold the ratios of kernels, of builds with nothing to do, of
 hashing and of edits in every test run, with room for a busy machine.
 """
