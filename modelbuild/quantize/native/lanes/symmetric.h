@@ -35,8 +35,8 @@ INLINE vfloat trial_level(vfloat a, float top, int cut)
     return (a + ROUNDING_MAGIC) - ROUNDING_MAGIC;
 }
 
-/* One trial of an inverse scale; makes the next one, so that nothing has to wait for the division. The first trial always
- * stands, and has scale 0 where no weight counts. */
+/* One trial of an inverse scale; makes the next one, so that nothing has to wait for the division. The first trial
+ * always stands, and has scale 0 where no weight counts. */
 INLINE void try_inverse(int count, float top, int cut, int is_first, float next_span, const symmetric_columns *c,
                         vfloat *next_inverse, symmetric_fit *fit)
 {
