@@ -13,11 +13,19 @@ from modelbuild.convert.family import Family
 @cache
 def all_families() -> tuple[Family, ...]:
     """Every family, by module name and then in the order of the module."""
-    return tuple(_load())
+    return tuple(family for name in _module_names() for family in _families_of(name))
 
 
 def find_family(hf_class: str) -> Family | None:
-    """The family that converts a class, None when there is none."""
+    """The family that converts a class, None when there is none.
+
+    Only modules whose text has the class's name are imported: all of them take longer than a conversion's plan.
+    """
+    for name in _module_names():
+        if _mentions(name, hf_class):
+            for family in _families_of(name):
+                if hf_class in family.classes:
+                    return family
     return _by_class().get(hf_class)
 
 
@@ -31,8 +39,25 @@ def _by_class() -> dict[str, Family]:
     return families
 
 
-def _load() -> Iterator[Family]:
-    for module in sorted(pkgutil.iter_modules(__path__), key=lambda item: item.name):
-        table = importlib.import_module(f"{__name__}.{module.name}")
-        family = getattr(table, "FAMILY", None)
-        yield from getattr(table, "FAMILIES", () if family is None else (family,))
+@cache
+def _module_names() -> tuple[str, ...]:
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+
+
+@cache
+def _text_of(name: str) -> bytes:
+    """The source of a module; empty when it is installed without."""
+    try:
+        return pkgutil.get_data(__name__, f"{name}.py") or b""
+    except OSError:
+        return b""
+
+
+def _mentions(name: str, hf_class: str) -> bool:
+    return f'"{hf_class}"'.encode("utf-8", "replace") in _text_of(name)
+
+
+def _families_of(name: str) -> Iterator[Family]:
+    table = importlib.import_module(f"{__name__}.{name}")
+    family = getattr(table, "FAMILY", None)
+    yield from getattr(table, "FAMILIES", () if family is None else (family,))
