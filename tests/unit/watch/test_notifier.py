@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import queue
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from watchdog.events import (
@@ -15,6 +17,8 @@ from watchdog.events import (
     FileOpenedEvent,
     FileSystemEvent,
 )
+from watchdog.observers.api import BaseObserver, ObservedWatch
+from watchdog.observers.polling import PollingObserver
 
 from modelbuild.watch.notifier import Notifier
 from modelbuild.watch.watch_set import WatchSet
@@ -22,7 +26,8 @@ from modelbuild.watch.watch_set import WatchSet
 
 @pytest.fixture
 def notifier(tmp_path: Path) -> Iterator[Notifier]:
-    """One that listens for text.txt."""
+    """One that listens for text.txt, beside which there is a directory already."""
+    (tmp_path / "texts").mkdir()
     found = Notifier(poll=False, say=lambda _: None)
     found.follow(WatchSet.of([tmp_path / "text.txt"], [], []))
     yield found
@@ -77,3 +82,53 @@ def test_a_file_is_open_until_it_is_closed_or_replaced(
     notifier.on_any_event(event(str(text)) if event else FileMovedEvent(str(tmp_path / "new"), str(text)))
 
     assert [] == notifier.open_files()
+
+
+def test_a_directory_that_vanished_is_looked_at_soon(
+    notifier: Notifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That it cannot be listened to is a hint like any other; it is listened to after the next look."""
+    place = tmp_path / "texts"
+    files = WatchSet.of([place / "text.txt"], [], [])
+    with monkeypatch.context() as patch:
+        patch.setattr("watchdog.observers.api.BaseObserver.schedule", _vanish)
+        notifier.follow(files)
+    assert [place] == _paths(notifier)
+
+    notifier.refresh()
+    (place / "text.txt").write_text("Two.")
+
+    assert place / "text.txt" == notifier.paths.get(timeout=10)
+
+
+def test_a_limit_that_is_reached_half_way_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was listened to before is looked at too from then on; that is said once."""
+    real, allowed, said = BaseObserver.schedule, [1], list[str]()
+
+    def limited(self: BaseObserver, *given: Any, **options: Any) -> ObservedWatch:
+        if not isinstance(self, PollingObserver) and not allowed:
+            raise OSError(errno.ENOSPC, "no more watches")
+        allowed.clear()
+        return real(self, *given, **options)
+
+    monkeypatch.setattr(BaseObserver, "schedule", limited)
+    files = [tmp_path / name / "text.txt" for name in ("a", "b", "c")]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text("One.")
+    notifier = Notifier(poll=False, say=said.append)
+    try:
+        notifier.follow(WatchSet.of(files, [], []))
+        for file in files:
+            file.write_text("Two, and longer.")
+        found: set[Path] = set()
+        while not found >= set(files):
+            found.add(notifier.paths.get(timeout=10))
+    finally:
+        notifier.close()
+
+    assert [f"{files[1].parent} cannot be watched (no more watches); looking for changes every 0.5 s instead"] == said
+
+
+def _vanish(*_: object, **__: object) -> None:
+    raise FileNotFoundError
