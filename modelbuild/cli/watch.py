@@ -95,7 +95,7 @@ class _View:
             self._take_bars_away()
             self._emit = choose_renderer(self._progress, is_brief=True)
         if self.server is not None:
-            self.server.finish(done.built or done.models, done.failure)
+            self.server.finish(done.built or done.models, done.failure, is_stopped=done.is_stopped)
         if self._progress not in ("json", "quiet"):
             click.echo(round_line(done, is_first=not self._rounds), err=True)
             self._title.set("failed" if done.failure else f"{format_count(len(done.models), 'model')} up to date")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from modelbuild.errors import ModelbuildError
-from modelbuild.events import Event
+from modelbuild.events import Event, Warned
 from modelbuild.server.answers import Refusal
 from modelbuild.server.app import Application
 from modelbuild.server.builds import Build
@@ -24,6 +24,7 @@ class ServerBeside:
         self._started: Future[int] = Future()
         self._thread = threading.Thread(target=self._run, name="server", daemon=True)
         self._build: Build | None = None
+        self._early: list[Event] = []
 
     def start(self) -> int:
         """The port, once connections are accepted; raises as `run_server` does."""
@@ -32,12 +33,12 @@ class ServerBeside:
         return self._started.result()
 
     def show(self, event: Event) -> None:
-        """Pass on an event of the build under way; the first one begins it."""
+        """Pass on an event of the build under way; the first one begins it, but a warning waits for others."""
         self._call(lambda: self._take(event))
 
-    def finish(self, models: tuple[str, ...], failure: str) -> None:
-        """End the build under way. failure: why it failed, empty when it did not."""
-        self._call(lambda: self._end(models, failure))
+    def finish(self, models: tuple[str, ...], failure: str, *, is_stopped: bool = False) -> None:
+        """End the build under way. failure: why it failed or was stopped, empty when it did not."""
+        self._call(lambda: self._end(models, failure, is_stopped=is_stopped))
 
     def stop(self) -> None:
         """End the server in good order."""
@@ -63,14 +64,24 @@ class ServerBeside:
         self._loop.call_soon_threadsafe(work)
 
     def _take(self, event: Event) -> None:
+        if self._build is None and isinstance(event, Warned):
+            self._early.append(event)  # it may be about what hinders a build, and no build may follow
+            return
+        self._application.note(self._begun(), event)
+
+    def _begun(self) -> Build:
+        """The build under way, which begins now if there was none."""
         if self._build is None:
             self._build = self._application.begin_elsewhere("watch")
-        self._application.note(self._build, event)
+            for event in self._early:
+                self._application.note(self._build, event)
+            self._early.clear()
+        return self._build
 
-    def _end(self, models: tuple[str, ...], failure: str) -> None:
-        build = self._build or self._application.begin_elsewhere("watch")
+    def _end(self, models: tuple[str, ...], failure: str, *, is_stopped: bool) -> None:
+        build = self._begun()
         self._build = None
         build.title = ", ".join(models) or build.title
-        build.state = "failed" if failure else "done"
+        build.state = "cancelled" if is_stopped else "failed" if failure else "done"
         build.refusal = Refusal(400, failure) if failure else None
         self._application.note(build, None)
