@@ -111,7 +111,6 @@ messages: [{role: user, content: Hi.}]
 renderer: plain
 parser: plain
 requires: 0.5.0
-info: {context_length: 1024}
 outputs: {gguf: ./out.gguf, modelfile: ./Out.modelfile}
 """,
     ),
@@ -124,6 +123,7 @@ template: {{file: chat.tmpl}}
 system: {{file: system.txt}}
 license: {{file: LICENSE}}
 messages: [{{role: user, content: {{file: message.txt}}}}]
+info: {{context_length: 1024}}
 """,
     ),
     "checkpoint": Scene(

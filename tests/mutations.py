@@ -206,7 +206,7 @@ MUTATIONS: dict[str, Mutation] = {
         "plain", ("model.requires",), _text("0.5.0", "0.6.0"), {"publish": 'option requires: "0.5.0" → "0.6.0"'}
     ),
     "info": Mutation(
-        "plain",
+        "texts",
         ("model.info",),
         _text("context_length: 1024", "context_length: 2048"),
         {"publish": "option info.context_length: 1024 → 2048"},
