@@ -78,7 +78,7 @@ conformance: $(VENV)/.test
 	$(BIN)/python -m pytest -q tests/conformance
 
 fidelity: $(VENV)/.test
-	-$(BIN)/python -m pytest -q tests/conformance --junitxml fidelity.xml
+	-$(BIN)/python -m pytest -q tests/conformance tests/e2e/test_families.py --junitxml fidelity.xml
 	$(BIN)/python docs/generate_fidelity.py fidelity.xml
 
 bench: $(VENV)/.test

@@ -1,6 +1,6 @@
 """Writes the tables of docs/fidelity.md from what the tests that compare with recorded data reported.
 
-usage: pytest tests/conformance --junitxml REPORT && python docs/generate_fidelity.py REPORT
+usage: pytest tests/conformance tests/e2e/test_families.py --junitxml REPORT; python docs/generate_fidelity.py REPORT...
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ SCENARIOS = {
     "requests without weights": ("test_scenarios_without_weights", ""),
 }
 CREATION = "test_recorded_creation"
+RUNS = "test_converted_checkpoint_runs_in_llama_cpp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Result:
 Results = Mapping[tuple[str, str], Result]
 
 
-def read_report(path: Path) -> Results:
+def read_report(path: Path) -> dict[tuple[str, str], Result]:
     """The result of each test by its function and parameters."""
     found = {}
     for case in ET.parse(path).iter("testcase"):
@@ -68,6 +69,8 @@ def tables(results: Results) -> Iterator[str]:
     """The lines of the generated part."""
     yield from (BEGIN, "", "## Checkpoints", "")
     yield from _checkpoints(results)
+    yield from ("", "## Classes", "")
+    yield from _classes(results)
     yield from ("", "## Quantization types", "")
     yield from _types(results)
     yield from ("", "## API", "")
@@ -93,6 +96,18 @@ def _checkpoints(results: Results) -> Iterator[str]:
     for name, reasons in exceptions.items():
         for what, reason in reasons.items():
             yield f"- {name}, `{what.partition(':')[0]}`: {reason}"
+
+
+def _classes(results: Results) -> Iterator[str]:
+    """The classes in both states; one that llama.cpp itself cannot run is neither."""
+    found = {parameters: result.outcome for (function, parameters), result in results.items() if function == RUNS}
+    yield "Checkpoints with random weights, converted; llama.cpp loads each and continues a text or makes a vector."
+    yield ""
+    for outcome, words in (("passed", "It runs"), ("failed", "It does **not** run")):
+        names = sorted(name for name, result in found.items() if result == outcome)
+        if names:
+            yield f"{words} {len(names)}: {', '.join(names)}."
+            yield ""
 
 
 def _types(results: Results) -> Iterator[str]:
@@ -122,7 +137,7 @@ def _of_blocks(note: str) -> str:
 
 def _scenarios(results: Results) -> Iterator[str]:
     created = [result.outcome for (name, _), result in results.items() if name == CREATION]
-    yield f"Recorded models made again, with their manifests, configs and layers: {created.count('passed')} equal, "
+    yield f"Recorded models made again, with their manifests, configs and layers: {created.count('passed')} equal,"
     yield f"{created.count('failed')} differ. Recorded requests replayed against `modelbuild serve`:"
     yield ""
     yield "| scenarios | passed | differ |"
@@ -153,12 +168,13 @@ def _word(results: Results, function: str, parameters: str, but: str = "") -> st
 
 
 def main() -> int:
-    """Write the page from the report that is named; the exit status."""
-    if len(sys.argv) != 2:
+    """Write the page from the reports that are named; the exit status."""
+    if len(sys.argv) < 2:
         print(__doc__, file=sys.stderr)
         return 2
+    results = {key: result for name in sys.argv[1:] for key, result in read_report(Path(name)).items()}
     before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
-    PAGE.write_text(before + "\n".join(tables(read_report(Path(sys.argv[1])))) + rest.partition(END)[2], "utf-8")
+    PAGE.write_text(before + "\n".join(tables(results)) + rest.partition(END)[2], "utf-8")
     return 0
 
 

@@ -18,6 +18,9 @@ REPORT = """<testsuites><testsuite>
 <property name="Q4_K" value="0 of 12 differ"/><property name="Q5_K" value="2 of 9 differ"/></properties></testcase>
 <testcase name="test_recorded_blocks[numpy]"/>
 <testcase name="test_recorded_creation[adapter-gguf]"/>
+<testcase name="test_converted_checkpoint_runs_in_llama_cpp[B]"/>
+<testcase name="test_converted_checkpoint_runs_in_llama_cpp[A]"/>
+<testcase name="test_converted_checkpoint_runs_in_llama_cpp[C]"><failure/></testcase>
 <testcase name="test_every_scenario"><properties>
 <property name="passed" value="7"/><property name="failed copy" value="a reason"/></properties></testcase>
 </testsuite></testsuites>"""
@@ -32,6 +35,8 @@ def test_tables(tmp_path: Path) -> None:
     assert "| mamba | equal but for 2 | **differs** | – | – | – | equal | – | – |" in lines
     assert "| type | numpy | fastest compiled | recorded: avx2 |" in lines
     assert "| Q4_K | equal | **differs** | equal (12) |" in lines
+    assert "It runs 2: A, B." in lines
+    assert "It does **not** run 1: C." in lines
     assert "| F16 | – | equal | – |" in lines
     assert "| all requests, with `--rewrite-gguf` | 7 | copy: a reason |" in lines
     assert "| bytes are those of llamacpp | 2 | 1 | 0 |" in lines
