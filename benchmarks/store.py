@@ -35,7 +35,7 @@ with open_input(Path(sys.argv[1])) as source:
 
 def rows(quick: bool) -> list[Row | Skipped]:
     """The budgets of the import are meant for files whose hashing takes longer than the start of Python."""
-    return compare(1.0 if quick else 8.0, with_budget=not quick)
+    return compare(1.0 if quick else 4.0, with_budget=not quick)
 
 
 def compare(gib: float, *, with_budget: bool = True) -> list[Row | Skipped]:
@@ -127,4 +127,4 @@ def build_command(*options: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    print(as_table(compare(float(sys.argv[1]) if len(sys.argv) > 1 else 8.0)))
+    print(as_table(compare(float(sys.argv[1]) if len(sys.argv) > 1 else 4.0)))
