@@ -77,4 +77,5 @@ def refusal_of(error: ModelbuildError, places: Places) -> Refusal:
     text = places.hide(error.message)
     if isinstance(error, SpaceError):
         return Refusal(507, text)
-    return Refusal(400 if error.blame in (Blame.RECIPE, Blame.INPUT) else 500, text)
+    # Requests are checked before; a file that is not what it should be is one of the store's.
+    return Refusal(400 if error.blame is Blame.RECIPE else 500, text)

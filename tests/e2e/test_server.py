@@ -161,6 +161,23 @@ def test_paths_only_where_they_are_allowed(space: Space) -> None:
         stop(served)
 
 
+def test_a_damaged_store_is_no_fault_of_the_client(served: Served, base: str) -> None:
+    """A model whose manifest or blob is damaged is answered with 500 and what is wrong; the list leaves it out."""
+    library = served.client.store / "manifests/registry.ollama.ai/library"
+    whole = json.loads((library / base / "latest").read_text())
+    lost = {**whole, "layers": [{**whole["layers"][0], "digest": "sha256:" + "0" * 64}]}
+    for name, content, said in (("cut", '{"schemaVersion"', "damaged manifest"), ("lost", json.dumps(lost), "missing")):
+        (library / name).mkdir()
+        (library / name / "latest").write_text(content)
+        answer = served.client.ask("POST", "/api/show", {"model": name})
+        assert 500 == answer.status, answer.body
+        assert said in answer.error
+    listed = {row["name"] for row in served.client.ask("GET", "/api/tags").json["models"]}
+    assert (True, set()) == (f"{base}:latest" in listed, listed & {"cut:latest", "lost:latest"})
+    for name in ("cut", "lost"):
+        assert 200 == served.client.ask("DELETE", "/api/delete", {"model": name}).status
+
+
 def test_it_stops_in_good_order(space: Space) -> None:
     """SIGTERM ends the server with status 0, open event streams included."""
     served = start(space)
