@@ -93,7 +93,13 @@ class LocalWorkers:
         self._busy.clear()
 
     def _give(self, assigned: _Assigned) -> None:
-        worker = self._idle.pop() if self._idle else self._new_worker()
+        try:
+            worker = self._idle.pop() if self._idle else self._new_worker()
+        except OSError as error:
+            message = f"cannot start a worker: {error.strerror}"
+            failed = WorkerError("WORKER", message, hint="'--executor inline' needs none")
+            self._ended.append((assigned.task, Outcome(error=failed)))
+            return
         self._busy[worker.connection] = (worker, assigned)
         with suppress(BrokenPipeError, ConnectionResetError):  # it died while it was idle; reading will tell
             worker.connection.send(assigned.task)

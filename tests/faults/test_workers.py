@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -157,6 +158,21 @@ def test_a_mistake_in_a_worker_shows_where(place: Space, monkeypatch: pytest.Mon
     assert 1 == outcome.status
     assert "internal error" in outcome.stderr
     assert "ZeroDivisionError: a mistake" in outcome.stderr
+
+
+def test_no_worker_can_be_started(place: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system refuses another process: each action that wants one fails with a hint, and the build ends."""
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+
+    outcome = _build(place, "--keep-going")
+
+    assert 1 == outcome.status
+    assert "cannot start a worker: Resource temporarily unavailable" in outcome.stderr
+    assert "hint: '--executor inline' needs none" in outcome.stderr
 
 
 _COMMAND = """
