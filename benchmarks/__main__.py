@@ -36,8 +36,8 @@ def no_op(quick: bool) -> Iterator[Row | Skipped]:
     bare = measure.least(measure.run([sys.executable, "-c", "pass"]) for _ in range(5)).cpu_s * 1000
     peers = {
         "doit": (noop.write_dodo, (), (), 3, 1.0),
-        "dvc": (noop.write_dvc, ("repro", "--quiet"), (), 2, 1 / 6),
-        "snakemake": (noop.write_snakefile, ("--quiet", "--cores", "1"), ("--touch",), 2, 1 / 6),
+        "dvc": (noop.write_dvc, ("repro", "--quiet"), noop.DVC_FIRST, 2, 1 / 6),
+        "snakemake": (noop.write_snakefile, ("--quiet", "--cores", "1"), noop.SNAKEMAKE_FIRST, 2, 1 / 6),
         "ninja": (noop.write_ninja, (), (), 3, 0.0),
     }
     for count in (10,) if quick else (10, 1000):
