@@ -1,4 +1,4 @@
-"""All comparisons in one table, and docs/benchmarks.md.
+"""All comparisons, a table of each, and docs/benchmarks.md.
 
 python -m benchmarks --quick        # small sizes, a few minutes
 python -m benchmarks --write        # also writes docs/benchmarks.md
@@ -12,15 +12,13 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import measure
+from benchmarks import measure, page
 from benchmarks.measure import Row, Skipped
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "benchmarks.md"
 #: DVC writes all that it knows anew after each stage, so that 1,000 of them take minutes of CPU time once.
 DVC_MOST = 100
 Comparison = Callable[[bool], list[Row | Skipped]]
@@ -164,52 +162,25 @@ COMPARISONS = {
 
 
 def main() -> None:
-    """Run everything and print one table."""
+    """Run everything, or what is named, and print a table of each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"only some of {', '.join(COMPARISONS)}")
     parser.add_argument("--quick", action="store_true", help="small sizes")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
     chosen = parser.parse_args()
-    rows: list[Row | Skipped] = []
+    print(measure.describe_machine())
+    tables: dict[str, str] = {}
     for name in chosen.names or COMPARISONS:
         print(f"{name} …", file=sys.stderr, flush=True)
+        rows: list[Row | Skipped] = []
         try:
             rows += COMPARISONS[name](chosen.quick)
         except (RuntimeError, OSError, ImportError) as error:
             rows.append(Skipped(name, f"{type(error).__name__}: {error}".splitlines()[0]))
-    table = measure.as_table(rows)
-    print(f"{measure.describe_machine()}\n\n{table}")
+        tables[name] = measure.as_table(rows)
+        print(f"\n{tables[name]}", flush=True)
     if chosen.write:
-        PAGE.write_text(page(table, quick=chosen.quick))
-
-
-def page(table: str, *, quick: bool) -> str:
-    """The documentation page around a table."""
-    return f"""# Benchmarks
-
-What modelbuild takes, beside tools that do the same, measured in one run on one machine. Repeat it with
-
-```
-python -m benchmarks{" --quick" if quick else ""} --write
-```
-
-A ratio is ours / peer: below 1 is less time or memory; where the unit counts work per second, above 1 is faster.
-CPU time is user and system time, the least of several runs where a run is short. What a conversion costs before the
-first weight is the row of 4 M weights, and part of every other row; budgets of conversions are meant for models of
-a gigabyte and more, where it does not count.
-Peers that are not installed are skipped, and the table says what to install.
-
-Machine: {measure.describe_machine()}. Date: {time.strftime("%Y-%m-%d", time.gmtime())}.
-Size of the run: {"quick" if quick else "full"}.
-
-{table}
-
-Each comparison can be run alone in more detail: `benchmarks/noop.py`, `checkpoint.py`, `fan_out.py`, `kernels.py`,
-`gguf_header.py`, `store.py`, `watch.py`, and `upload.py` and `connections.py` for the server, whose peers are other
-servers.
-`tests/native/test_speed.py` and `tests/e2e/test_costs.py` hold the ratios of kernels, of builds with nothing to do, of
-hashing and of edits in every test run, with room for a busy machine.
-"""
+        page.write(tables, quick=chosen.quick)
 
 
 if __name__ == "__main__":
