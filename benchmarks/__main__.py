@@ -19,8 +19,6 @@ from benchmarks import measure, page
 from benchmarks.measure import Row, Skipped
 
 ROOT = Path(__file__).parents[1]
-#: DVC writes all that it knows anew after each stage, so that 1,000 of them take minutes of CPU time once.
-DVC_MOST = 100
 Comparison = Callable[[bool], list[Row | Skipped]]
 
 
@@ -34,7 +32,7 @@ def no_op(quick: bool) -> Iterator[Row | Skipped]:
     bare = measure.least(measure.run([sys.executable, "-c", "pass"]) for _ in range(5)).cpu_s * 1000
     peers = {
         "doit": (noop.write_dodo, (), (), 3, 1.0),
-        "dvc": (noop.write_dvc, ("repro", "--quiet"), noop.DVC_FIRST, 2, 1 / 6),
+        "dvc": (noop.write_dvc, ("repro", "--quiet"), noop.DVC_FIRST, 1, 1 / 6),
         "snakemake": (noop.write_snakefile, ("--quiet", "--cores", "1"), noop.SNAKEMAKE_FIRST, 2, 1 / 6),
         "ninja": (noop.write_ninja, (), (), 3, 0.0),
     }
@@ -42,9 +40,6 @@ def no_op(quick: bool) -> Iterator[Row | Skipped]:
         ours = noop.measure(own, count)
         yield Row(f"no-op, {count:,} models", ours, "python -c pass", bare, "CPU ms")
         for name, (write, arguments, first, rounds, limit) in peers.items():
-            if name == "dvc" and count > DVC_MOST:
-                yield Skipped(f"no-op, {count:,} models, beside dvc", "left out: its first build alone takes too long")
-                continue
             program = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
             if program is None:
                 yield Skipped(f"no-op, {count:,} models, beside {name}", f"pip install {name}")
