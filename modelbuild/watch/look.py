@@ -6,9 +6,9 @@ from pathlib import Path
 
 #: Size and time of a file: enough to see that it changed.
 Look = tuple[int, int]
-#: A writer that is reported when it is done, and a save of a small file in place, are quick about it.
+#: Where nothing tells that a writer is done: a save of a small file in place is over so fast.
 STILL_S = 0.05
-#: Where nothing tells that a writer is done, a copy may pause for so long and still count as one.
+#: There a copy may pause for so long and still count as one.
 LONG_STILL_S = 1.0
 #: Texts are written at once; what is larger may be on its way in pieces.
 _LARGE_BYTES = 64 << 10

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,12 +139,20 @@ class WatchLoop:
 
     def _growing(self, paths: Sequence[Path]) -> list[Path]:
         """Which inputs are still being written? A copy under way would otherwise be built again and again."""
-        before = {path: look_at(path) for path in paths}
-        is_guess = not self._notifier.tells_closing and any(
-            may_be_incomplete(self._known.get(path), look) for path, look in before.items()
-        )
+        if self._notifier.tells_closing:
+            return self._notifier.open_files()
+        before = {path: look_at(path) for path in self._with_entries(paths)}
+        is_guess = any(may_be_incomplete(self._known.get(path), look) for path, look in before.items())
         time.sleep(LONG_STILL_S if is_guess else STILL_S)
-        return [*(path for path in paths if look_at(path) != before[path]), *self._notifier.open_files()]
+        return [path for path, look in before.items() if look_at(path) != look]
+
+    def _with_entries(self, paths: Sequence[Path]) -> Iterator[Path]:
+        """The paths, and what stands in those of them whose listing counts: a file may have been heard of only so."""
+        for path in paths:
+            yield path
+            if path in self._set.directories:
+                with suppress(OSError):  # it is gone again
+                    yield from path.iterdir()
 
     def _say_who_grows(self, growing: Sequence[Path]) -> None:
         """Tell the user why nothing happens, once for each wait that is not over soon."""

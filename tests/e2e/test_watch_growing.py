@@ -6,9 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
+from watchdog.events import FileSystemEvent
 
 from modelbuild.digest import digest_of
 from modelbuild.watch.loop import WatchOptions
+from modelbuild.watch.notifier import Notifier
 from tests.small_gguf import projector_keys, write_gguf
 from tests.space import Space
 from tests.watching import BY_EVENTS, BY_POLLING, watching
@@ -56,3 +58,15 @@ def test_a_file_that_a_pattern_finds_is_waited_for(space: Space, options: WatchO
         assert ("", ("a:latest",)) == ((done := loop.next()).failure, done.built)
         assert digest_of(projector).replace(":", "-") in space.blobs()
         assert loop.none_within(1.5)
+
+
+def test_a_file_that_only_its_directory_tells_of_is_waited_for(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When polling, the hint about a directory may come long before that about the file in it."""
+    take = Notifier.on_any_event
+
+    def take_directories(self: Notifier, event: FileSystemEvent) -> None:
+        if not str(event.src_path).endswith("mmproj.gguf"):
+            take(self, event)
+
+    monkeypatch.setattr(Notifier, "on_any_event", take_directories)
+    test_a_file_that_a_pattern_finds_is_waited_for(space, BY_POLLING)
