@@ -205,7 +205,7 @@ class WatchLoop:
             loaded = self._load(listener)
             models = tuple(str(name) for name in loaded.plan.models)
             build_plan(loaded, self._stoppable(listener), self._state, listener)
-        except StoppedError:
+        except (StoppedError, FileNotFoundError):  # an input may vanish wherever the engine looks at it
             is_stopped, failure = True, f"stopped, {self._names_of_changed()} changed meanwhile"
         except ModelbuildError as error:
             failure = str(error)

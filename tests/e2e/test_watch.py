@@ -317,3 +317,27 @@ def test_network_file_systems_are_looked_at_regularly(space: Space, monkeypatch:
         said = [event.message for event in loop.events if isinstance(event, Warned)]
 
         assert [f"{space.root}/texts is on a network file system; looking for changes every 0.5 s instead"] == said
+
+
+def test_an_input_that_vanishes_in_the_middle_of_a_build_ends_nothing(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the engine meets the gap between two steps of a save, the next save builds."""
+    import modelbuild.watch.loop as module
+
+    space.write("texts/system.txt", "One.")
+    space.recipe(RECIPE)
+    with watching(space) as loop:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "build_plan", _vanish)
+            space.write("texts/system.txt", "Two.")
+            assert loop.next().is_stopped
+        space.write("texts/system.txt", "Three.")
+
+        while not (done := loop.next()).built:
+            assert done.is_stopped
+        assert "Three." == _prompt_of_a(space)
+
+
+def _vanish(*_: object) -> None:
+    raise FileNotFoundError
