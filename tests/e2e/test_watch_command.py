@@ -52,7 +52,7 @@ def test_command_runs_after_success_with_the_names(space: Space) -> None:
     space.recipe(RECIPE.replace("Fixed.", "[Broken"))
     assert "names=" not in command.wait_for("recipe.yaml:")
     space.recipe(RECIPE.replace("Fixed.", "Mended."))
-    command.wait_for("names=b:latest.")
+    assert "names=." not in command.wait_for("names=b:latest.")
 
     command.process.send_signal(signal.SIGINT)
     assert 130 == command.end()
