@@ -16,7 +16,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -126,9 +126,14 @@ def properties_of(schema_name: str, pointer: str) -> Mapping[str, Mapping[str, A
     return {name: _follow(schema, item) for name, item in part["properties"].items()}
 
 
-def unknown_field(key: str, allowed: Iterable[str], position: Position, where: str) -> RecipeError:
-    """The error for a field that does not exist, with the nearest ones that do."""
+def unknown_field(
+    key: str, allowed: Iterable[str], position: Position, where: str, *, deeper: Sequence[str] = ()
+) -> RecipeError:
+    """The error for a field that does not exist, with the nearest ones that do; deeper: where it would be one."""
     names = list(allowed)
+    if deeper:
+        hint = f"write it as {' or '.join(map(repr, deeper))}"
+        return RecipeError("UNKNOWN", f"unknown field {printable(key)!r} in {where}", position, hint=hint)
     near = difflib.get_close_matches(key.lower(), names, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known fields: {', '.join(names)}"
     return RecipeError("UNKNOWN", f"unknown field {printable(key)!r} in {where}", position, hint=hint)
@@ -324,7 +329,8 @@ class _Checker:
         """The checker of a key that is not a property; None when there is nothing (more) to check."""
         position = node.keys[key]
         if self.is_closed:
-            findings.problems.add(unknown_field(key, self.properties, position, self.title.lower()))
+            deeper = [f"{name}.{key}" for name, checker in self.properties.items() if key in checker.properties]
+            findings.problems.add(unknown_field(key, self.properties, position, self.title.lower(), deeper=deeper))
         elif self.key_pattern is not None and self.key_pattern.fullmatch(key) is None:
             message = f"{printable(key)!r} cannot be a name here"
             hint = "letters, digits and '_', not beginning with a digit"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import jsonschema
 import pytest
 
-from modelbuild.errors import ProblemCollector
+from modelbuild.errors import ProblemCollector, Problems
 from modelbuild.recipe.matrix import expand_matrix  # noqa: F401 - the matrix has its own schema part
 from modelbuild.recipe.nodes import to_plain
 from modelbuild.recipe.schema import Findings, check_node, load_schema, schema_names
@@ -159,3 +159,12 @@ def test_long_inputs_to_patterns_take_no_time(recipes: Recipes) -> None:
     recipes.errors("model: m\nfrom: x\nremote_host: 'http://" + "[" * 100_000 + "'\n")
 
     assert time.process_time() - start_s < 0.5
+
+
+def test_a_field_at_the_wrong_level_is_told_where_it_belongs(recipes: Recipes) -> None:
+    """What people know from Modelfiles as a line of its own belongs below a field here."""
+    with pytest.raises(Problems) as caught:
+        recipes.load("model: m\nfrom: base\ntemperature: 1\ncontext_length: 2\n")
+
+    hints = [error.hint for error in caught.value.errors]
+    assert ["write it as 'parameters.temperature'", "write it as 'info.context_length'"] == hints
