@@ -20,12 +20,12 @@ TOKENS, MERGES, TENSORS = 150_000, 300_000, 300
 BUDGET_CPU_S, BUDGET_MIB = 0.1, 40
 ROUNDS = 5
 
-_OURS = """
+OURS = """
 from pathlib import Path
 from modelbuild.formats.gguf.reader import open_gguf
 def read(path): return open_gguf(Path(path)).kv.get_u32('llama.block_count')
 """
-_THEIRS = """
+THEIRS = """
 from gguf import GGUFReader
 def read(path): return GGUFReader(path).fields['llama.block_count'].contents()
 """
@@ -85,7 +85,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "vocabulary.gguf"
         layout_s = make_file(path)
-        ours, theirs = measure(_OURS, path, ROUNDS), measure(_THEIRS, path, 1)
+        ours, theirs = measure(OURS, path, ROUNDS), measure(THEIRS, path, 1)
     print(f"lay out the header   {layout_s:8.3f} CPU s")
     for name, run in (("modelbuild", ours), ("gguf.GGUFReader", theirs)):
         print(f"open, {name:15}{run['cpu_s']:8.3f} CPU s {run['mib']:9.1f} MiB")
