@@ -15,6 +15,8 @@ from contextlib import suppress
 from tests.space import Space
 
 PATIENCE_S = 60.0
+# What a person's shell says of the terminal, whatever runs the tests says of its own: CI may set CI, TERM or NO_COLOR.
+TERMINAL = {"TERM": "xterm", "COLUMNS": "200", "CI": "", "NO_COLOR": ""}
 _running: list[subprocess.Popen[bytes]] = []
 
 
@@ -28,7 +30,7 @@ class Command:
         self.process = subprocess.Popen(
             [*wrapped_in, sys.executable, "-m", "modelbuild", "watch", *arguments],
             cwd=space.root,
-            env=space.environment() | {"TERM": "xterm", "COLUMNS": "200"},
+            env=space.environment() | TERMINAL,
             stdin=inside,
             stdout=inside,
             stderr=inside,

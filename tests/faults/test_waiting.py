@@ -19,6 +19,7 @@ import pytest
 from modelbuild.engine.locks import ActionLocks
 from tests.checkpoints import write_checkpoint
 from tests.space import Space
+from tests.terminal import TERMINAL
 
 RECIPE = "model: m\nfrom: ./checkpoint\npre_tokenizer: llama-bpe\nquantize: Q8_0\n"
 #: Runs the command; packing a block says so and takes longer than any test, or a second where BLOCK_S says so.
@@ -80,7 +81,7 @@ def _interrupt(place: Space, wait_for: str, *command: str) -> tuple[int, float, 
     leader, follower = pty.openpty()
     before = termios.tcgetattr(follower)
     process = subprocess.Popen(
-        command, cwd=place.root, env=place.environment() | {"TERM": "xterm", "COLUMNS": "200"},
+        command, cwd=place.root, env=place.environment() | TERMINAL,
         stdin=follower, stdout=follower, stderr=follower, preexec_fn=lambda: _own_terminal(follower),
     )  # fmt: skip
     output, pressed_s, deadline_s = "", 0.0, time.monotonic() + 60
