@@ -161,8 +161,11 @@ class BlobRoutes:
 
 
 def count_waits() -> int:
-    """How often this thread has waited for something, such as a disk; not how often others had the processor."""
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+    """How often this thread has waited for something, such as a disk; not how often others had the processor.
+
+    Systems that count for whole processes only count the waits of other threads as well.
+    """
+    return resource.getrusage(getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)).ru_nvcsw
 
 
 class Receiver:

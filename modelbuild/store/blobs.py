@@ -297,9 +297,7 @@ class BlobStore:
         try:
             with suppress(FileNotFoundError):
                 target.unlink()  # a damaged blob of another size
-            # With a directory descriptor (unused for an absolute path) Python calls linkat and follows the link in
-            # /proc to the open file itself; plain link() would try to link the link.
-            os.link(f"/proc/self/fd/{source.fd}", target, src_dir_fd=source.fd, follow_symlinks=True)
+            _link_open_file(source, target)
         except FileExistsError:
             return Adopted(digest, source.size_bytes, "present")
         except OSError as error:
@@ -336,6 +334,16 @@ def _digest_of(
         raise
     _check_unchanged(source)
     return digest
+
+
+def _link_open_file(source: InputFile, target: Path) -> None:
+    """Hard-link an open file; where the system has no name for those, whatever stands at its path."""
+    try:
+        # With a directory descriptor (unused for an absolute path) Python calls linkat and follows the link in /proc to
+        # the open file itself; plain link() would try to link the link.
+        os.link(f"/proc/self/fd/{source.fd}", target, src_dir_fd=source.fd, follow_symlinks=True)
+    except FileNotFoundError:
+        os.link(os.path.realpath(source.path), target)
 
 
 def _is_ours(status: os.stat_result) -> bool:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from modelbuild.digest import Digest
 from modelbuild.errors import SpaceError, StoreError
+from modelbuild.store.disk import begin_writing, reserve_space, sync_content
 
 if TYPE_CHECKING:
     from modelbuild.store.blobs import BlobStore
@@ -42,11 +43,8 @@ class StagedFile:
     def claim(self, size_bytes: int) -> None:
         """Reserve disk space, so that a full disk shows before the work and not after it."""
         try:
-            os.posix_fallocate(self.fd, 0, size_bytes)
+            reserve_space(self.fd, size_bytes)
         except OSError as error:
-            if error.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-                os.ftruncate(self.fd, size_bytes)
-                return
             raise self._failed(error, size_bytes) from error
 
     def write_at(self, offset: int, data: bytes | memoryview) -> None:
@@ -72,7 +70,7 @@ class StagedFile:
         The name itself is durable after `BlobStore.sync`, which comes once before a manifest names the blobs.
         """
         try:
-            self._rename(self._store.path(digest), os.fdatasync)
+            self._rename(self._store.path(digest), sync_content)
         except OSError as error:
             raise self._failed(error, 0) from error
         self._published()
@@ -108,9 +106,7 @@ class StagedFile:
         first = self._unflushed.start if start == self._unflushed.stop else start
         self._unflushed = range(first, stop)
         if stop - first >= _FLUSHED_BYTES:
-            # Linux begins to write the dirty pages of a range that will not be needed, waits for none, keeps them.
-            with suppress(OSError):
-                os.posix_fadvise(self.fd, first, stop - first, os.POSIX_FADV_DONTNEED)
+            begin_writing(self.fd, first, stop)
             self._unflushed = range(stop, stop)
 
     def _rename(self, target: Path, flush: Callable[[int], None]) -> None:
