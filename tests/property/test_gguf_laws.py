@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelbuild.errors import InputError
-from modelbuild.formats.gguf import writer
-from modelbuild.formats.gguf.limits import padded
+from modelbuild.formats.files import open_input
+from modelbuild.formats.gguf import cursor, writer
+from modelbuild.formats.gguf.limits import STRING_LIMIT_BYTES, padded
 from modelbuild.formats.gguf.reader import open_gguf
 from modelbuild.formats.gguf.types import GgmlType, ValueType, block_bytes, block_size
 from modelbuild.formats.gguf.writer import KeyValue, lay_out
@@ -107,3 +110,54 @@ def test_any_bytes_after_the_magic(data: bytes) -> None:
     with memory_file() as file, suppress(InputError):
         file.write(b"GGUF\3\0\0\0" + data)
         open_gguf(file.path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 600), st.sampled_from([0, 1, 5, 40, 63, 64, 65, 255, 256, 70_000])), max_size=6),
+    st.integers(0, 10),
+    st.integers(0, 400) | st.none(),
+    st.integers(0, 1),
+)
+def test_strings_are_passed_one_by_one_or_in_groups_alike(
+    runs: list[tuple[int, int]], before: int, cut: int | None, huge: int
+) -> None:
+    """However many strings of whatever lengths, and wherever the file ends: the same position or the same error."""
+    lengths = [length for count, length in runs for _ in range(min(count, 2) if length > 256 else count)]
+    data = b"\1" * before + b"".join(length.to_bytes(8, "little") + b"\0" * length for length in lengths)
+    data += (2**64 - 1).to_bytes(8, "little") * huge
+    data = data[: len(data) - cut] if cut else data
+    count = len(lengths) + huge
+    with memory_file() as file:
+        file.write(data)
+        grouped, single = (_pass_strings(file.path, before, count, is_grouped=way) for way in (True, False))
+
+    assert single == grouped == _expected(data, before, count)
+
+
+def _pass_strings(path: Path, before: int, count: int, *, is_grouped: bool) -> tuple[int, str]:
+    with open_input(path) as source, patch.object(cursor, "_GROUPS_PAY_OFF", 0 if is_grouped else 1 << 40):
+        at = cursor.HeaderCursor(source)
+        try:
+            at.need(before)
+            at.skip_strings(count)
+        except InputError as error:
+            return error.offset or 0, error.code
+        return at.position, ""
+
+
+def _expected(data: bytes, position: int, count: int) -> tuple[int, str]:
+    """A walk without any haste."""
+    if position > len(data):
+        return 0, "TRUNCATED"
+    for _ in range(count):
+        start = position
+        if len(data) - start < 8:
+            return start, "TRUNCATED"
+        length = int.from_bytes(data[start : start + 8], "little")
+        if length > STRING_LIMIT_BYTES:
+            return start, "STRING"
+        if length > len(data) - start - 8:
+            return start + 8, "TRUNCATED"
+        position = start + 8 + length
+    return position, ""

@@ -30,7 +30,7 @@ def blob(client: Client, digest: str) -> Path:
     return client.store / "blobs" / digest.replace(":", "-")
 
 
-def wait_until(condition: object, timeout_s: float = 5.0) -> None:
+def wait_until(condition: object, timeout_s: float = 30.0) -> None:
     deadline_s = time.monotonic() + timeout_s
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline_s
