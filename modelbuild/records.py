@@ -1,7 +1,7 @@
 """Frozen records that cost little to define.
 
-A command defines some two hundred records before it does anything. A frozen data class compiles six functions for each,
-which took a third of the time of a build after an edited prompt; here only `__init__` is compiled, the rest is shared.
+A command defines some two hundred records before it does anything, and makes few of them. A frozen data class compiles
+six functions for each; here `__init__` alone is compiled, when the first record of a class is made, the rest is shared.
 In everything else a record is what `@dataclass(frozen=True, slots=True)` makes, for `replace`, `asdict` and `fields` as
 well; whatever needs more (an order, computed fields, keyword-only ones) is a data class.
 """
@@ -34,26 +34,48 @@ def record(cls: _Class | None = None, /, *, eq: bool = True) -> _Class | Callabl
 
 
 def _define(cls: _Class, *, eq: bool) -> _Class:
-    fields: dict[str, Field[Any]] = _declare(cls).__dataclass_fields__
-    names = tuple(fields)
+    inherited = [name for base in cls.__mro__[:0:-1] for name in base.__dict__.get("__match_args__", ())]
+    names = tuple(dict.fromkeys([*inherited, *cls.__annotations__]))
     own = {name: value for name, value in cls.__dict__.items() if name not in ("__dict__", "__weakref__", *names)}
     given = {
         "__slots__": names,
         "__match_args__": names,
         "__qualname__": cls.__qualname__,
-        "__init__": _initializer(cls, fields),
+        "__dataclass_fields__": _Late(lambda: _declared(cls).__dataclass_fields__),
+        "__dataclass_params__": _Late(lambda: _declared(cls).__dataclass_params__),
+        "__init__": _Late(lambda: _initializer(made)),
     }
     # Slots need another class; what the class defines itself goes before what all records share.
     made: _Class = type(cls)(cls.__name__, cls.__bases__, _SHARED | (_comparisons(names) if eq else {}) | own | given)
     return made
 
 
+class _Late:
+    """An attribute of a class that is made when it is first asked for, and is an ordinary one from then on."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._owner, self._name = owner, name
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        setattr(self._owner, self._name, self._make())
+        return getattr(owner if instance is None else instance, self._name)
+
+
+def _declared(cls: Any) -> Any:
+    """The class after its annotations and defaults were read; once, because reading takes the defaults away."""
+    return cls if "__dataclass_fields__" in cls.__dict__ else _declare(cls)
+
+
 #: Reads annotations and defaults, and generates nothing.
 _declare: Callable[[type], Any] = dataclass(init=False, repr=False, eq=False, match_args=False)
 
 
-def _initializer(cls: type, fields: dict[str, Field[Any]]) -> Callable[..., None]:
+def _initializer(cls: Any) -> Callable[..., None]:
     """`__init__`, the one function that has to be compiled: its signature is the class's own."""
+    fields: dict[str, Field[Any]] = cls.__dataclass_fields__
     known: dict[str, Any] = {"_set": object.__setattr__, "_fields": fields, "_missing": MISSING}
     parameters, lines = ["self"], ["pass"]
     for name, item in fields.items():

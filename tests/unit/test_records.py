@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import pickle
 import re
 from dataclasses import FrozenInstanceError, asdict, dataclass, field, fields, replace
@@ -125,8 +126,8 @@ def test_functions_for_data_classes_take_records() -> None:
     assert {"x": {"x": 1}, "y": 2, "names": [], "note": "none"} == asdict(Point(Other(1)))  # type: ignore[arg-type]
 
 
-def test_defining_compiles_one_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That is what a record is for: definitions are the largest part of starting a command."""
+def test_only_the_first_record_of_a_class_compiles_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is what a record is for: definitions are the largest part of starting a command, which makes few of them."""
     compiled: list[str] = []
 
     def run(text: str, *names: dict[str, object]) -> None:
@@ -140,5 +141,24 @@ def test_defining_compiles_one_function(monkeypatch: pytest.MonkeyPatch) -> None
     class Late:
         x: int
 
+    assert [] == compiled
+    assert (1, 2) == (Late(1).x, Late(2).x)
     assert ["__init__"] == [name for name in compiled if name != "__create_fn__"]  # which only holds others
-    assert 1 == Late(1).x
+
+
+def test_records_made_of_records_have_the_fields_of_both() -> None:
+    """Whichever of the two was made or asked about first."""
+
+    @record
+    class Above:
+        names: list[str] = field(default_factory=list)
+        x: int = 1
+
+    @record
+    class Below(Above):
+        z: int = 5
+
+    assert ["names", "x", "z"] == [item.name for item in fields(Below)]
+    assert ([], 1, 7) == (Below(z=7).names, Below(z=7).x, Below(z=7).z)
+    assert [[], ["a"]] == [Above().names, Above(["a"]).names]
+    assert "(names=None, x=1, z=5)" == str(inspect.signature(Below)).replace(repr(dataclasses.MISSING), "None")
