@@ -19,10 +19,10 @@ _MANIFEST = re.compile(r"/v2/(.+)/manifests/(.+)")
 class FakeRegistry:
     """What it holds, what it was asked, and what it does wrong.
 
-    break_after: bytes of a blob after which the connection breaks, for the next `breaks` times.
-    redirect: where blobs are redirected to. realm: where tokens are to be had; when it is
-    set, every request needs one. mounts: repositories that blobs may be mounted from. has_own_blobs: whether a
-    repository finds the blobs that were sent to another.
+    break_after: bytes of an answer after which the connection breaks, for the next `breaks` times.
+    redirect: where blobs are redirected to. upload: where they are to be sent. realm: where tokens are to be had, and
+    token: what stands there; when the realm is set, every request needs one. mounts: repositories that blobs may be
+    mounted from. has_own_blobs: whether a repository finds the blobs that were sent to another.
     """
 
     host: str = ""
@@ -33,7 +33,9 @@ class FakeRegistry:
     break_after: int = 0
     breaks: int = 0
     redirect: str = ""
+    upload: str = ""
     realm: str = ""
+    token: bytes = b'{"token":"t0ken"}'
     mounts: set[str] = field(default_factory=set)
     has_own_blobs: bool = True
 
@@ -77,10 +79,10 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._is_allowed(path):
             return
         if path == "/token":
-            self._send(200, b'{"token":"t0ken"}')
+            self._send_whole(self.registry.token)
         elif match := _MANIFEST.fullmatch(path):
             data = self.registry.manifests.get(f"{match[1]}:{match[2]}")
-            self._send(404, b"{}") if data is None else self._send(200, data)
+            self._send(404, b"{}") if data is None else self._send_whole(data)
         elif match := _BLOB.fullmatch(path):
             self._send_blob(match[2])
         else:
@@ -96,15 +98,19 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(307, Location=self.registry.redirect)
         elif match := re.fullmatch(r"bytes=([0-9]+)-", self.headers.get("Range", "")):
             self._send(206, data[int(match[1]) :])
-        elif self.registry.breaks and self.command == "GET":
-            self.registry.breaks -= 1
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data[: self.registry.break_after])
-            self.close_connection = True
         else:
+            self._send_whole(data)
+
+    def _send_whole(self, data: bytes) -> None:
+        if not self.registry.breaks or self.command != "GET" or len(data) <= self.registry.break_after:
             self._send(200, data)
+            return
+        self.registry.breaks -= 1
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data[: self.registry.break_after])
+        self.close_connection = True
 
     def do_POST(self) -> None:
         path, query = self._begin()
@@ -113,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
         if query.get("mount") in self.registry.blobs and query.get("from") in self.registry.mounts:
             self._send(201)
         else:
-            self._send(202, Location=f"{path}7?state=abc")
+            self._send(202, Location=self.registry.upload or f"{path}7?state=abc")
 
     def do_PUT(self) -> None:
         path, query = self._begin()
@@ -128,12 +134,18 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(400, b'{"errors":[{"code":"DIGEST_INVALID"}]}')
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of clients that go away in the middle, as they do in tests."""
+
+
 @contextmanager
 def fake_registry() -> Iterator[FakeRegistry]:
     """A registry that answers while the block runs."""
     registry = FakeRegistry()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), _Handler)
     server.registry = registry  # type: ignore[attr-defined]
     registry.host = f"127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

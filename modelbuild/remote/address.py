@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from modelbuild.errors import RemoteError, printable
 from modelbuild.records import record
@@ -35,16 +35,20 @@ def is_local(host: str) -> bool:
         return name == "localhost"
 
 
-def check_redirect(address: Address, target: str) -> None:
-    """RemoteError unless a redirect leads to the registry itself or, encrypted, to a public name.
+def redirect_target(address: Address, url: str, location: str) -> str:
+    """Where the answer of a URL sends us; RemoteError unless to the registry itself or, encrypted, to a public name.
 
     A registry may keep its blobs elsewhere; it may not make us ask machines of our own network.
     """
-    parts = urlsplit(target)
-    if f"{parts.scheme}://{parts.netloc}" == address.url:
-        return
-    if parts.scheme == "https" and parts.hostname and not _is_inner(parts.hostname):
-        return
+    try:
+        target = urljoin(url, location)
+        parts = urlsplit(target)
+        is_own = f"{parts.scheme}://{parts.netloc}" == address.url
+        is_public = parts.scheme == "https" and bool(parts.hostname) and not _is_inner(parts.hostname or "")
+    except ValueError:  # no URL at all
+        target, is_own, is_public = location, False, False
+    if is_own or is_public:
+        return target
     raise RemoteError(
         "REGISTRY", f"the registry {address.host} redirects to {printable(target)}, which is not followed"
     )
@@ -56,14 +60,15 @@ def token_realm(address: Address, challenge: str) -> tuple[str, dict[str, str]]:
     RemoteError when the realm is another host: it would get credentials that are not for it.
     """
     fields = {key.lower(): value for key, value in _CHALLENGE.findall(challenge)}
-    realm = urlsplit(fields.get("realm", ""))
     host = urlsplit(address.url)
-    is_own = realm.hostname == host.hostname and realm.scheme in ("https", host.scheme)
+    try:
+        realm = urlsplit(fields.get("realm", ""))
+        is_own = realm.hostname == host.hostname and realm.scheme in ("https", host.scheme)
+    except ValueError:  # no URL at all
+        realm, is_own = urlsplit(""), False
     if not challenge.lower().startswith("bearer ") or not is_own:
-        message = (
-            f"the registry {address.host} wants a token of {printable(realm.netloc or 'nobody')}; only its own are"
-        )
-        raise RemoteError("REGISTRY", f"{message} fetched")
+        whose = printable(realm.netloc or "nobody")
+        raise RemoteError("REGISTRY", f"the registry {address.host} wants a token of {whose}; only its own are fetched")
     query = {key: fields[key] for key in ("service", "scope") if key in fields}
     return fields["realm"], query
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from urllib.parse import urljoin
 
 import httpx
 
 from modelbuild.digest import Digest
 from modelbuild.errors import InputError, RemoteError, printable
 from modelbuild.formats.json_text import parse_json
-from modelbuild.remote.address import Address, check_redirect, is_local, token_realm
+from modelbuild.remote.address import Address, is_local, redirect_target, token_realm
 
 _REDIRECTS = 5
 _TIMEOUT = httpx.Timeout(connect=10.0, read=60.0, write=60.0, pool=10.0)
@@ -63,7 +62,7 @@ class Registry:
         with self._open("GET", f"/v2/{repository}/blobs/{digest}", headers=headers) as response:
             self._expect(response, 200, 206)
             start = offset if response.status_code == 206 else 0
-            yield start, _translated(response.iter_raw(), self._address)
+            yield start, response.iter_raw()
 
     def write_blob(
         self, repository: str, digest: Digest, size_bytes: int, content: Content, mount_from: str = ""
@@ -74,8 +73,8 @@ class Registry:
             self._expect(response, 201, 202)
             if response.status_code == 201:
                 return
-            target = httpx.URL(urljoin(f"{self._address.url}/", response.headers.get("Location", "")))
-        check_redirect(self._address, str(target))
+            place = response.headers.get("Location", "")
+        target = self._url(redirect_target(self._address, f"{self._address.url}/", place))
         target = target.copy_merge_params({"digest": digest})
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size_bytes)}
         with self._open("PUT", str(target), headers=headers, content=content) as response:
@@ -114,11 +113,13 @@ class Registry:
                     has_token = True  # one that was fetched for this request; an older one may have run out
                     self._token = self._fetch_token(response.headers.get("WWW-Authenticate", ""))
                 elif response.is_redirect and method in ("GET", "HEAD"):
-                    url, params = str(httpx.URL(urljoin(url, response.headers["Location"]))), None
-                    check_redirect(self._address, url)
+                    target = redirect_target(self._address, url, response.headers["Location"])
+                    url, params = str(self._url(target)), None
                 else:
                     yield response
                     return
+            except httpx.HTTPError as error:  # also while its body is read
+                raise _unreachable(self._address, error) from error
             finally:
                 response.close()
         raise RemoteError("REGISTRY", f"the registry {self._address.host} redirects without end")
@@ -139,15 +140,23 @@ class Registry:
     def _fetch_token(self, challenge: str) -> str:
         realm, query = token_realm(self._address, challenge)
         try:
-            with self._client.stream("GET", realm, params=query, auth=self._auth) as response:
+            with self._client.stream("GET", self._url(realm), params=query, auth=self._auth) as response:
                 self._expect(response, 200)
                 answer = parse_json(_read_limited(response, _TOKEN_LIMIT_BYTES), path=self._address.host)
         except (httpx.HTTPError, InputError) as error:
             raise _unreachable(self._address, error) from error
         token = answer.get("token") or answer.get("access_token") if isinstance(answer, dict) else None
-        if not isinstance(token, str):
+        if not isinstance(token, str) or not (token.isascii() and token.isprintable()):
             raise RemoteError("REGISTRY", f"the registry {self._address.host} gave no token")
         return token
+
+    def _url(self, text: str) -> httpx.URL:
+        """An address that the registry names."""
+        try:
+            return httpx.URL(text)
+        except httpx.InvalidURL as error:
+            message = f"the registry {self._address.host} names an address that is none: {printable(text)}"
+            raise RemoteError("REGISTRY", message) from error
 
     def _expect(self, response: httpx.Response, *statuses: int) -> None:
         if response.status_code in statuses:
@@ -169,13 +178,6 @@ def _read_limited(response: httpx.Response, limit_bytes: int) -> bytes:
             raise RemoteError("REGISTRY", f"the answer has more than {limit_bytes:,} bytes")
         parts.append(part)
     return b"".join(parts)
-
-
-def _translated(parts: Iterator[bytes], address: Address) -> Iterator[bytes]:
-    try:
-        yield from parts
-    except httpx.HTTPError as error:
-        raise _unreachable(address, error) from error
 
 
 def _unreachable(address: Address, error: Exception) -> RemoteError:

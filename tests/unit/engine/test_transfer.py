@@ -199,6 +199,45 @@ def test_a_manifest_larger_than_the_disk_is_refused_at_once(registry: FakeRegist
     assert ["GET /v2/acme/m/manifests/1"] == registry.requests
 
 
+@pytest.mark.parametrize("has_token", [False, True])
+def test_an_answer_that_breaks_off_is_an_error(registry: FakeRegistry, store: Store, has_token: bool) -> None:
+    """A manifest or token of which half arrives is the network's fault, and says which registry it was."""
+    name = name_at(registry)
+    publish(store, name)
+    push(name, store)
+    registry.realm = f"http://{registry.host}/token" if has_token else ""
+    registry.break_after, registry.breaks = 5, 1
+
+    with pytest.raises(RemoteError, match=rf"^pull model manifest: {registry.host}: "):
+        pull(name, store)
+
+
+@pytest.mark.parametrize("place", ["https://[", "http://[::1]:70000/", f"https://cdn.example/{'x' * 70_000}", "\x7f:"])
+def test_places_that_are_none(registry: FakeRegistry, store: Store, place: str) -> None:
+    """A redirect, or the place for an upload, that is no address is refused."""
+    name = name_at(registry)
+    publish(store, name)
+    registry.upload = place
+    with pytest.raises(RemoteError):
+        push(name, store)
+
+    registry.upload = ""
+    push(name, store)
+    store.remove(name)
+    registry.redirect = place
+    with pytest.raises(RemoteError):
+        pull(name, store)
+
+
+@pytest.mark.parametrize("token", [b'{"token":"\xc3\xa9"}', b'{"token":"a\\r\\nX: y"}', b'{"token":7}', b"[]", b"?"])
+def test_tokens_that_are_none(registry: FakeRegistry, store: Store, token: bytes) -> None:
+    """What cannot stand in a header is no token."""
+    registry.realm, registry.token = f"http://{registry.host}/token", token
+
+    with pytest.raises(RemoteError):
+        pull(name_at(registry), store)
+
+
 def test_a_token_is_fetched_with_the_password(registry: FakeRegistry, store: Store) -> None:
     """A registry that wants a token gets one request for it, and the token from then on."""
     name = name_at(registry)

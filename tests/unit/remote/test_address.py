@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modelbuild.errors import RemoteError
-from modelbuild.remote.address import check_redirect, registry_address, token_realm
+from modelbuild.remote.address import redirect_target, registry_address, token_realm
 
 ADDRESS = registry_address("models.example")
 
@@ -25,10 +25,19 @@ def test_plain_http_is_for_this_machine(host: str, insecure: bool, url: str) -> 
     assert url == registry_address(host, insecure=insecure).url
 
 
-@pytest.mark.parametrize("target", ["https://models.example/x", "https://cdn.example/y?z=1"])
-def test_redirects_that_are_followed(target: str) -> None:
+@pytest.mark.parametrize(
+    ("location", "target"),
+    [
+        ("https://models.example/x", "https://models.example/x"),
+        ("https://cdn.example/y?z=1", "https://cdn.example/y?z=1"),
+        ("/uploads/7?state=a", "https://models.example/uploads/7?state=a"),
+        ("7", "https://models.example/v2/7"),
+        ("", "https://models.example/v2/x"),
+    ],
+)
+def test_redirects_that_are_followed(location: str, target: str) -> None:
     """To the registry itself, or encrypted to a public name."""
-    check_redirect(ADDRESS, target)
+    assert target == redirect_target(ADDRESS, "https://models.example/v2/x", location)
 
 
 @pytest.mark.parametrize(
@@ -43,13 +52,14 @@ def test_redirects_that_are_followed(target: str) -> None:
         "https://router/",
         "https://db.internal/",
         "file:///etc/passwd",
-        "",
+        "https://[",
+        "https://[::1]:x]/",
     ],
 )
 def test_redirects_that_are_not(target: str) -> None:
-    """Never to machines of our own network, and never unencrypted."""
+    """Never to machines of our own network, never unencrypted, and nowhere that is no address."""
     with pytest.raises(RemoteError):
-        check_redirect(ADDRESS, target)
+        redirect_target(ADDRESS, "https://models.example/v2/x", target)
 
 
 def test_tokens_are_fetched_from_the_registry_itself() -> None:
@@ -63,7 +73,13 @@ def test_tokens_are_fetched_from_the_registry_itself() -> None:
 
 @pytest.mark.parametrize(
     "challenge",
-    ['Bearer realm="https://evil.example/token"', 'Bearer realm="http://models.example/token"', "Basic", ""],
+    [
+        'Bearer realm="https://evil.example/token"',
+        'Bearer realm="http://models.example/token"',
+        'Bearer realm="https://["',
+        "Basic",
+        "",
+    ],
 )
 def test_credentials_go_to_nobody_else(challenge: str) -> None:
     """Another realm is refused, so that no password reaches it."""
