@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from modelbuild.cli.executor_options import current_executor_options, executor_options
 from modelbuild.cli.recipe_options import current_recipe_options, recipe_options
 from modelbuild.cli.render import choose_renderer
 from modelbuild.cli.settings import Settings, current_settings, is_pruning, settings_options
@@ -17,8 +18,6 @@ from modelbuild.store.link_mode import LINK_MODES
 from modelbuild.store.state import State
 
 DEFAULT_RECIPE = "recipe.yaml"
-#: As in engine.executor, which a build with nothing to do does not import.
-EXECUTORS = ("inline", "workers")
 
 
 @click.command(name="build")
@@ -37,14 +36,7 @@ EXECUTORS = ("inline", "workers")
 @click.option("--update-lock", "lock", flag_value="update", help="Write recipe.lock: digests of inputs and results.")
 @click.option("--keep-going", "-k", is_flag=True, help="After an error, go on with what does not depend on it.")
 @click.option("--allow-nonfinite", is_flag=True, help="Pack weights that are infinite or no number.")
-@click.option("--jobs", "-j", type=click.IntRange(1), metavar="N", help="Cores that actions may use [all].")
-@click.option(
-    "--executor",
-    type=click.Choice(EXECUTORS),
-    default="inline",
-    show_default=True,
-    help="Where actions run: in this process one after the other, or in worker processes as the machine has room.",
-)
+@executor_options
 @recipe_options
 @settings_options
 @click.pass_context
@@ -58,8 +50,6 @@ def command(
     lock: str | None,
     keep_going: bool,
     allow_nonfinite: bool,
-    jobs: int | None,
-    executor: str,
 ) -> None:
     """Build what is missing of the models of RECIPE (default: recipe.yaml), or only of MODELS."""
     settings, reading = current_settings(context), current_recipe_options(context)
@@ -68,17 +58,16 @@ def command(
     try:
         if not force and not lock and _show_unchanged(recipe, models, settings, reading, state, emit):
             return
-        from modelbuild.engine.build import BuildRequest, build_recipe
-        from modelbuild.engine.executor import executor_named
-        from modelbuild.engine.run import RunOptions
+        from dataclasses import replace
 
-        options = RunOptions(
+        from modelbuild.engine.build import BuildRequest, build_recipe
+
+        options = replace(
+            current_executor_options(context).to_run_options(),
             link=link,
             force=force,
-            workers=jobs,
             keep_going=keep_going,
             allow_nonfinite=allow_nonfinite,
-            executor=executor_named(executor),
         )
         request = BuildRequest(
             recipe, settings.store, settings.cache, models, options, is_pruning(), lock or "", reading

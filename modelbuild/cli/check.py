@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from modelbuild.cli.build import DEFAULT_RECIPE
+from modelbuild.cli.executor_options import current_executor_options, executor_options
 from modelbuild.cli.recipe_options import current_recipe_options, recipe_options
 from modelbuild.cli.render import choose_renderer
 from modelbuild.cli.settings import current_settings, settings_options
@@ -15,6 +16,7 @@ from modelbuild.cli.settings import current_settings, settings_options
 @click.command(name="check")
 @click.argument("recipe", type=click.Path(path_type=Path), default=DEFAULT_RECIPE)
 @click.argument("models", nargs=-1)
+@executor_options
 @recipe_options
 @settings_options
 @click.pass_context
@@ -27,7 +29,14 @@ def command(context: click.Context, recipe: Path, models: tuple[str, ...]) -> in
     settings = current_settings(context)
     emit = choose_renderer(settings.progress) if settings.progress == "json" else ignore_event
     rows = rebuild_and_compare(
-        BuildRequest(recipe, settings.store, settings.cache, models, recipe_options=current_recipe_options(context)),
+        BuildRequest(
+            recipe,
+            settings.store,
+            settings.cache,
+            models,
+            current_executor_options(context).to_run_options(),
+            recipe_options=current_recipe_options(context),
+        ),
         emit,
     )
     for row in rows:

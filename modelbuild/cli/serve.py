@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from modelbuild.cli.executor_options import current_executor_options, executor_options
 from modelbuild.cli.settings import current_settings, is_pruning, settings_options
 from modelbuild.errors import UsageError
 
@@ -51,6 +52,7 @@ _TOKEN_LIMIT_BYTES = 4096
 @click.option("--rewrite-gguf", is_flag=True, help="Rewrite every imported GGUF, as Ollama does.")
 @click.option("--strict-api", is_flag=True, help="Refuse create requests with unknown fields, instead of saying so.")
 @click.option("--access-log", is_flag=True, help="Write one JSON object per request to standard error.")
+@executor_options
 @settings_options
 @click.pass_context
 def command(
@@ -74,7 +76,7 @@ def command(
     from modelbuild.server.run import run_server
     from modelbuild.server.settings import ServerSettings, parse_address
 
-    settings = current_settings(context)
+    settings, executing = current_settings(context), current_executor_options(context)
     default_host, default_port = parse_address(os.environ.get("OLLAMA_HOST", "").strip().strip("\"'"))
     run_server(
         ServerSettings(
@@ -92,6 +94,8 @@ def command(
             strict_api=strict_api,
             prune=is_pruning(),
             access_log=access_log,
+            jobs=executing.jobs,
+            executor=executing.executor,
         ),
         announce=_announce,
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from modelbuild.cli.build import DEFAULT_RECIPE
+from modelbuild.cli.executor_options import ExecutorOptions, current_executor_options, executor_options
 from modelbuild.cli.recipe_options import current_recipe_options, recipe_options
 from modelbuild.cli.render import choose_renderer, format_count
 from modelbuild.cli.serve import require_server
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="Port of --serve; 0 takes a free one [11434].")
 @click.option("--poll", is_flag=True, help="Look for changes regularly instead of being told by the system.")
 @click.option("--verbose", "-v", is_flag=True, help="Show everything that a build shows.")
+@executor_options
 @recipe_options
 @settings_options
 @click.pass_context
@@ -52,19 +54,20 @@ def command(
     from modelbuild.engine.build import BuildRequest
     from modelbuild.watch.loop import WatchLoop, WatchOptions
 
-    settings = current_settings(context)
+    settings, executing = current_settings(context), current_executor_options(context)
     view = _View(settings.progress, command_line, is_verbose=verbose)
     request = BuildRequest(
         recipe,
         settings.store,
         settings.cache,
         models,
+        executing.to_run_options(),
         prune=is_pruning(),
         recipe_options=current_recipe_options(context),
     )
     with (
         closing(State(settings.cache)) as state,
-        _serving(settings, port) if serve else nullcontext() as server,
+        _serving(settings, executing, port) if serve else nullcontext() as server,
         closing(view),
     ):
         view.server = server
@@ -147,7 +150,7 @@ class _Title:
 
 
 @contextmanager
-def _serving(settings: Settings, port: int | None) -> Iterator[ServerBeside]:
+def _serving(settings: Settings, executing: ExecutorOptions, port: int | None) -> Iterator[ServerBeside]:
     """A server beside the loop, on OLLAMA_HOST."""
     require_server()
     from modelbuild.server.beside import ServerBeside
@@ -161,6 +164,8 @@ def _serving(settings: Settings, port: int | None) -> Iterator[ServerBeside]:
             host=host,
             port=default_port if port is None else port,
             prune=is_pruning(),
+            jobs=executing.jobs,
+            executor=executing.executor,
         )
     )
     bound = server.start()

@@ -79,6 +79,7 @@ class CreateRoute:
 
         def run(worker: Worker) -> None:
             from modelbuild.engine.create import CreateOptions, create_model
+            from modelbuild.engine.executor import executor_named
             from modelbuild.engine.run import RunOptions
             from modelbuild.store.state import State
 
@@ -87,7 +88,9 @@ class CreateRoute:
                 options = CreateOptions(
                     rewrite_gguf=settings.rewrite_gguf,
                     allow_path=allow_path if settings.allow_paths else None,
-                    run=RunOptions(check=worker.check),
+                    run=RunOptions(
+                        workers=settings.jobs, check=worker.check, executor=executor_named(settings.executor)
+                    ),
                     on_plan=lambda plan: worker.plan(
                         [ActionView(item.id, item.kind, item.title, item.needs) for item in plan.actions]
                     ),

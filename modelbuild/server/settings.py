@@ -47,6 +47,7 @@ class ServerSettings:
     token: required as a bearer token when it is not empty; without_token: other machines may be answered even so.
     rewrite_gguf: do what Ollama does with imported GGUF files, and with uploads under a wrong digest.
     strict_api: refuse create requests with unknown fields. prune: delete what replaced models leave behind.
+    jobs: cores that the actions of one build use together, all when None. executor: a name of `engine.executor`.
     """
 
     store: Path
@@ -63,6 +64,8 @@ class ServerSettings:
     strict_api: bool = False
     prune: bool = True
     access_log: bool = False
+    jobs: int | None = None
+    executor: str = "inline"
     limits: Limits = Limits()
 
 

@@ -15,8 +15,9 @@ from tests.space import ROOT, Space
 #: All that a build with nothing to do may import of this package and of others. Each module more is paid for by every
 #: build; what stands here makes named tuples, not data classes, and hashes without OpenSSL.
 OWN = {
-    "modelbuild", "modelbuild.cli", "modelbuild.cli.build", "modelbuild.cli.main", "modelbuild.cli.recipe_options",
-    "modelbuild.cli.render", "modelbuild.cli.settings", "modelbuild.digest", "modelbuild.engine",
+    "modelbuild", "modelbuild.cli", "modelbuild.cli.build", "modelbuild.cli.executor_options", "modelbuild.cli.main",
+    "modelbuild.cli.recipe_options", "modelbuild.cli.render", "modelbuild.cli.settings", "modelbuild.digest",
+    "modelbuild.engine",
     "modelbuild.engine.snapshot", "modelbuild.errors", "modelbuild.events", "modelbuild.places", "modelbuild.recipe",
     "modelbuild.recipe.options", "modelbuild.store", "modelbuild.store.link_mode", "modelbuild.store.state",
 }  # fmt: skip
