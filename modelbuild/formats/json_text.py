@@ -21,9 +21,9 @@ DIGIT_LIMIT = 40
 
 #: A string with its quotes, or the rest of the text after a quote that is never closed. Possessive, so that neither
 #: memory nor time grows with what a backtracking pattern would remember.
-_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+|)*+(?:"|\\?\Z)', re.DOTALL)
 #: Whole strings and what stands between them, some at a time, so that counting can stop early.
-_PART = re.compile(rb'(?:[^"]++|"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)){1,65536}+', re.DOTALL)
+_PART = re.compile(rb'(?:[^"]++|"[^"\\]*+(?:\\.[^"\\]*+|)*+(?:"|\\?\Z)|){1,65536}+', re.DOTALL)
 #: An escape that is a character only together with another one.
 _HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _MARKS = (b",", b":", b"[", b"{")

@@ -14,19 +14,18 @@ DEPTH_LIMIT = 64
 MARK_LIMIT = 1 << 18
 
 _BLANKS = re.compile(rb"[ \t\r\n]*")
-_STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+"')
-_STRING_PART = re.compile(rb'"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+')
+# Each possessive repetition of a group ends with an empty alternative: without it the first releases of Python 3.11
+# continue where the repetition that fails has got to, not where it began (python/cpython#106052).
+_TEXT = rb'"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})|)*+'
+_STRING = re.compile(_TEXT + rb'"')
+_STRING_PART = re.compile(_TEXT)
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 #: What most requests consist of, swallowed in one step: entries that are text, numbers or words, and flat objects.
-_SCALAR = (
-    rb'(?:"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+"|true|false|null'
-    rb"|-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?)"
-)
-_KEY = rb'[ \t\r\n]*+"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+"[ \t\r\n]*+:'
-_MEMBER = _KEY + rb"[ \t\r\n]*+" + _SCALAR + rb"[ \t\r\n]*+"
-_FLAT = rb"\{" + _MEMBER + rb"(?:," + _MEMBER + rb")*+\}"
-_PLAIN_MEMBERS = re.compile(rb"(?:" + _MEMBER + rb",)*+")
-_PLAIN_ITEMS = re.compile(rb"(?:[ \t\r\n]*+(?:" + _SCALAR + rb"|" + _FLAT + rb")[ \t\r\n]*+,)*+")
+_SCALAR = rb"(?:" + _TEXT + rb'"|true|false|null|-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?)'
+_MEMBER = rb"[ \t\r\n]*+" + _TEXT + rb'"[ \t\r\n]*+:[ \t\r\n]*+' + _SCALAR + rb"[ \t\r\n]*+"
+_FLAT = rb"\{" + _MEMBER + rb"(?:," + _MEMBER + rb"|)*+\}"
+_PLAIN_MEMBERS = re.compile(rb"(?:" + _MEMBER + rb",|)*+")
+_PLAIN_ITEMS = re.compile(rb"(?:[ \t\r\n]*+(?:" + _SCALAR + rb"|" + _FLAT + rb")[ \t\r\n]*+,|)*+")
 _LITERALS = {ord("t"): b"true", ord("f"): b"false", ord("n"): b"null"}
 _VALUE_START = b'{["-0123456789tfn'
 

@@ -26,7 +26,7 @@ TOTAL_EXPANSION_LIMIT = 32 << 20
 _START = re.compile(r"\$?\$\{")
 _NAME = re.compile(r"[ \t]*([A-Za-z_][A-Za-z0-9_]*)[ \t]*", re.ASCII)
 _FILTER = re.compile(r"\|[ \t]*([a-z]+)[ \t]*", re.ASCII)
-_ARGUMENT = re.compile(r"""[ \t]*("(?:[^"\\]|\\.)*+"|'[^']*+')[ \t]*""", re.DOTALL)
+_ARGUMENT = re.compile(r"""[ \t]*("(?:[^"\\]|\\.|)*+"|'[^']*+')[ \t]*""", re.DOTALL)
 _FILTERS: Mapping[str, tuple[int, ...]] = {
     "lower": (0,),
     "upper": (0,),

@@ -18,8 +18,9 @@ from modelbuild.recipe.scalars import Scalar
 
 #: Python converts long digit strings in quadratic time; no field needs more.
 _DIGIT_LIMIT = 400
+# The empty alternative: see recipe/go_scan.py.
 _TOKEN = re.compile(
-    r"[ \t\r\n]*(?:(?P<string>\"(?:[^\"\\\x00-\x1f]|\\(?:[\"\\/bfnrt]|u[0-9a-fA-F]{4}))*+\")"
+    r"[ \t\r\n]*(?:(?P<string>\"(?:[^\"\\\x00-\x1f]|\\(?:[\"\\/bfnrt]|u[0-9a-fA-F]{4})|)*+\")"
     r"|(?P<number>-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?)"
     r"|(?P<word>true|false|null)|(?P<mark>[{}\[\]:,]))"
 )
