@@ -32,11 +32,20 @@ class ActionStarted(NamedTuple):
 
 
 class ActionWaiting(NamedTuple):
-    """Another process (its id, or a description) is working on the same action; this one waits for it."""
+    """An action waits for another process (its id, or a description).
+
+    need: "" while that one works on the same action; "cores" or "memory" while it takes most of these for another.
+    """
 
     action: str
     title: str
     holder: str
+    need: str = ""
+
+    @property
+    def cause(self) -> str:
+        """Why it waits, for people."""
+        return f"process {self.holder} {f'takes most of the {self.need}' if self.need else 'is on it'}"
 
 
 class ActionRetried(NamedTuple):

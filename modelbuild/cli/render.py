@@ -100,7 +100,7 @@ class PlainRenderer:
             if not self._is_brief:
                 click.echo(f"{event.title}: {'; '.join(event.reasons)}", err=True)
         elif isinstance(event, ActionWaiting):
-            click.echo(f"{event.title}: process {event.holder} is on it, waiting", err=True)
+            click.echo(f"{event.title}: {event.cause}, waiting", err=True)
         elif isinstance(event, ActionRetried):
             click.echo(retry_line(event), err=True)
         elif isinstance(event, ActionProgress):

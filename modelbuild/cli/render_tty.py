@@ -64,7 +64,7 @@ class TerminalRenderer:
             if event.total_bytes or not self._is_brief:
                 self._bar(event.action, event.title, event.total_bytes)
         elif isinstance(event, ActionWaiting):
-            self._say(f"{event.title}: process {event.holder} is on it, waiting", "yellow")
+            self._say(f"{event.title}: {event.cause}, waiting", "yellow")
         elif isinstance(event, ActionRetried):
             self._say(retry_line(event), "yellow")
         elif isinstance(event, ActionProgress):

@@ -43,7 +43,8 @@ def rebuild_and_compare(request: BuildRequest, emit: Emit) -> list[Comparison]:
         place = Path(name)
         for path in load_plan(request).plan.base_manifests:
             _lend_model(store, Store(place / "models"), path)
-        scratch = replace(request, store=place / "models", cache=place / "cache", lock="")
+        options = replace(request.options, locks=request.cache)  # its conversions take turns with those of builds
+        scratch = replace(request, store=place / "models", cache=place / "cache", lock="", options=options)
         state = State(scratch.cache)
         try:
             loaded = _without_outputs(load_plan(scratch, emit))

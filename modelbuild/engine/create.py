@@ -146,7 +146,7 @@ class _Creation:
             self._report_progress(event)
         if isinstance(event, ActionWaiting):
             self._begin()
-            self._report(Status("waiting for another build of the same weights"))
+            self._report(Status(f"waiting for another build{'' if event.need else ' of the same weights'}"))
         self._emit(event)
 
     def _begin(self) -> None:

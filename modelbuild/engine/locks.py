@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from modelbuild.errors import StoreError
+from modelbuild.records import record
 
 LOCK_DIRECTORY = "locks"
 
@@ -39,14 +40,22 @@ class Held:
         self.release()
 
 
+@record
+class Taken:
+    """A name that somebody else has locked. holder: the process id, or a description."""
+
+    name: str
+    holder: str
+
+
 class ActionLocks:
     """The locks of one cache directory; readers of results need none."""
 
     def __init__(self, cache: Path) -> None:
         self._directory = cache / LOCK_DIRECTORY
 
-    def try_hold(self, names: Iterable[str]) -> Held | str:
-        """The locks of all these names, or none of them and the process id of one that holds another, as text.
+    def try_hold(self, names: Iterable[str]) -> Held | Taken:
+        """The locks of all these names, or none of them and the first that somebody else has.
 
         Never waits: a process that has locks and waited for more could wait for one that waits for it.
         """
@@ -56,11 +65,20 @@ class ActionLocks:
                 holder = self._add(held, name)
                 if holder:
                     held.release()
-                    return holder
+                    return Taken(name, holder)
         except BaseException:
             held.release()
             raise
         return held
+
+    def sweep(self) -> None:
+        """Remove what killed processes left of locks whose work nobody has to do again."""
+        with suppress(OSError):
+            for path in list(self._directory.iterdir()):
+                fd, holder = _try_lock(path)
+                if not holder:
+                    with Held() as held:
+                        held.add(path, fd)
 
     def _add(self, held: Held, name: str) -> str:
         """Lock one name; who has it when that is somebody else."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from math import ceil, prod
 from typing import TYPE_CHECKING
 
 from modelbuild.engine.memory import memory_budget, worker_bytes, workers_within
 from modelbuild.plan.decide import Result
-from modelbuild.plan.graph import Action, ExportWork, ImportWork
-from modelbuild.plan.resources import Resources
+from modelbuild.plan.graph import Action, AssembleWork, ExportWork, ImportWork
+from modelbuild.plan.resources import Resources, scarce_for
 from modelbuild.store.staged import free_space
 from modelbuild.store.store import Store
 
@@ -27,6 +28,16 @@ def machine_limits(store: Store, jobs: int | None) -> Resources:
     """What tasks may take together: `jobs` cores or all, half of the memory that is free, the room on the disk."""
     disk_bytes = max(0, free_space(store.root) - SPACE_MARGIN_BYTES)
     return Resources(jobs or os.cpu_count() or 1, memory_budget(), disk_bytes)
+
+
+def turns_of(tasks: Iterable[Action], need: Resources, limits: Resources) -> tuple[str, ...]:
+    """What conversions of all processes with one cache take turns at; nothing for one that leaves room for another.
+
+    The cores are those of the machine even where `--jobs` allows fewer, so that such a build goes on beside others.
+    """
+    if not any(isinstance(action.work, AssembleWork) for action in tasks):
+        return ()
+    return scarce_for(need, replace(limits, cores=max(limits.cores, os.cpu_count() or 1)))
 
 
 def need_of_reading() -> Resources:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from modelbuild.engine.executor import InlineExecutor, MakeExecutor
 from modelbuild.engine.publish import Approve, approve_all
@@ -29,6 +30,7 @@ class RunOptions:
     check: called again and again while others work; may end the run by an exception, as `emit` may.
     approve: called with a model's name and its manifest's digest before it is published; may refuse by an exception.
     executor: makes what runs the actions, see `engine.executor`.
+    locks: the cache whose locks the run shares; that of its state when None.
     """
 
     link: str = "auto"
@@ -39,6 +41,7 @@ class RunOptions:
     check: Callable[[], None] = _go_on
     approve: Approve = approve_all
     executor: MakeExecutor = InlineExecutor
+    locks: Path | None = None
 
 
 def run_plan(
@@ -56,7 +59,13 @@ def run_plan(
     """
     bench = Workbench(store, state, emit, BenchOptions(options.link, options.allow_nonfinite))
     how = RunnerOptions(
-        options.executor, options.workers, options.force, options.keep_going, options.check, options.approve
+        options.executor,
+        options.workers,
+        options.force,
+        options.keep_going,
+        options.check,
+        options.approve,
+        options.locks,
     )
     try:
         with store.hold():

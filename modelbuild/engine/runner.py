@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 from modelbuild.engine.executor import HashTask, MakeExecutor, Outcome, RunTask, Task
 from modelbuild.engine.facts import decide_all
-from modelbuild.engine.locks import ActionLocks, Held
+from modelbuild.engine.locks import ActionLocks, Held, Taken
 from modelbuild.engine.needs import (
     SPACE_MARGIN_BYTES,
     machine_limits,
     need_of_assemblies,
     need_of_copy,
     need_of_reading,
+    turns_of,
 )
 from modelbuild.engine.publish import Approve, publish_model
 from modelbuild.engine.workbench import Workbench, known_files
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 #: What another process works on is asked for again after so long, and after twice as long each time, up to the second.
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.005, 0.2
+#: Begins the names of locks that stand for a part of the machine; no key and no path begins so.
+_TURN = "turn: "
 
 
 @record
@@ -50,6 +53,7 @@ class RunnerOptions:
     keep_going: bool
     check: Callable[[], None]
     approve: Approve
+    locks: Path | None
 
 
 @dataclass(slots=True)
@@ -86,7 +90,7 @@ class Runner:
         self._bench = bench
         self._emit = bench.emit
         self._options = options
-        self._locks = ActionLocks(bench.state.path.parent)
+        self._locks = ActionLocks(options.locks or bench.state.path.parent)
         self._executor = options.make_executor(bench)
         self._limits = machine_limits(bench.store, options.jobs)
         self._summary = RunSummary()
@@ -97,7 +101,7 @@ class Runner:
         #: Actions that are to run together with another one.
         self._joined: set[str] = set()
         self._promised: list[Resources] = []
-        self._waited_for: dict[str, str] = {}
+        self._waited_for: dict[str, Taken] = {}
         self._started_s: dict[str, float] = {}
         self._failed = 0
         self._broken: set[str] = set()
@@ -110,6 +114,7 @@ class Runner:
         self._emit(RunStarted(tuple(str(name) for name in self._plan.models), len(self._plan.actions)))
         self._prepare()
         self._bench.store.blobs.sweep()
+        self._locks.sweep()
         outcome = "stopped"
         try:
             self._take_all()
@@ -315,15 +320,16 @@ class Runner:
         return [running.task.need for running in {id(item): item for item in self._running.values()}.values()]
 
     def _lock(self, task: RunTask) -> Held | None:
-        """The locks of what a task makes, unless another process has one: then it is said once for whom it waits."""
-        found = self._locks.try_hold(_lock_name(decision) for decision in task.decisions)
+        """The locks of what a task makes and of its turn, unless somebody has one: then it is said once who that is."""
+        turns = {_TURN + scarce: scarce for scarce in turns_of(task.actions, task.need, self._limits)}
+        found = self._locks.try_hold([*(_lock_name(decision) for decision in task.decisions), *turns])
         first = task.actions[0]
         if isinstance(found, Held):
             self._waited_for.pop(first.id, None)
             return found
         if self._waited_for.get(first.id) != found:
             self._waited_for[first.id] = found
-            self._emit(ActionWaiting(first.id, first.title, found))
+            self._emit(ActionWaiting(first.id, first.title, found.holder, turns.get(found.name, "")))
         return None
 
     def _decide_again(self, task: RunTask) -> RunTask | None:

@@ -47,5 +47,14 @@ def may_start(need: Resources, before: Iterable[Resources], limits: Resources) -
     return _share(need, limits).fits(room)
 
 
+def scarce_for(need: Resources, machine: Resources) -> tuple[str, ...]:
+    """What of a machine a task takes more than half of, so that no second one like it fits beside it.
+
+    Never the disk: its room is claimed when a file is begun, so whoever comes too late is told at once.
+    """
+    taken = {"cores": (need.cores, machine.cores), "memory": (need.memory_bytes, machine.memory_bytes)}
+    return tuple(name for name, (wanted, there) in taken.items() if 2 * wanted > there)
+
+
 def _share(need: Resources, limits: Resources) -> Resources:
     return need if need.fits(limits) else limits

@@ -57,7 +57,7 @@ class BuildView:
             action = self.actions[event.action]
             action.done_bytes, action.total_bytes = event.done_bytes, event.total_bytes
         elif isinstance(event, ActionWaiting) and event.action in self.actions:
-            self.actions[event.action].reasons = (f"process {event.holder} is on it",)
+            self.actions[event.action].reasons = (event.cause,)
         elif isinstance(event, ActionFinished):
             action = self._action(event)
             action.state, action.seconds = event.outcome, event.seconds

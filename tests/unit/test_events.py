@@ -18,7 +18,9 @@ _SAMPLES = {str: "ran", int: 1, float: 0.5, tuple[str, ...]: ("a",)}
 def test_events_satisfy_their_schema(kind: type) -> None:
     """Each record encodes to an object that the published schema admits, with every field described."""
     values = {name: _SAMPLES[hint] for name, hint in get_type_hints(kind).items()}
-    values |= {"ModelFinished": {"outcome": "built"}, "RunFinished": {"outcome": "done"}}.get(kind.__name__, {})
+    values |= {
+        "ActionWaiting": {"need": "cores"}, "ModelFinished": {"outcome": "built"}, "RunFinished": {"outcome": "done"},
+    }.get(kind.__name__, {})  # fmt: skip
     schema = load_schema("events.schema.json")
 
     record = json.loads(encode_event(kind(**values)))
