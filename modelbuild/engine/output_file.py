@@ -61,11 +61,13 @@ class OutputFile:
         self._in_order = list(self._places) == list(order)
         self._digest = RunningDigest()
         self._hashed_bytes = 0
-        self._done_bytes = 0
         self._packed_bytes = 0
         self._checks: dict[str, bytearray] = {}
         self._sources = [source_text(tensor.source) for tensor in job.assembly.tensors]
         self._first_block = self._number_blocks()
+        self._written = job.staged.written if isinstance(job.staged, PartialFile) else {}
+        # What a killed run has packed counts as done from the start: it is only read again.
+        self._done_bytes = sum(map(self._size_of, filter(self._is_written_before, self._blocks())))
         self._blobs: dict[Path, InputFile] = {}
 
     def __enter__(self) -> OutputFile:
@@ -89,7 +91,7 @@ class OutputFile:
         return Part(
             tensor,
             self._sources[index],
-            self._row_bytes(index) * (block.stop - block.start),
+            self._size_of(block),
             (*self._written_before(block, index), *self._reusable(block, index)),
             self.assembly.importance.get(tensor.name),
             self._job.allow_nonfinite,
@@ -103,12 +105,12 @@ class OutputFile:
             self._job.staged.write_at(offset, data)
             self._packed_bytes += len(data)
             if check and isinstance(self._job.staged, PartialFile):
-                self._job.staged.note_written(self._first_block[index] + block.index, check)
+                self._job.staged.note_written(self._number_of(block), check)
         if self._in_order:
             self._hash(bytes(offset - self._hashed_bytes))
             self._hash(data)
         self._checks.setdefault(block.tensor, bytearray()).extend(check)
-        self._done_bytes += len(data)
+        self._done_bytes += 0 if self._is_written_before(block) else len(data)
         self._job.progress(self._done_bytes + self._layout.data_offset, self._layout.file_size)
 
     def finish(self) -> Written:
@@ -138,10 +140,14 @@ class OutputFile:
                 raise AssertionError("the staged file is shorter than its layout")
             self._hash(data)
 
+    def _blocks(self) -> Iterator[Block]:
+        """All blocks, through the file."""
+        return blocks_of(self.assembly, list(self._places))
+
     def _number_blocks(self) -> list[int]:
         """The number of each tensor's first block, counted through the file."""
         counts = dict.fromkeys(self._places, 0)
-        for block in blocks_of(self.assembly, list(self._places)):
+        for block in self._blocks():
             counts[block.tensor] += 1
         first, numbers = 0, []
         for count in counts.values():
@@ -156,11 +162,19 @@ class OutputFile:
     def _offset(self, block: Block, index: int) -> int:
         return self._layout.data_offset + self._layout.slots[index].offset + self._row_bytes(index) * block.start
 
+    def _size_of(self, block: Block) -> int:
+        return self._row_bytes(self._places[block.tensor]) * (block.stop - block.start)
+
+    def _number_of(self, block: Block) -> int:
+        return self._first_block[self._places[block.tensor]] + block.index
+
+    def _is_written_before(self, block: Block) -> bool:
+        return self._number_of(block) in self._written
+
     def _written_before(self, block: Block, index: int) -> Iterator[SpanCopy]:
-        staged = self._job.staged
-        check = staged.written.get(self._first_block[index] + block.index) if isinstance(staged, PartialFile) else None
+        check = self._written.get(self._number_of(block))
         if check is not None:
-            yield SpanCopy(staged.read_at, self._offset(block, index), check, in_place=True)
+            yield SpanCopy(self._job.staged.read_at, self._offset(block, index), check, in_place=True)
 
     def _reusable(self, block: Block, index: int) -> Iterator[SpanCopy]:
         found = self._job.reusable.get(self._job.keys[index])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -22,7 +23,7 @@ def note(self, block, check):
     if done == limit:
         os.kill(os.getpid(), signal.SIGKILL)
 PartialFile.note_written = note
-sys.argv = ["modelbuild", "build", "recipe.yaml"]
+sys.argv = ["modelbuild", "--progress", "json", "build", "recipe.yaml"]
 from modelbuild.cli.main import run
 run()
 """
@@ -33,10 +34,11 @@ def killed(space: Space) -> Space:
     """A build that was killed after ten blocks."""
     copy_checkpoint(space.root / "checkpoint")
     space.recipe(RECIPE)
-    subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", _KILL_AFTER_BLOCKS, "10"],
-        cwd=space.root, env=space.environment(), capture_output=True, check=False, timeout=60,
+        cwd=space.root, env=space.environment(), capture_output=True, check=False, timeout=60, text=True,
     )  # fmt: skip
+    space.write("killed.jsonl", done.stdout)
     assert set() == space.blobs()
     return space
 
@@ -99,3 +101,21 @@ def test_damaged_partial_file_costs_time_only(killed: Space, packed_blocks: list
 
     packed_blocks.clear()
     _blocks_in_all(killed, packed_blocks)
+
+
+def _progress(output: str) -> list[int]:
+    """The bytes done, as the events of a run tell them."""
+    events = map(json.loads, output.splitlines())
+    return [event["done_bytes"] for event in events if event["event"] == "action-progress"]
+
+
+def test_what_was_packed_before_counts_as_done_from_the_start(killed: Space) -> None:
+    """Progress goes on about where the killed run was, instead of beginning anew, and never goes back."""
+    before = _progress((killed.root / "killed.jsonl").read_text())
+
+    after = _progress(killed.run("--progress", "json", "build", "recipe.yaml").stdout)
+
+    assert after == sorted(after)
+    assert before[-1] * 0.9 <= after[0]
+    assert before[0] * 2 < after[0]
+    assert _progress(killed.run("--progress", "json", "build", "recipe.yaml", "--force").stdout)[-1] == after[-1]
