@@ -88,14 +88,15 @@ class PlainRenderer:
     """One line per action that runs and per model; models go to standard output, the rest to standard error."""
 
     def __init__(self, *, is_brief: bool = False) -> None:
-        self._next_progress_s = time.monotonic() + _PROGRESS_INTERVAL_S
+        #: When progress of an action is worth a line; long work counts from its own beginning, not from the run's.
+        self._due_s: dict[str, float] = {}
         self._titles = Titles()
         self._is_brief = is_brief
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
         if isinstance(event, ActionStarted):
-            self._next_progress_s = time.monotonic() + _PROGRESS_INTERVAL_S
+            self._due_s[event.action] = time.monotonic() + _PROGRESS_INTERVAL_S
             self._titles.start(event, is_shown=not self._is_brief)
             if not self._is_brief:
                 click.echo(f"{event.title}: {'; '.join(event.reasons)}", err=True)
@@ -120,9 +121,9 @@ class PlainRenderer:
 
     def _show_progress(self, event: ActionProgress) -> None:
         now_s = time.monotonic()
-        if now_s < self._next_progress_s or not event.total_bytes:
+        if now_s < self._due_s.setdefault(event.action, now_s + _PROGRESS_INTERVAL_S) or not event.total_bytes:
             return
-        self._next_progress_s = now_s + _PROGRESS_INTERVAL_S
+        self._due_s[event.action] = now_s + _PROGRESS_INTERVAL_S
         share = 100 * event.done_bytes // event.total_bytes
         click.echo(f"{self._titles.before(event.action)}{share} % of {format_size(event.total_bytes)}", err=True)
 
@@ -139,9 +140,13 @@ class Titles:
         self._titles[event.action] = event.title
         self._last = event.action if is_shown else ""
 
+    def of(self, action: str) -> str:
+        """What an action does: before it begins, its inputs are read."""
+        return self._titles.get(action, f"read inputs of {action}")
+
     def before(self, action: str) -> str:
         """What stands in front of a line about an action."""
-        return "  " if action == self._last or action not in self._titles else f"{self._titles[action]}: "
+        return "  " if action == self._last else f"{self.of(action)}: "
 
 
 def done_text(event: ActionFinished) -> str:

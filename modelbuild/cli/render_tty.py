@@ -62,14 +62,15 @@ class TerminalRenderer:
             self._titles.start(event)
             self._tell(f"{event.title}: {'; '.join(event.reasons)}", "bold")
             if event.total_bytes or not self._is_brief:
-                self._bar(event.action, event.title, event.total_bytes)
+                self._add_bar(event.action, event.total_bytes)
         elif isinstance(event, ActionWaiting):
             self._say(f"{event.title}: {event.cause}, waiting", "yellow")
         elif isinstance(event, ActionRetried):
             self._say(retry_line(event), "yellow")
         elif isinstance(event, ActionProgress):
-            task = self._bar(event.action, f"read inputs of {event.action}", event.total_bytes)
-            self._bars.update(task, completed=event.done_bytes, total=event.total_bytes)
+            if event.action not in self._tasks:
+                self._add_bar(event.action, event.total_bytes)
+            self._bars.update(self._tasks[event.action], completed=event.done_bytes, total=event.total_bytes)
         elif isinstance(event, ActionFinished):
             self._finish_action(event)
         elif isinstance(event, ModelFinished):
@@ -85,15 +86,13 @@ class TerminalRenderer:
         """Remove the bars and give the cursor back; safe to call twice."""
         self._bars.stop()
 
-    def _bar(self, action: str, title: str, total_bytes: int) -> TaskID:
+    def _add_bar(self, action: str, total_bytes: int) -> None:
+        """A bar for what an action does now, in the place of one for what it did before."""
         if not self._bars.live.is_started and total_bytes:
             self._bars.start()
-        if action in self._tasks and self._bars.tasks and title.startswith("read inputs"):
-            return self._tasks[action]
         if action in self._tasks:
             self._bars.remove_task(self._tasks[action])
-        self._tasks[action] = self._bars.add_task(printable(title, 60), total=total_bytes or None)
-        return self._tasks[action]
+        self._tasks[action] = self._bars.add_task(printable(self._titles.of(action), 60), total=total_bytes or None)
 
     def _finish_action(self, event: ActionFinished) -> None:
         task = self._tasks.pop(event.action, None)
