@@ -18,8 +18,14 @@ _INTEGER = (
     r"|[0-9]+(?:_[0-9]+)*)\Z"
 )
 _DECIMAL = r"[+-]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9][0-9_]*)?\Z"
-_HEX_FLOAT = r"[+-]?0[xX][0-9a-fA-F_]*(?:\.[0-9a-fA-F_]*)?[pP][+-]?[0-9][0-9_]*\Z"
-_COMPLEX = r"(?P<real>.*[^eEpP+-])(?P<imaginary>[+-].*)i\Z"
+_HEX_FLOAT = r"[+-]?0[xX](?=_?\.?[0-9a-fA-F])[0-9a-fA-F_]*(?:\.[0-9a-fA-F_]*)?[pP][+-]?[0-9][0-9_]*\Z"
+#: What Go's scanner of complex numbers takes for each of the two parts, whether they are numbers or not.
+#: An "i" at the front could begin an "inf".
+_PART = (
+    r"[+-]?+i?+(?>0[xX][0-9a-fA-F_]*+(?:\.[0-9a-fA-F_]*+)?+(?:[pP][+-]?+[0-9_]*+)?+"
+    r"|[0-9_]*+(?:\.[0-9_]*+)?+(?:[eE][+-]?+[0-9_]*+)?+)"
+)
+_COMPLEX = rf"(?P<real>{_PART})(?=[+-])(?P<imaginary>{_PART})i"
 #: Longer literals are refused before they are converted: Python's conversion of long numbers is not linear.
 _MAX_DIGITS = 4096
 
@@ -43,10 +49,19 @@ def parse_character(literal: str) -> NumberValue:
 def parse_complex(literal: str) -> NumberValue:
     """The value of a constant like 1+2i."""
     match = re.match(_COMPLEX, literal)
-    parts = None if match is None else (parse_float(match["real"]), parse_float(match["imaginary"]))
-    if parts is None or parts[0] is None or parts[1] is None:
+    if match is None:
         raise LiteralSyntaxError("syntax error scanning complex number")
-    return _of_complex(complex(parts[0], parts[1]))
+    real, imaginary = (_parse_part(match[name]) for name in ("real", "imaginary"))
+    return _of_complex(complex(real, imaginary))
+
+
+def _parse_part(text: str) -> float:
+    value = parse_float(text)
+    if value is None:
+        is_large = is_float_syntax(text)
+        reason = "value out of range" if is_large else "invalid syntax"
+        raise LiteralSyntaxError(f"strconv.ParseFloat: parsing {quote(text)}: {reason}")
+    return value
 
 
 def parse_number(literal: str) -> NumberValue:
@@ -68,17 +83,20 @@ def parse_number(literal: str) -> NumberValue:
 
 def parse_float(literal: str) -> float | None:
     """The float64 nearest to a literal; None when Go's ParseFloat refuses it."""
-    if len(literal) > _MAX_DIGITS:
-        return None
-    is_hex = re.match(_HEX_FLOAT, literal) is not None
-    if not (is_hex or re.match(_DECIMAL, literal)) or not _has_good_underscores(literal):
+    if not is_float_syntax(literal):
         return None
     digits = literal.replace("_", "")
     try:
-        value = float.fromhex(digits) if is_hex else float(digits)
+        value = float.fromhex(digits) if "x" in digits.lower() else float(digits)
     except (ValueError, OverflowError):
         return None
     return None if value in (float("inf"), float("-inf")) else value
+
+
+def is_float_syntax(literal: str) -> bool:
+    """Whether a literal is written as ParseFloat wants it, however large its value is."""
+    is_written_right = re.match(_HEX_FLOAT, literal) or re.match(_DECIMAL, literal)
+    return len(literal) <= _MAX_DIGITS and is_written_right is not None and _has_good_underscores(literal)
 
 
 def _has_good_underscores(literal: str) -> bool:
