@@ -1,7 +1,8 @@
 """Reads a JSON request as Go's encoding/json binds it to a struct, down to the wording of its errors.
 
-Keys match without regard to case, unknown ones are left out, of duplicates the last wins, null leaves a field unset,
-numbers become doubles, invalid UTF-8 and lone surrogates become U+FFFD, data behind the first value is ignored.
+Keys match without regard to case, unknown ones are left out, of duplicates the last wins (objects are merged), null
+leaves texts and numbers as they were, numbers become doubles, invalid UTF-8 and lone surrogates become U+FFFD, data
+behind the first value is ignored.
 Source: behaviour of Ollama's API, August 2026, measured; Go's encoding/json for what was not.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 
 from modelbuild.errors import InputError
@@ -28,8 +30,9 @@ class Text:
 
 @record
 class Flag:
-    """true or false."""
+    """true or false. optional: null takes an earlier value back."""
 
+    optional: bool = False
     go: str = "bool"
 
 
@@ -49,7 +52,7 @@ class Free:
 
 @record
 class Base64:
-    """A string that holds bytes; kept as text, checked for being base64."""
+    """Bytes, as a string of base64 or an array of numbers; kept as base64, checked."""
 
     go: str
 
@@ -63,6 +66,13 @@ class Dictionary:
 
 
 @record
+class Arguments:
+    """An object with free keys. What is wrong with it ends the reading; given as null, it stays null."""
+
+    go: str = ""
+
+
+@record
 class Items:
     """An array."""
 
@@ -72,13 +82,19 @@ class Items:
 
 @record
 class Record:
-    """An object with known keys."""
+    """An object with known keys. reads_itself: what is wrong within it ends the reading, whatever came before."""
 
     go: str
     fields: Mapping[str, Kind]
+    reads_itself: bool = False
 
 
-Kind = Text | Flag | Whole | Free | Base64 | Dictionary | Items | Record
+Kind = Text | Flag | Whole | Free | Base64 | Dictionary | Arguments | Items | Record
+
+#: Go's text for arguments of a tool call that are no object.
+_NO_OBJECT = "Value looks like object, but can't find closing '}' symbol"
+#: Letters beyond ASCII that Go takes for the same as an ASCII letter, when it compares keys without regard to case.
+_FOLDED = str.maketrans({"\u017f": "s", "\u212a": "k"})
 
 
 class _Number(str):
@@ -105,35 +121,53 @@ def bind_request(body: bytes, kind: Record, unknown: list[str] | None = None) ->
         _LONE_SURROGATE.sub("\ufffd", text), object_pairs_hook=_Pairs, parse_int=_Number, parse_float=_Number
     )
     binder = _Binder(kind.go.rpartition(".")[2], [] if unknown is None else unknown)
-    bound = binder.bind(value, kind, ())
+    try:
+        bound = binder.bind(value, kind, (), None)
+    except _UnreadableError as error:
+        raise InputError("JSON", str(error)) from error
     if binder.error:
         raise InputError("JSON", binder.error)
     return bound if isinstance(bound, dict) else {}
 
 
+class _UnreadableError(Exception):
+    """A value that reads itself is wrong; the text is Go's."""
+
+
 class _Binder:
-    """Binds one document; remembers the first error, as Go does, and goes on."""
+    """Binds one document; remembers the first error, as Go does, and goes on.
+
+    Values that read themselves are the exception: an error in one of them ends the document, and hides those before.
+    A field that is given twice is read on top of its first value: objects are merged, arrays item by item.
+    """
 
     def __init__(self, root: str, unknown: list[str]) -> None:
         self._root = root
         self._unknown = unknown
         self.error = ""
 
-    def bind(self, value: object, kind: Kind, where: tuple[str, ...]) -> object:
-        """The value as its kind wants it; None for null and for what does not fit."""
+    def bind(self, value: object, kind: Kind, where: tuple[str, ...], earlier: object) -> object:
+        """The value as its kind wants it; None where Go has nil. earlier: what the field held before."""
         if value is None:
-            return None
+            return _without_value(kind, earlier)
         if isinstance(kind, Free):
             return self._free(value, where)
+        if isinstance(kind, Arguments):
+            return self._arguments(value, where)
         if isinstance(kind, Dictionary) and isinstance(value, _Pairs):
-            return {_text(key): self.bind(item, kind.of, where) for key, item in value}
+            merged = dict(earlier) if isinstance(earlier, dict) else {}
+            return merged | {_text(key): self.bind(item, kind.of, where, None) for key, item in value}
         if isinstance(kind, Items) and isinstance(value, list) and not isinstance(value, _Pairs):
-            return [self.bind(item, kind.of, where) for item in value]
-        if isinstance(kind, Record) and isinstance(value, _Pairs):
-            return self._record(value, kind, where)
-        return self._scalar(value, kind, where)
+            before = earlier if isinstance(earlier, list) else []
+            padded = [*before, *([None] * (len(value) - len(before)))]
+            return [self.bind(item, kind.of, where, old) for item, old in zip(value, padded, strict=False)]
+        if isinstance(kind, Base64) and isinstance(value, list) and not isinstance(value, _Pairs):
+            return b64encode(bytes(self._byte(item, where) for item in value)).decode()
+        if isinstance(kind, Record):
+            return self._record(value, kind, where, earlier)
+        return self._scalar(value, kind, where, earlier)
 
-    def _scalar(self, value: object, kind: Kind, where: tuple[str, ...]) -> object:
+    def _scalar(self, value: object, kind: Kind, where: tuple[str, ...], earlier: object) -> object:
         if isinstance(kind, Text | Base64) and isinstance(value, str) and not isinstance(value, _Number):
             return self._base64(_text(value)) if isinstance(kind, Base64) else _text(value)
         if isinstance(kind, Flag) and isinstance(value, bool):
@@ -141,32 +175,62 @@ class _Binder:
         if isinstance(kind, Whole) and isinstance(value, _Number):
             if re.fullmatch(r"-?[0-9]{1,19}", value, re.ASCII) and -(1 << 63) <= int(value) < 1 << 63:
                 return int(value)
-            return self._refuse(f"number {value}", kind.go, where)
-        return self._refuse(_described(value), kind.go, where)
+            self._refuse(f"number {value}", kind.go, where)
+            return earlier
+        self._refuse(_described(value), kind.go, where)
+        return earlier
 
-    def _record(self, pairs: _Pairs, kind: Record, where: tuple[str, ...]) -> dict[str, object]:
-        folded = {key.lower(): key for key in kind.fields}
-        bound: dict[str, object] = {}
-        for given, item in pairs:
-            key = given if given in kind.fields else folded.get(given.lower())
-            if key is None:
+    def _record(self, value: object, kind: Record, where: tuple[str, ...], earlier: object) -> object:
+        if not kind.reads_itself:
+            return self._fields(value, kind, where, earlier)
+        own = _Binder(self._root, self._unknown)
+        bound = own._fields(value, kind, where, None)
+        if own.error:
+            raise _UnreadableError(own.error)
+        return bound
+
+    def _fields(self, value: object, kind: Record, where: tuple[str, ...], earlier: object) -> object:
+        if not isinstance(value, _Pairs):
+            self._refuse(_described(value), kind.go, where)
+            return earlier
+        bound: dict[str, object] = dict(earlier) if isinstance(earlier, dict) else {}
+        for given, item in value:
+            key = given if given in kind.fields else given.translate(_FOLDED).lower()
+            field = kind.fields.get(key)
+            if field is None:
                 if not where:
                     self._unknown.append(_text(given))
                 continue
-            value = self.bind(item, kind.fields[key], (*where, key))
-            if value is not None:
-                bound[key] = value
+            bound[key] = self.bind(item, field, (*where, key), bound.get(key))
+        return {key: item for key, item in bound.items() if item is not None or isinstance(kind.fields[key], Arguments)}
+
+    def _arguments(self, value: object, where: tuple[str, ...]) -> object:
+        if not isinstance(value, _Pairs):
+            raise _UnreadableError(_NO_OBJECT)
+        own = _Binder(self._root, self._unknown)
+        bound = own._free(value, where)
+        if own.error:
+            raise _UnreadableError(own.error)
         return bound
 
     def _free(self, value: object, where: tuple[str, ...]) -> object:
         if isinstance(value, _Number):
             number = float(value)
-            return number if math.isfinite(number) else self._refuse(f"number {value}", "float64", where)
+            if not math.isfinite(number):
+                self._refuse(f"number {value}", "float64", where)
+            return number
         if isinstance(value, _Pairs):
             return {_text(key): self._free(item, where) for key, item in value}
         if isinstance(value, list):
             return [self._free(item, where) for item in value]
         return _text(value) if isinstance(value, str) else value
+
+    def _byte(self, value: object, where: tuple[str, ...]) -> int:
+        if isinstance(value, _Number) and re.fullmatch("[0-9]{1,3}", value, re.ASCII) and int(value) < 256:
+            return int(value)
+        if value is not None:
+            self._refuse(f"number {value}" if isinstance(value, _Number) else _described(value), "uint8", where)
+        return 0
 
     def _base64(self, text: str) -> str | None:
         fault = find_base64_fault(text)
@@ -175,10 +239,22 @@ class _Binder:
         self.error = self.error or f"illegal base64 data at input byte {fault}"
         return None
 
-    def _refuse(self, found: str, go: str, where: Sequence[str]) -> object:
+    def _refuse(self, found: str, go: str, where: Sequence[str]) -> None:
         place = f"struct field {'.'.join((self._root, *where))} of type {go}" if where else f"value of type {go}"
         self.error = self.error or f"json: cannot unmarshal {found} into Go {place}"
-        return None
+
+
+def _without_value(kind: Kind, earlier: object) -> object:
+    """What null makes of a field: nothing where Go can have nil, else it leaves what was there."""
+    match kind:
+        case Record(reads_itself=True):
+            return {}
+        case Record():
+            return earlier or {}
+        case Text() | Whole() | Flag(optional=False):
+            return earlier
+        case _:
+            return None
 
 
 def find_base64_fault(text: str) -> int | None:

@@ -23,7 +23,7 @@ def _normalize(message: Mapping[str, object]) -> Mapping[str, object]:
         record["thinking"] = message["thinking"]
     images, calls = message.get("images"), message.get("tool_calls")
     if isinstance(images, list) and images:
-        record["images"] = [_check_image(str(image)) for image in images]
+        record["images"] = [None if image is None else _check_image(str(image)) for image in images]
     if isinstance(calls, list) and calls:
         record["tool_calls"] = [_tool_call(call) for call in calls if isinstance(call, Mapping)]
     for key in ("tool_name", "tool_call_id"):
@@ -43,7 +43,7 @@ def _check_image(text: str) -> str:
 def _tool_call(call: Mapping[str, object]) -> Mapping[str, object]:
     function = call.get("function")
     function = function if isinstance(function, Mapping) else {}
-    arguments = function.get("arguments")
+    arguments = function.get("arguments", {})
     record: dict[str, object] = {"id": call["id"]} if call.get("id") else {}
     record["function"] = {
         "index": function.get("index") or 0,
@@ -51,7 +51,7 @@ def _tool_call(call: Mapping[str, object]) -> Mapping[str, object]:
         # The top level keeps its order, everything below is sorted, as Ollama does.
         "arguments": {key: _sorted(value) for key, value in arguments.items()}
         if isinstance(arguments, Mapping)
-        else {},
+        else None,
     }
     return record
 

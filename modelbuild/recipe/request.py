@@ -16,7 +16,19 @@ from typing import cast
 from modelbuild.digest import Digest
 from modelbuild.errors import Blame, InputError, ModelbuildError, Position, printable
 from modelbuild.model_name import ModelName, parse_name
-from modelbuild.recipe.go_binding import Base64, Dictionary, Flag, Free, Items, Kind, Record, Text, Whole, bind_request
+from modelbuild.recipe.go_binding import (
+    Arguments,
+    Base64,
+    Dictionary,
+    Flag,
+    Free,
+    Items,
+    Kind,
+    Record,
+    Text,
+    Whole,
+    bind_request,
+)
 from modelbuild.recipe.messages import normalize_messages
 from modelbuild.recipe.reference import normalize_remote_host, split_source
 from modelbuild.recipe.resolved import FileEntry, FromName, FromPath, ResolvedModel
@@ -36,7 +48,7 @@ _INFO_NUMBERS = ("context_length", "embedding_length")
 
 _STRING_MAP = Dictionary(Text(), "map[string]string")
 _FREE_MAP = Dictionary(Free(), "map[string]interface {}")
-_FUNCTION = Record("api.ToolCallFunction", {"index": Whole(), "name": Text(), "arguments": _FREE_MAP})
+_FUNCTION = Record("api.ToolCallFunction", {"index": Whole(), "name": Text(), "arguments": Arguments()})
 _TOOL_CALL = Record("api.ToolCall", {"id": Text(), "function": _FUNCTION})
 _MESSAGE = Record(
     "api.Alias",
@@ -49,10 +61,11 @@ _MESSAGE = Record(
         "tool_name": Text(),
         "tool_call_id": Text(),
     },
+    reads_itself=True,
 )
 _FIELDS: Mapping[str, Kind] = {
     "model": Text(),
-    "stream": Flag(),
+    "stream": Flag(optional=True),
     "quantize": Text(),
     "from": Text(),
     "remote_host": Text(),

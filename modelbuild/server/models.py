@@ -14,7 +14,7 @@ from aiohttp import web
 
 from modelbuild.errors import InputError
 from modelbuild.model_name import ModelName, parse_name
-from modelbuild.recipe.go_binding import Dictionary, Flag, Free, Record, Text
+from modelbuild.recipe.go_binding import Base64, Dictionary, Flag, Free, Items, Record, Text, Whole
 from modelbuild.recipe.reference import split_source
 from modelbuild.server.answers import Refusal, empty_answer, json_answer
 from modelbuild.server.bodies import read_object
@@ -39,7 +39,19 @@ _SHOW = Record(
         "options": Dictionary(Free(), "map[string]interface {}"),
     },
 )
-_GENERATE = Record("api.GenerateRequest", {"model": Text(), "prompt": Text(), "stream": Flag(), "keep_alive": Free()})
+_GENERATE = Record(
+    "api.GenerateRequest",
+    {
+        **dict.fromkeys(("model", "prompt", "suffix", "system", "template"), Text()),
+        **dict.fromkeys(("stream", "truncate", "shift"), Flag(optional=True)),
+        **dict.fromkeys(("raw", "logprobs", "_debug_render_only"), Flag()),
+        **dict.fromkeys(("format", "keep_alive", "think"), Free()),
+        "context": Items(Whole(), "[]int"),
+        "images": Items(Base64("api.ImageData"), "[]api.ImageData"),
+        "options": Dictionary(Free(), "map[string]interface {}"),
+        "top_logprobs": Whole(),
+    },
+)
 
 
 class ModelRoutes:

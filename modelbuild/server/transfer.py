@@ -28,7 +28,7 @@ _FIELDS: Mapping[str, Kind] = {
     "insecure": Flag(),
     "username": Text(),
     "password": Text(),
-    "stream": Flag(),
+    "stream": Flag(optional=True),
 }
 _PULL = Record("api.PullRequest", _FIELDS)
 _PUSH = Record("api.PushRequest", _FIELDS)

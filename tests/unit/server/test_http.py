@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -69,6 +70,20 @@ def test_routing(client: Client, method: str, path: str, expected: int, header: 
     answer = client.ask(method, path)
 
     assert (expected, header[1]) == (answer.status, answer.headers[header[0]])
+
+
+PATHS = {"copy": "/api/copy", "delete": "/api/delete", "show": "/api/show", "generate": "/api/generate"}
+PATHS |= {"pull": "/api/pull", "push": "/api/push"}
+BODIES = json.loads((Path(__file__).parents[2] / "data" / "go_json" / "bind.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("case", [case for case in BODIES if case["kind"] in PATHS and "error" in case])
+def test_fields_of_a_wrong_type(client: Client, case: dict[str, str]) -> None:
+    """Each request type is answered with Go's text for its fields (tests/data/go_json/README.md)."""
+    method = "DELETE" if case["kind"] == "delete" else "POST"
+    answer = client.ask(method, PATHS[case["kind"]], case["body"].encode("latin-1"))
+
+    assert (400, {"error": case["error"]}) == (answer.status, answer.json)
 
 
 def test_a_refused_page_gets_an_empty_answer(client: Client) -> None:
