@@ -33,15 +33,15 @@ Exit status: 0 done, 1 failed, 2 bad recipe or usage, 3 work pending (`plan --ex
 
 ## Shell completion
 
-Put the line for your shell into its start file:
+Put the line for your shell at the end of its start file:
 
-| shell | line |
-|---|---|
-| bash | `eval "$(_MODELBUILD_COMPLETE=bash_source modelbuild)"` |
-| zsh | `eval "$(_MODELBUILD_COMPLETE=zsh_source modelbuild)"` |
-| fish | `_MODELBUILD_COMPLETE=fish_source modelbuild \\| source` |
+| shell | start file | line |
+|---|---|---|
+| bash | `~/.bashrc` | `eval "$(_MODELBUILD_COMPLETE=bash_source modelbuild)"` |
+| zsh | `~/.zshrc` | `autoload -Uz compinit && compinit; eval "$(_MODELBUILD_COMPLETE=zsh_source modelbuild)"` |
+| fish | `~/.config/fish/config.fish` | `_MODELBUILD_COMPLETE=fish_source modelbuild \\| source` |
 
-Commands, options and the names of stored models are completed.
+Commands, options, stored models and the models of the recipe are completed.
 
 ## Manual
 

@@ -62,6 +62,9 @@ Directories that recipes may read besides their own, separated by colons.
 .B MODELBUILD_REGISTRY_PASSWORD
 The password that belongs to \fB\-\-username\fR of \fBpull\fR and \fBpush\fR.
 .TP
+.B MODELBUILD_MODELS
+The models that were built, for the command of \fBwatch \-\-exec\fR.
+.TP
 .B MODELBUILD_DEBUG
 Show where an internal error came from.
 .SH FILES

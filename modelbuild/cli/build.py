@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from modelbuild.cli.executor_options import current_executor_options, executor_options
-from modelbuild.cli.recipe_options import current_recipe_options, recipe_options
+from modelbuild.cli.recipe_options import complete_models, current_recipe_options, recipe_options
 from modelbuild.cli.render import choose_renderer
 from modelbuild.cli.settings import Settings, current_settings, is_pruning, settings_options
 from modelbuild.engine.snapshot import find_unchanged, snapshot_key
@@ -22,20 +22,19 @@ DEFAULT_RECIPE = "recipe.yaml"
 
 @click.command(name="build")
 @click.argument("recipe", type=click.Path(path_type=Path), default=DEFAULT_RECIPE)
-@click.argument("models", nargs=-1)
+@click.argument("models", nargs=-1, shell_complete=complete_models)
 @click.option("--force", is_flag=True, help="Run every action, up to date or not.")
 @click.option(
     "--link",
     type=click.Choice(LINK_MODES),
     default="auto",
     metavar="HOW",
-    help="How an unchanged GGUF gets into the store: reflink, hard, copy, or auto, which clones, else hard-links your "
-    "own files, else copies [auto].",
+    help="How GGUFs come in: auto, reflink, hard or copy.",
 )
-@click.option("--locked", "lock", flag_value="locked", help="Refuse inputs and results that differ from recipe.lock.")
+@click.option("--locked", "lock", flag_value="locked", help="Refuse what differs from recipe.lock.")
 @click.option("--update-lock", "lock", flag_value="update", help="Write recipe.lock: digests of inputs and results.")
-@click.option("--keep-going", "-k", is_flag=True, help="After an error, go on with what does not depend on it.")
-@click.option("--allow-nonfinite", is_flag=True, help="Pack weights that are infinite or no number.")
+@click.option("--keep-going", "-k", is_flag=True, help="After an error, build what does not need it.")
+@click.option("--allow-nonfinite", is_flag=True, help="Pack weights that are infinite or no numbers.")
 @executor_options
 @recipe_options
 @settings_options

@@ -8,14 +8,14 @@ import click
 
 from modelbuild.cli.build import DEFAULT_RECIPE
 from modelbuild.cli.executor_options import current_executor_options, executor_options
-from modelbuild.cli.recipe_options import current_recipe_options, recipe_options
+from modelbuild.cli.recipe_options import complete_models, current_recipe_options, recipe_options
 from modelbuild.cli.render import choose_renderer
 from modelbuild.cli.settings import current_settings, settings_options
 
 
 @click.command(name="check")
 @click.argument("recipe", type=click.Path(path_type=Path), default=DEFAULT_RECIPE)
-@click.argument("models", nargs=-1)
+@click.argument("models", nargs=-1, shell_complete=complete_models)
 @executor_options
 @recipe_options
 @settings_options

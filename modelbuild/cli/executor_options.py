@@ -33,9 +33,8 @@ class ExecutorOptions(NamedTuple):
 def executor_options(command: _Command) -> _Command:
     """Add `--jobs` and `--executor`; `current_executor_options` gives what they say."""
     for option in (
-        click.option("--executor", type=click.Choice(EXECUTORS), default="inline", show_default=True, callback=_keep,
-                     expose_value=False, help="Where actions run: in this process one after the other, or in worker "
-                     "processes as the machine has room."),
+        click.option("--executor", type=click.Choice(EXECUTORS), default="inline", metavar="HOW", callback=_keep,
+                     expose_value=False, help="Pack inline, or in worker processes [inline]."),
         click.option("--jobs", "-j", type=click.IntRange(1), metavar="N", callback=_keep, expose_value=False,
                      help="Cores that actions may use [all]."),
     ):  # fmt: skip

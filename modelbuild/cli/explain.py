@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from modelbuild.cli.build import DEFAULT_RECIPE
-from modelbuild.cli.recipe_options import current_recipe_options, recipe_options
+from modelbuild.cli.recipe_options import complete_models, current_recipe_options, recipe_options
 from modelbuild.cli.settings import current_settings, settings_options
 from modelbuild.formats.files import does_exist
 from modelbuild.store.state import State
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="explain")
-@click.argument("models", nargs=-1)
+@click.argument("models", nargs=-1, shell_complete=complete_models)
 @click.option("--recipe", "-f", type=click.Path(path_type=Path), default=DEFAULT_RECIPE, show_default=True,
               help="The recipe.")  # fmt: skip
 @click.option("--action", metavar="TEXT", default="", help="Only actions whose id contains TEXT.")

@@ -17,9 +17,9 @@ from modelbuild.errors import UsageError
 @click.command(name="export")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_stored)
 @click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="The archive to write (.tar), or - for standard output.")  # fmt: skip
-@click.option("--to", "target", type=click.Choice(["archive", "modelfile"]), default="archive", show_default=True,
-              help="What to write; for a Modelfile, NAMEs are a recipe and one of its models.")  # fmt: skip
+              help="The archive to write; - is standard output.")  # fmt: skip
+@click.option("--to", "target", type=click.Choice(["archive", "modelfile"]), default="archive",
+              metavar="WHAT", help="What to write: archive or modelfile [archive].")  # fmt: skip
 @recipe_options
 @settings_options
 @click.pass_context
@@ -27,7 +27,7 @@ def command(context: click.Context, names: tuple[str, ...], output: Path | None,
     """Write the models NAME into an archive; `modelbuild import` gives the same digests elsewhere.
 
     With --to modelfile, print a model of a recipe as a Modelfile: modelbuild export --to modelfile RECIPE [MODEL].
-    What Modelfiles cannot say, such as the quantization, stands in a comment line that `import` and `build` read.
+    What Modelfiles cannot say stands in a comment that `import` and `build` read.
     """
     if target == "modelfile":
         if len(names) > 2:

@@ -7,16 +7,16 @@ from pathlib import Path
 import click
 
 from modelbuild.cli.build import DEFAULT_RECIPE
-from modelbuild.cli.recipe_options import current_recipe_options, recipe_options
+from modelbuild.cli.recipe_options import complete_models, current_recipe_options, recipe_options
 from modelbuild.cli.settings import current_settings, settings_options
 from modelbuild.store.state import State
 
 
 @click.command(name="graph")
 @click.argument("recipe", type=click.Path(path_type=Path), default=DEFAULT_RECIPE)
-@click.argument("models", nargs=-1)
+@click.argument("models", nargs=-1, shell_complete=complete_models)
 @click.option("--format", "style", type=click.Choice(("mermaid", "dot", "json", "svg")), default="mermaid",
-              show_default=True, help="Language of the picture.")  # fmt: skip
+              metavar="FORMAT", help="mermaid, dot, json or svg [mermaid].")  # fmt: skip
 @recipe_options
 @settings_options
 @click.pass_context

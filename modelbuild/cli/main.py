@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 import threading
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -16,7 +16,12 @@ from modelbuild import __version__
 from modelbuild.cli.settings import settings_options
 from modelbuild.errors import ModelbuildError, printable
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 PROGRAM = "modelbuild"
+#: A shell that completes a word sets it.
+COMPLETE_VARIABLE = "_MODELBUILD_COMPLETE"
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 #: New objects between two looks for garbage: what start-up and planning make stays, so looking often finds nothing.
@@ -56,6 +61,18 @@ COMMANDS = {
 }
 
 
+#: What --help shows instead, so that it fits a screen: commands for one purpose, and the purpose.
+PURPOSES = (
+    ("init validate print fmt schema", "Write a recipe, check it, see it resolved."),
+    ("plan explain graph inspect", "What would run, why, and made from what."),
+    ("build watch check log", "Build: once, after saves, to compare."),
+    ("list show diff render", "Look at models and their prompts."),
+    ("copy rm pin gc du verify", "Tidy the store, free disk, find damage."),
+    ("export import pull push", "Move models: archive, Modelfile, registry."),
+    ("serve doctor", "Ollama's API; what works on this machine."),
+)
+
+
 class _LazyGroup(click.Group):
     """Imports a command's module when the command is used."""
 
@@ -91,10 +108,23 @@ class _LazyGroup(click.Group):
             option.hidden = True
         return option
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands with what they do, from the table instead of from thirty modules, and options."""
+        from click.shell_completion import CompletionItem
+
+        names = [CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items() if name.startswith(incomplete)]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+            formatter.write_dl([(names, purpose) for names, purpose in PURPOSES], col_max=32)
+        with formatter.indentation():
+            formatter.write_paragraph()
+            formatter.write_text(
+                "`modelbuild COMMAND --help` says more. `modelbuild init SOURCE` writes a first recipe; SOURCE is a "
+                "checkpoint directory, a GGUF file, a Modelfile or the name of a stored model."
+            )
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -118,6 +148,10 @@ def _leave_interrupted() -> NoReturn:
 def run() -> None:
     """Run the command line and leave with the documented exit status."""
     gc.set_threshold(GC_THRESHOLD)
+    if COMPLETE_VARIABLE in os.environ:
+        from modelbuild.cli.complete_shells import use_own_completion
+
+        use_own_completion()
     atexit.register(gc.freeze)  # what is left at the end goes with the process; Python need not look through it
     try:
         status = cli.main(prog_name=PROGRAM, standalone_mode=False)  # `python -m` is the same program

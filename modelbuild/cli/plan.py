@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from modelbuild.cli.build import DEFAULT_RECIPE
-from modelbuild.cli.recipe_options import current_recipe_options, recipe_options
+from modelbuild.cli.recipe_options import complete_models, current_recipe_options, recipe_options
 from modelbuild.cli.render import format_size
 from modelbuild.cli.settings import current_settings, settings_options
 from modelbuild.store.state import State
@@ -23,9 +23,9 @@ EXIT_WORK_PENDING = 3
 
 @click.command(name="plan")
 @click.argument("recipe", type=click.Path(path_type=Path), default=DEFAULT_RECIPE)
-@click.argument("models", nargs=-1)
+@click.argument("models", nargs=-1, shell_complete=complete_models)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per action.")
-@click.option("--tensors", is_flag=True, help="Show every tensor's source type, type and the rule that chose it.")
+@click.option("--tensors", is_flag=True, help="Every tensor's type, and the rule that chose it.")
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when there is something to do.")
 @recipe_options
 @settings_options

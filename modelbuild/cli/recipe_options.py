@@ -24,11 +24,11 @@ def recipe_options(command: _Command) -> _Command:
         click.option("--var", "assignments", multiple=True, metavar="NAME=VALUE", callback=_keep, expose_value=False,
                      help="Give a variable of the recipe a value."),
         click.option("--set", "overrides", multiple=True, metavar="MODEL.FIELD=VALUE", callback=_keep,
-                     expose_value=False, help="Replace a field of a model; '*' means all models, VALUE is YAML."),
+                     expose_value=False, help="Replace a field (MODEL *: of all); VALUE is YAML."),
         click.option("--allow-root", "roots", multiple=True, metavar="DIR", callback=_keep, expose_value=False,
-                     help=f"Let the recipe read files below DIR, too [{ROOTS_VARIABLE}]."),
+                     help=f"Read files below DIR, too [{ROOTS_VARIABLE}]."),
         click.option("--rewrite-gguf", "rewriting", is_flag=True, callback=_keep, expose_value=False,
-                     help="Rewrite imported GGUF files as Ollama does; their digests change."),
+                     help="Rewrite GGUF files as Ollama does; new digests."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -45,6 +45,15 @@ def current_recipe_options(context: click.Context) -> LoadOptions:
         roots=tuple(Path(root).expanduser() for root in roots),
         rewrite_gguf=bool(said.get("rewriting")),
     )
+
+
+def complete_models(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Completion of MODELS by what the recipe on the line has."""
+    del parameter
+    from modelbuild.cli.complete_names import names_in_recipe
+
+    names = names_in_recipe(Path(context.params["recipe"]), current_recipe_options(context))
+    return [name for name in names if name.startswith(incomplete)]
 
 
 def _split(text: str) -> tuple[str, str]:

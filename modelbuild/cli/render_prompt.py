@@ -25,17 +25,15 @@ _THINK: dict[str, bool | str] = {
 
 @click.command(name="render")
 @click.argument("source", metavar="NAME_OR_PATH", shell_complete=complete_stored)
-@click.option(
-    "--messages", metavar="FILE", help="Messages as JSON: a list, or an object with one; - for standard input."
-)
+@click.option("--messages", metavar="FILE", help="Messages as JSON; - reads standard input.")
 @click.option("--prompt", default="", metavar="TEXT", help="One message of the user instead.")
 @click.option("--suffix", default="", metavar="TEXT", help="With --prompt: what stands after the gap to be filled.")
 @click.option("--system", metavar="TEXT", help="In place of the model's own system prompt.")
-@click.option("--tools", metavar="FILE", help="Tools as JSON: a list, or an object with one.")
+@click.option("--tools", metavar="FILE", help="Tools as JSON.")
 @click.option("--think", type=click.Choice(list(_THINK)), is_flag=False, flag_value="true", metavar="LEVEL",
-              help="Ask the model to think: true, false, low, medium, high or max.")  # fmt: skip
+              help="Thinking: true, false, low, medium, high or max.")  # fmt: skip
 @click.option("--jinja", "use_jinja", is_flag=True,
-              help="Render the model's own Jinja chat template, in a sandbox of its own process.")  # fmt: skip
+              help="The model's own Jinja chat template, in a sandbox.")  # fmt: skip
 @click.option("--raw", is_flag=True, help="Write control characters as they are.")
 @click.option("--json", "as_json", is_flag=True, help="Prompt and origin of the template as one JSON object.")
 @settings_options

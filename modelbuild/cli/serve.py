@@ -23,14 +23,14 @@ _TOKEN_LIMIT_BYTES = 4096
     multiple=True,
     metavar="DIR",
     type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True),
-    help="Let `from` name files below DIR; may be given several times.",
+    help="Let `from` name files below DIR, on this machine.",
 )
 @click.option(
     "--allow-origin",
     "allow_origins",
     multiple=True,
     metavar="ORIGIN",
-    help="Answer pages of this origin too, `*` stands for anything [OLLAMA_ORIGINS].",
+    help="Answer its web pages, * all [OLLAMA_ORIGINS].",
 )
 @click.option(
     "--allow-host", "allow_hosts", multiple=True, metavar="NAME", help="Answer requests for this host name too."
@@ -40,7 +40,7 @@ _TOKEN_LIMIT_BYTES = 4096
     "allow_registries",
     multiple=True,
     metavar="HOST",
-    help="Let pull and push contact this registry; without it they contact none.",
+    help="Let pull and push contact HOST, else none.",
 )
 @click.option(
     "--token-file",
@@ -50,8 +50,8 @@ _TOKEN_LIMIT_BYTES = 4096
 )
 @click.option("--insecure-no-auth", is_flag=True, help="Answer other machines without a token.")
 @click.option("--rewrite-gguf", is_flag=True, help="Rewrite every imported GGUF, as Ollama does.")
-@click.option("--strict-api", is_flag=True, help="Refuse create requests with unknown fields, instead of saying so.")
-@click.option("--access-log", is_flag=True, help="Write one JSON object per request to standard error.")
+@click.option("--strict-api", is_flag=True, help="Refuse create requests with unknown fields.")
+@click.option("--access-log", is_flag=True, help="Write a JSON line per request to standard error.")
 @executor_options
 @settings_options
 @click.pass_context

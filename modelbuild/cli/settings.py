@@ -28,7 +28,7 @@ def settings_options(command: _Command) -> _Command:
     """The common options, accepted before and after the command's name."""
     for option in (
         click.option("--store", type=click.Path(path_type=Path), callback=_set, expose_value=False, is_eager=True,
-                     metavar="DIR", help="Models [MODELBUILD_STORE, OLLAMA_MODELS, ~/.ollama/models]."),
+                     metavar="DIR", help="Models [MODELBUILD_STORE, else Ollama's directory]."),
         click.option("--cache", type=click.Path(path_type=Path), callback=_set, expose_value=False, is_eager=True,
                      metavar="DIR", help="What earlier runs learnt [MODELBUILD_CACHE]."),
         click.option("--progress", type=click.Choice(PROGRESS_MODES), callback=_set, expose_value=False,

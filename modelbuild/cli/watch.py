@@ -14,7 +14,7 @@ import click
 
 from modelbuild.cli.build import DEFAULT_RECIPE
 from modelbuild.cli.executor_options import ExecutorOptions, current_executor_options, executor_options
-from modelbuild.cli.recipe_options import current_recipe_options, recipe_options
+from modelbuild.cli.recipe_options import complete_models, current_recipe_options, recipe_options
 from modelbuild.cli.render import choose_renderer, format_count
 from modelbuild.cli.serve import require_server
 from modelbuild.cli.settings import Settings, current_settings, is_pruning, settings_options
@@ -28,12 +28,11 @@ if TYPE_CHECKING:
 
 @click.command(name="watch")
 @click.argument("recipe", type=click.Path(path_type=Path), default=DEFAULT_RECIPE)
-@click.argument("models", nargs=-1)
-@click.option("--exec", "command_line", metavar="CMD", help="Run CMD after every build that changed a model; "
-              "MODELBUILD_MODELS holds the names.")  # fmt: skip
-@click.option("--serve", is_flag=True, help="Run the server too, and show the builds on its page, /ui/.")
-@click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="Port of --serve; 0 takes a free one [11434].")
-@click.option("--poll", is_flag=True, help="Look for changes regularly instead of being told by the system.")
+@click.argument("models", nargs=-1, shell_complete=complete_models)
+@click.option("--exec", "command_line", metavar="CMD", help="Run CMD after each build that changed a model.")
+@click.option("--serve", is_flag=True, help="Run the server, too: its page /ui/ shows builds.")
+@click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="Port of --serve; 0: a free one [11434].")
+@click.option("--poll", is_flag=True, help="Look for changes twice a second.")
 @click.option("--verbose", "-v", is_flag=True, help="Show everything that a build shows.")
 @executor_options
 @recipe_options
