@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,18 @@ from tests.space import Space
 
 #: Names the directory with recorded reference data that is too large for this repository.
 SHARED_VARIABLE = "MODELBUILD_SHARED"
+
+with suppress(ModuleNotFoundError):  # the tests of a wheel do without
+    from hypothesis import HealthCheck, settings
+
+    # The same inputs on every machine, however slow it is. FUZZ_SCALE asks for more of them, and for new ones.
+    settings.register_profile(
+        "tests",
+        deadline=None,
+        derandomize="FUZZ_SCALE" not in os.environ,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
+    )
+    settings.load_profile("tests")
 
 
 @pytest.fixture

@@ -68,13 +68,13 @@ class Client:
         finally:
             connection.close()
 
-    def raw(self, data: bytes, *, timeout_s: float = 10.0) -> bytes:
+    def raw(self, data: bytes, *, timeout_s: float = 30.0) -> bytes:
         """What comes back for these bytes until the server closes the connection."""
         with self.connect(timeout_s) as connection:
             connection.sendall(data)
             return read_all(connection)
 
-    def connect(self, timeout_s: float = 10.0) -> socket.socket:
+    def connect(self, timeout_s: float = 30.0) -> socket.socket:
         """An open connection."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s)
 
@@ -112,7 +112,7 @@ def running_server(settings: ServerSettings) -> Iterator[Client]:
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
-    started.wait(10)
+    started.wait(60)
     try:
         yield Client(ready[0], settings.store)
     finally:

@@ -159,7 +159,7 @@ def test_no_answer_names_a_directory(served: Served, places: dict[str, Path], ho
         break_directories(ask, places, digest)
         ask("GET", "/builds")
         watching.shutdown(socket.SHUT_RDWR)
-        listener.join(10)
+        listener.join(60)
 
     assert b"m:latest" in said[0]
     assert set() == named_places(said[0].decode(), places, known=False)

@@ -134,7 +134,7 @@ def test_control_c_ends_the_command_too(space: Space) -> None:
     command.type(b"\x03")
 
     assert 130 == command.end()
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 60
     while _is_running(pid):
         assert time.monotonic() < deadline_s
         time.sleep(0.02)

@@ -97,7 +97,7 @@ def _interrupt(place: Space, wait_for: str, *command: str) -> tuple[int, float, 
     is_restored = before == termios.tcgetattr(follower)
     os.close(leader)
     os.close(follower)
-    return process.wait(timeout=10), seconds, output, is_restored
+    return process.wait(timeout=60), seconds, output, is_restored
 
 
 def _own_terminal(descriptor: int) -> None:

@@ -75,7 +75,7 @@ def _is_running(process: int) -> bool:
 
 
 def _wait_until_gone(processes: list[int]) -> None:
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 60
     while any(map(_is_running, processes)):
         assert time.monotonic() < deadline_s, f"still running: {processes}"
         time.sleep(0.01)

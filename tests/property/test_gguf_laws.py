@@ -66,7 +66,7 @@ _CONTENT = (
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(*_CONTENT)
 def test_content_comes_back(
     kv: list[KeyValue], infos: list[tuple[str, tuple[int, ...], GgmlType]], alignment: int
@@ -86,7 +86,7 @@ def test_content_comes_back(
     assert (layout.data_offset, alignment, 0) == (header.data_offset, header.alignment, header.trailing_bytes)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(*_CONTENT)
 def test_same_content_same_bytes(
     kv: list[KeyValue], infos: list[tuple[str, tuple[int, ...], GgmlType]], alignment: int
@@ -103,7 +103,7 @@ def test_same_content_same_bytes(
     assert first.data_offset + position == first.file_size
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=400))
 def test_any_bytes_after_the_magic(data: bytes) -> None:
     """Whatever follows the magic and version ends in a header or an InputError."""
@@ -112,7 +112,7 @@ def test_any_bytes_after_the_magic(data: bytes) -> None:
         open_gguf(file.path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(0, 600), st.sampled_from([0, 1, 5, 40, 63, 64, 65, 255, 256, 70_000])), max_size=6),
     st.integers(0, 10),

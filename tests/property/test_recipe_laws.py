@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jsonschema
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelbuild.errors import ModelbuildError, ProblemCollector
@@ -22,7 +22,7 @@ from modelbuild.recipe.text import parse_recipe_text
 from modelbuild.recipe.yaml_text import to_yaml
 from tests.recipes import Recipes, without_positions
 
-SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+SETTINGS = settings(max_examples=60)
 
 RECIPE_SCHEMA = jsonschema.Draft202012Validator(load_schema("recipe.schema.json"))
 REQUEST_SCHEMA = jsonschema.Draft202012Validator(load_schema("create-request.schema.json"))

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelbuild.formats.gguf.types import GgmlType
@@ -77,7 +77,7 @@ def documents(draw: st.DrawFn, name: str) -> bytes:
 def test_documents_with_changed_values_are_settled(name: str) -> None:
     """Each is accepted or refused with one of our errors."""
 
-    @settings(max_examples=DOCUMENTS[name] * SCALE, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=DOCUMENTS[name] * SCALE)
     @given(documents(name))
     def check(data: bytes) -> None:
         settle(READERS[name], data)
@@ -113,7 +113,7 @@ def messages(draw: st.DrawFn, depth: int = 0) -> bytes:
     return b"".join(parts)
 
 
-@settings(max_examples=150 * SCALE, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150 * SCALE)
 @given(
     st.lists(
         st.tuples(st.text(max_size=6), st.floats(width=32), st.integers(0, 9)).map(lambda item: piece(*item))
@@ -143,7 +143,7 @@ def entries(draw: st.DrawFn) -> bytes:
     return struct.pack("<i", length) + name + struct.pack(f"<ii{len(values)}f", draw(COUNTS), count, *values)
 
 
-@settings(max_examples=200 * SCALE, deadline=None)
+@settings(max_examples=200 * SCALE)
 @given(st.lists(entries(), max_size=4), st.none() | COUNTS, st.binary(max_size=12))
 def test_importance_matrices_of_the_older_form_are_settled(parts: list[bytes], count: int | None, tail: bytes) -> None:
     """Counts, lengths and values of any size; nothing is divided by zero."""
@@ -193,7 +193,7 @@ def ggufs(draw: st.DrawFn) -> bytes:
     return header + bytes(-len(header) % 32) + bytes(draw(st.sampled_from([0, 32, 256])))
 
 
-@settings(max_examples=300 * SCALE, deadline=None)
+@settings(max_examples=300 * SCALE)
 @given(ggufs())
 def test_headers_of_any_content_are_settled(data: bytes) -> None:
     """As weights and as an importance matrix."""
@@ -232,7 +232,7 @@ MEANINGS = VALUES | st.sampled_from(
 )
 
 
-@settings(max_examples=150 * SCALE, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150 * SCALE)
 @given(st.dictionaries(st.sampled_from(FIELDS), MEANINGS, max_size=6))
 def test_recipes_with_values_of_any_kind_are_settled(document: dict[str, object]) -> None:
     """In JSON, which every recipe may be written in."""
@@ -247,7 +247,7 @@ COMMANDS = st.tuples(
 ).map(" ".join)  # fmt: skip
 
 
-@settings(max_examples=150 * SCALE, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150 * SCALE)
 @given(st.lists(COMMANDS, max_size=6))
 def test_modelfiles_of_any_commands_are_settled(commands: list[str]) -> None:
     """Commands in any order with any value."""

@@ -88,7 +88,7 @@ def failure(text: str) -> tuple[int, int] | None:
 
 
 @given(TEXTS)
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 def test_any_text_parses_or_gives_a_template_error(text: str) -> None:
     """Whatever the text, parsing ends, and fails only with TemplateError inside the text."""
     place = failure(text)
@@ -97,7 +97,7 @@ def test_any_text_parses_or_gives_a_template_error(text: str) -> None:
 
 
 @given(bodies())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_printing_and_parsing_undo_each_other(text: str) -> None:
     """The printed tree parses to a tree that prints alike, uses the same variables and renders alike."""
     template = parse_template(text)
@@ -115,7 +115,7 @@ JSON = st.recursive(
 
 
 @given(TEXTS | bodies(), JSON)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_rendering_fails_only_with_render_errors(text: str, data: object) -> None:
     """Whatever template and data, rendering ends with a text or a RenderError, and always with the same one."""
     try:

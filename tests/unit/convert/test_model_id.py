@@ -54,7 +54,7 @@ def test_names_are_read_as_gguf_reads_them(text: str, parameters: int) -> None:
     assert tuple(part or None for part in theirs(text, parameters)) == ours(text, parameters)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(parts, min_size=1, max_size=6), st.sampled_from([0, 7_000_000_000, 3_000_000, -1_000_000]))
 def test_made_up_names_are_read_as_gguf_reads_them(pieces: list[str], parameters: int) -> None:
     """The same for any combination of parts."""

@@ -28,7 +28,7 @@ def stored(path: Path, array: np.ndarray, dtype: str) -> Stored:
     return Stored(StoredTensor(path, "t", dtype, array.shape, offset, array.nbytes))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.sampled_from([2, 4, 8]), st.integers(1, 9), st.integers(1, 3), st.booleans(), st.integers(0, 99))
 def test_packed_integers_become_their_numbers(
     tmp_path_factory: pytest.TempPathFactory, bits: int, rows: int, groups: int, with_zero: bool, seed: int

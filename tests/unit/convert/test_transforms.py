@@ -131,7 +131,7 @@ def test_transform_equals_numpy(case: str, dtype: str) -> None:
     assert np.array_equal(expected, memory.whole(source))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(sorted(CASES)), st.data())
 def test_any_rows_equal_those_of_the_whole(case: str, data: st.DataObject) -> None:
     """Reading in blocks of rows changes nothing."""
@@ -147,7 +147,7 @@ def test_any_rows_equal_those_of_the_whole(case: str, data: st.DataObject) -> No
     assert np.array_equal(whole[start:stop], memory.rows(source, start, stop))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 5), st.integers(1, 3), st.permutations([0, 1, 2]))
 def test_regrouping_equals_transposition(a: int, b: int, c: int, columns: int, order: list[int]) -> None:
     """Rows viewed on three axes and put into any order of axes."""
@@ -159,7 +159,7 @@ def test_regrouping_equals_transposition(a: int, b: int, c: int, columns: int, o
     assert np.array_equal(expected, memory.whole(source))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3))
 def test_block_scales_equal_repetition(rows: int, columns: int, high: int, wide: int, matrices: int) -> None:
     """Each weight is multiplied by the scale of its block, the last blocks may be cut."""

