@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.text import Text
 
 from modelbuild.cli.render import Titles, done_text, model_line, retry_line, summary_line
+from modelbuild.cli.sigterm import interrupt_on_sigterm
 from modelbuild.errors import printable
 from modelbuild.events import (
     ActionFinished,
@@ -89,6 +90,7 @@ class TerminalRenderer:
     def _add_bar(self, action: str, total_bytes: int) -> None:
         """A bar for what an action does now, in the place of one for what it did before."""
         if not self._bars.live.is_started and total_bytes:
+            interrupt_on_sigterm()
             self._bars.start()
         if action in self._tasks:
             self._bars.remove_task(self._tasks[action])

@@ -18,6 +18,7 @@ from modelbuild.cli.recipe_options import complete_models, current_recipe_option
 from modelbuild.cli.render import choose_renderer, format_count
 from modelbuild.cli.serve import require_server
 from modelbuild.cli.settings import Settings, current_settings, is_pruning, settings_options
+from modelbuild.cli.sigterm import interrupt_on_sigterm
 from modelbuild.events import Event, RunFinished
 from modelbuild.store.state import State
 
@@ -137,6 +138,7 @@ class _Title:
     def set(self, text: str) -> None:
         """Show a title."""
         if self._is_there:
+            interrupt_on_sigterm()
             keep = "" if self._is_set else "\033[22;2t"
             click.echo(f"{keep}\033]2;modelbuild: {text}\007", err=True, nl=False)
             self._is_set = True

@@ -45,6 +45,17 @@ def test_a_save_is_one_line_and_control_c_ends_at_once(space: Space) -> None:
     assert "\033[23;2t" in command.text, "the title of before is back"
 
 
+def test_sigterm_leaves_the_terminal_as_it_was(space: Space) -> None:
+    """Whoever ends it otherwise than by Ctrl-C gets the title of before back, too."""
+    command = _start(space)
+    command.wait_for("modelbuild: 2 models up to date")
+
+    command.process.terminate()
+
+    assert 130 == command.end()
+    assert "\033[23;2t" in command.text
+
+
 def test_command_runs_after_success_with_the_names(space: Space) -> None:
     """--exec gets the names of what was built, and is not run for a recipe that is broken."""
     command = _start(space, "--exec", 'echo "names=$MODELBUILD_MODELS."')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import queue
 import time
 from collections import Counter
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from modelbuild.engine import packing
 from modelbuild.events import ActionProgress, ActionStarted, Event, Warned
+from modelbuild.watch.loop import Round
 from tests.checkpoints import llama_config, llama_tensors, write_checkpoint, write_safetensors
 from tests.space import Space
 from tests.watching import Watching, watching
@@ -105,6 +108,33 @@ def test_conversion_that_is_nearly_done_is_finished_and_followed_by_one(
         assert ("", ("a:latest",)) == (following.failure, following.built)
         assert loop.none_within(1.0)
     assert _clean_blobs(place, tmp_path) <= place.blobs()
+
+
+class _ResettingTime(queue.Queue[Round]):
+    """Rounds of a loop; a file has its old time again before the loop looks for the first time after a round."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path, self._before = path, path.stat()
+
+    def put(self, item: Round, block: bool = True, timeout: float | None = None) -> None:
+        """Take a round from the thread of the loop."""
+        os.utime(self._path, ns=(self._before.st_atime_ns, self._before.st_mtime_ns))
+        super().put(item, block, timeout)
+
+
+def test_a_stopped_build_is_made_up_for_even_if_all_looks_as_before(place: Space) -> None:
+    """Touched weights stop their conversion, then look as if nothing had been: it is no failure to stay with."""
+    weights = place.root / "weights" / "model.safetensors"
+    with watching(place) as loop:
+        loop.rounds = _ResettingTime(weights)
+        _begin_converting(loop, place)
+        os.utime(weights)
+
+        stopped, following = loop.next(), loop.next()
+
+        assert stopped.is_stopped
+        assert ("", ("a:latest",)) == (following.failure, following.built)
 
 
 @pytest.mark.parametrize("name", ["system.txt", "recipe.yaml"])

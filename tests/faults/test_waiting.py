@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -73,8 +74,18 @@ def test_a_waiter_takes_over_from_a_killed_build(place: Space) -> None:
     assert {"blobs", "manifests"} == {path.name for path in place.store.iterdir()}
 
 
-def _interrupt(place: Space, wait_for: str, *command: str) -> tuple[int, float, str, bool]:
-    """Run a command on a terminal and press Ctrl-C once it has shown a text.
+def _press_ctrl_c(terminal: int, process: subprocess.Popen[bytes]) -> None:
+    os.write(terminal, b"\x03")
+
+
+def _send_sigterm(terminal: int, process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+
+
+def _interrupt(
+    place: Space, wait_for: str, *command: str, by: Callable[[int, subprocess.Popen[bytes]], None] = _press_ctrl_c
+) -> tuple[int, float, str, bool]:
+    """Run a command on a terminal and press Ctrl-C, or end it otherwise, once it has shown a text.
 
     Returns exit status, seconds until the end, all output, and whether the terminal's modes are as before.
     """
@@ -92,7 +103,7 @@ def _interrupt(place: Space, wait_for: str, *command: str) -> tuple[int, float, 
             break
         if wait_for in output and not pressed_s:
             pressed_s = time.monotonic()
-            os.write(leader, b"\x03")
+            by(leader, process)
     seconds = time.monotonic() - pressed_s
     is_restored = before == termios.tcgetattr(follower)
     os.close(leader)
@@ -139,6 +150,13 @@ def test_ctrl_c_while_packing_restores_the_terminal(place: Space, jobs: str) -> 
 
     assert 0 == place.build().status
     assert {"blobs", "manifests"} == {path.name for path in place.store.iterdir()}
+
+
+def test_sigterm_while_packing_restores_the_terminal(place: Space) -> None:
+    """As Ctrl-C does: a supervisor's signal must not cost the cursor."""
+    command = sys.executable, "-c", _SLOW, "--progress", "tty", "build", "recipe.yaml"
+
+    _check_interrupted(place, _interrupt(place, "packing", *command, by=_send_sigterm))
 
 
 def test_ctrl_c_while_waiting_for_another_build(place: Space) -> None:
