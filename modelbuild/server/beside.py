@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 
@@ -15,6 +16,9 @@ from modelbuild.server.builds import Build
 from modelbuild.server.run import refuse_open, serving
 from modelbuild.server.settings import ServerSettings
 
+#: Warnings that wait for a build. They may come again and again for days without one.
+_EARLY_WARNINGS = 20
+
 
 class ServerBeside:
     """Serves from `start` to `stop`; the other methods may be called from any one thread in between."""
@@ -24,7 +28,7 @@ class ServerBeside:
         self._started: Future[int] = Future()
         self._thread = threading.Thread(target=self._run, name="server", daemon=True)
         self._build: Build | None = None
-        self._early: list[Event] = []
+        self._early: deque[Event] = deque(maxlen=_EARLY_WARNINGS)
 
     def start(self) -> int:
         """The port, once connections are accepted; raises as `run_server` does."""

@@ -13,8 +13,10 @@ from aiohttp import web
 from modelbuild.records import record
 from modelbuild.server.answers import begin
 
-#: So many messages can be asked for again with Last-Event-ID; who falls behind further is told so.
-_KEPT = 1000
+#: So many messages, and so much text of them, can be asked for again with Last-Event-ID.
+_KEPT, _KEPT_BYTES = 1000, 16 << 20
+#: No server sends more messages than such numbers count.
+_DIGITS = 18
 #: A comment this often keeps connections through proxies alive and finds those that are gone.
 _KEEPALIVE_S = 15.0
 _STREAM_TYPE = "text/event-stream"
@@ -38,7 +40,8 @@ class Hub:
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
-        self._kept: deque[Message] = deque(maxlen=_KEPT)
+        self._kept: deque[Message] = deque()
+        self._kept_bytes = 0
         self._changed = asyncio.Event()
         self._is_closed = False
         self.watchers = 0
@@ -47,6 +50,9 @@ class Hub:
         """Send a message to everybody."""
         text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
         self._kept.append(Message(next(self._numbers), name, text))
+        self._kept_bytes += len(text)
+        while len(self._kept) > 1 and (len(self._kept) > _KEPT or self._kept_bytes > _KEPT_BYTES):
+            self._kept_bytes -= len(self._kept.popleft().data)
         self._wake()
 
     def close(self) -> None:
@@ -55,8 +61,12 @@ class Hub:
         self._wake()
 
     async def follow(self, after: int | None = None) -> AsyncIterator[Message | None]:
-        """New messages, or those after a number; None from time to time when there is nothing to say."""
-        sent = (self._kept[-1].number if self._kept else 0) if after is None else after
+        """New messages, or those after a number; None from time to time when there is nothing to say.
+
+        A number that was not given yet is one of an earlier server: all messages are new to whoever knows that.
+        """
+        newest = self._kept[-1].number if self._kept else 0
+        sent = newest if after is None else after if after <= newest else 0
         self.watchers += 1
         try:
             while not self._is_closed:
@@ -78,8 +88,7 @@ class Hub:
         response = web.StreamResponse(headers={"Content-Type": _STREAM_TYPE, "Cache-Control": "no-store"})
         await begin(request, response)
         await response.write(b": modelbuild\n\n")
-        after = request.headers.get("Last-Event-ID", "")
-        async for message in self.follow(int(after) if after.isascii() and after.isdigit() else None):
+        async for message in self.follow(_number(request.headers.get("Last-Event-ID", ""))):
             await response.write(b": \n\n" if message is None else message.encode())
         await response.write_eof()
         return response
@@ -87,3 +96,8 @@ class Hub:
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _number(text: str) -> int | None:
+    """The number of a message; None for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else None

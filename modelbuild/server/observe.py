@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,10 @@ from modelbuild.server.places import Places
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 #: A build shows its last status lines.
 _SHOWN_LINES = 20
+#: How long what happens in a build is gathered until the build is shown again. It is shown whole, so with many actions
+#: that takes its time: a small share of ours at the most.
+_GATHERED_S = 0.1
+_SHOWING_SHARE = 0.05
 
 
 @dataclass(slots=True)
@@ -37,6 +43,8 @@ class Observer:
     def __init__(self, hub: Hub, places: Places) -> None:
         self._hub = hub
         self._places = places
+        self._gathering: set[int] = set()
+        self._shown_in_s = 0.0
         self.counts = Counts({}, {})
 
     def watch(self, build: Build, event: Event | None) -> None:
@@ -45,9 +53,29 @@ class Observer:
             build.view.take(event)
             shown = self._places.strip_all(json.loads(encode_event(event)))
             self._hub.publish("engine", {"build": build.id, "event": shown})
-        elif build.is_over:
+            self._show_soon(build)
+            return
+        if build.is_over:
             self.counts.builds[build.state] = self.counts.builds.get(build.state, 0) + 1
+        self._show(build)
+
+    def _show_soon(self, build: Build) -> None:
+        """Show a build in a moment, once for all that happens until then."""
+        if build.id in self._gathering:
+            return
+        self._gathering.add(build.id)
+        wait_s = max(_GATHERED_S, self._shown_in_s / _SHOWING_SHARE)
+        asyncio.get_running_loop().call_later(wait_s, self._show_gathered, build)
+
+    def _show_gathered(self, build: Build) -> None:
+        if build.id in self._gathering:  # else its state was shown meanwhile
+            self._show(build)
+
+    def _show(self, build: Build) -> None:
+        self._gathering.discard(build.id)
+        started_s = time.perf_counter()
         self._hub.publish("build", self.describe(build))
+        self._shown_in_s = time.perf_counter() - started_s
 
     def count_upload(self, size_bytes: int) -> None:
         """Take note of a new blob."""
@@ -124,11 +152,11 @@ def _metric(name: str, kind: str, help_: str, label: str, values: Mapping[Any, i
 def _measure(directory: Path) -> dict[str, int]:
     """Files below a directory and the bytes they take on the disk."""
     files = size_bytes = 0
-    for path in directory.rglob("*"):
-        try:
-            status = path.lstat()
-        except OSError:
-            continue
-        if path.is_file():
+    for place, _, names in os.walk(directory):  # says nothing of what is gone meanwhile
+        for name in names:
+            try:
+                status = Path(place, name).lstat()
+            except OSError:
+                continue
             files, size_bytes = files + 1, size_bytes + status.st_blocks * 512
     return {"files": files, "bytes": size_bytes}

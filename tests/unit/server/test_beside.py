@@ -62,3 +62,16 @@ def test_builds_end_as_they_did(
 
     beside.finish((), "recipe.yaml: no such file")
     assert [expected, "failed"] == _states(client, [expected, "failed"])
+
+
+def test_warnings_without_a_build_do_not_gather(server: tuple[ServerBeside, Client]) -> None:
+    """However often one comes, the next build shows the last of them."""
+    beside, client = server
+    for number in range(1000):
+        beside.show(Warned(f"warning {number}"))
+    beside.show(RunStarted(("a:latest",), 1))
+    assert ["running"] == _states(client, ["running"])
+
+    (build,) = client.ask("GET", "/builds").json["builds"]
+    assert "warning 999" == build["warnings"][-1]
+    assert len(build["warnings"]) < 100

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
 from unittest import mock
 
 import pytest
@@ -17,9 +16,9 @@ from aiohttp import StreamReader
 from modelbuild.server.answers import Refusal
 from modelbuild.server.bodies import iterate_body
 from modelbuild.server.settings import Limits, ServerSettings
+from tests.hasty_loop import run_at_once
 from tests.serving import Client, read_all, running_server
 
-_T = TypeVar("_T")
 LIMITS = Limits(head_timeout_s=0.4, body_idle_timeout_s=0.4, connections=20, shutdown_s=1.0, json_bytes=1 << 16)
 
 
@@ -36,27 +35,6 @@ def head(client: Client, *lines: str, path: str = "/api/version", method: str = 
 
 def status(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1]) if answer else 0
-
-
-class _HastyLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock jumps to the next timer when there is nothing else to do."""
-
-    _now_s = 0.0
-
-    def time(self) -> float:
-        return self._now_s
-
-    def _run_once(self) -> None:
-        timers = self._scheduled  # type: ignore[attr-defined]
-        if timers and not self._ready:  # type: ignore[attr-defined]
-            self._now_s = max(self._now_s, timers[0].when())
-        super()._run_once()  # type: ignore[misc]
-
-
-def run_at_once(work: Coroutine[Any, Any, _T]) -> _T:
-    """What a coroutine gives, without waiting for any clock."""
-    with asyncio.Runner(loop_factory=_HastyLoop) as runner:
-        return runner.run(work)
 
 
 def test_greeting(client: Client) -> None:
