@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ from modelbuild.events import ActionProgress, Event
 from modelbuild.server.answers import Refusal
 from modelbuild.server.settings import Limits
 from modelbuild.server.view import ActionView, BuildView
+
+_log = logging.getLogger(__name__)
 
 #: A status line: `status`, and where bytes are worked on `digest`, `total`, `completed`.
 Line = Mapping[str, object]
@@ -176,7 +179,11 @@ class Builds:
         worker = _Worker(build, asyncio.get_running_loop(), self._add, self._event, self._plan)
         build.thread = threading.Thread(target=self._run, args=(build, worker), name=f"build-{build.id}", daemon=True)
         self._watch(build, None)
-        build.thread.start()
+        try:
+            build.thread.start()
+        except RuntimeError as error:  # the system gives no more threads
+            _log.warning("%s", error)
+            self._finish(build, "failed", Refusal(503, "this machine is too busy; try again later"))
 
     def _run(self, build: Build, worker: _Worker) -> None:
         """The thread of a build."""

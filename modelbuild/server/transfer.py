@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,8 @@ class TransferRoutes:
     async def _answer(
         self, request: web.BaseRequest, body: dict[str, object], title: str, job: Job
     ) -> web.StreamResponse:
-        key = f"{title}\n{body.get('insecure')}\n{text_of(body, 'username')}"
+        # Whoever has another password gets an answer to that one.
+        key = json.dumps([title, body.get("insecure"), text_of(body, "username"), text_of(body, "password")])
         build = self._builds.join(key, title, job)
         return await answer_with(request, self._builds, build, stream=body.get("stream") is not False)
 

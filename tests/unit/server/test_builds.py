@@ -114,6 +114,21 @@ def test_one_leaving_client_of_two_changes_nothing() -> None:
     run(scene)
 
 
+def test_a_system_without_threads_is_too_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build for which there is no thread is refused, and takes nobody's place."""
+
+    async def scene() -> None:
+        stage = Stage()
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", lambda _: (_ for _ in ()).throw(RuntimeError("no more threads")))
+            refused = stage.builds.join("k", "m", reports("never"))
+        assert [] == await stage.statuses(refused)
+        assert ("failed", 503) == (refused.state, refused.refusal and refused.refusal.status)
+        assert ["a"] == await stage.statuses(stage.builds.join("k", "m", reports("a")))
+
+    run(scene)
+
+
 def test_the_last_leaving_client_ends_the_build() -> None:
     """When nobody waits any more the job is ended at its next report, and its key is free."""
 
