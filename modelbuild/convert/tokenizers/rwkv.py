@@ -6,6 +6,7 @@ Source: conversion/base.py of llama.cpp (_set_vocab_rwkv_world), October 2026.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 _USUAL_COUNT = 65536
 _LINE_LIMIT = 4096
+_ESCAPE = r"\\(?:[abfnrtv'\"\\]|x[0-9a-f]{2}|u[0-9a-f]{4}|U00[01][0-9a-f]{5})"
+#: A text or bytes as Python writes them, and nothing that Python would have to compute or would complain about.
+_LITERAL = re.compile(rf"""b?(?:'(?:[^'\\\x00\r\n]|{_ESCAPE})*'|"(?:[^"\\\x00\r\n]|{_ESCAPE})*")""")
 #: Two line ends: a turn of the conversations it was trained on ends with them.
 _END_OF_TURN = 261
 _TEMPLATE = (
@@ -58,14 +62,18 @@ def _read(model: Model) -> Vocabulary:
     return vocabulary
 
 
+def _is_literal(text: str) -> bool:
+    return len(text) <= _LINE_LIMIT and _LITERAL.fullmatch(text) is not None
+
+
 def _escaped(line: str, vocabulary: Vocabulary, number: int) -> str:
     """The token of a line `id literal length` as the runtime reads it: bytes beyond ASCII are escaped."""
     literal, _, length = line.partition(" ")[2].rstrip().rpartition(" ")
     try:
-        value = ast.literal_eval(literal) if len(line) <= _LINE_LIMIT else None
-    except (ValueError, SyntaxError):
-        value = None
-    data = value.encode() if isinstance(value, str) else value
+        value = ast.literal_eval(literal) if _is_literal(literal) else None
+        data = value.encode() if isinstance(value, str) else value
+    except (ValueError, SyntaxError):  # bytes beyond ASCII as they are, half of a surrogate pair
+        data = None
     if not isinstance(data, bytes) or str(len(data)) != length:
         message = f"line {number} is no id, literal and length in bytes"
         raise InputError("TOKENIZER", message, path=vocabulary.path)

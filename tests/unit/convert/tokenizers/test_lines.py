@@ -31,6 +31,11 @@ def test_bytes_of_rwkv_are_escaped(tmp_path: Path) -> None:
         ("RWKV7ForCausalLM", "rwkv_vocab_v20230424.txt", "1 'ab' 3"),
         ("RWKV7ForCausalLM", "rwkv_vocab_v20230424.txt", "1 print('x') 1"),
         ("RWKV7ForCausalLM", "rwkv_vocab_v20230424.txt", "word"),
+        ("RWKV7ForCausalLM", "rwkv_vocab_v20230424.txt", "1 '\\ud800' 3"),
+        ("RWKV7ForCausalLM", "rwkv_vocab_v20230424.txt", "1 '\\d' 2"),
+        ("RWKV7ForCausalLM", "rwkv_vocab_v20230424.txt", "1 b'\u00e9' 2"),
+        ("RWKV7ForCausalLM", "rwkv_vocab_v20230424.txt", f"1 {'-' * 4000}1 1"),
+        ("RWKV7ForCausalLM", "rwkv_vocab_v20230424.txt", f"1 {'[' * 4000} 1"),
         ("Plamo2ForCausalLM", "tokenizer.jsonl", '["a"]'),
         ("Plamo2ForCausalLM", "tokenizer.jsonl", '{"a": 1}'),
         ("Plamo2ForCausalLM", "tokenizer.jsonl", '["a", "b", "NORMAL"]'),
@@ -39,7 +44,7 @@ def test_bytes_of_rwkv_are_escaped(tmp_path: Path) -> None:
 def test_line_that_is_no_token(tmp_path: Path, hf_class: str, file: str, line: str) -> None:
     """What cannot be a token is named by its line; nothing is ever run."""
     directory = write_family_checkpoint(tmp_path / "model", hf_class)
-    (directory / file).write_text(f"{line}\n")
+    (directory / file).write_text(f"{line}\n", "utf-8")
 
     with pytest.raises(InputError, match="line 1 is no ") as caught:
         convert(directory)
