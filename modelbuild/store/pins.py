@@ -50,7 +50,8 @@ def remove_pin(blobs: BlobStore, name: str) -> bool:
 
 def read_pins(blobs: BlobStore) -> list[Pin]:
     """All pins, sorted by name; StoreError for one that cannot be read, since then nothing may be deleted."""
-    return sorted((_read(path) for path in _paths(blobs)), key=lambda pin: pin.name)
+    found = (_read(path) for path in _paths(blobs))
+    return sorted((pin for pin in found if pin is not None), key=lambda pin: pin.name)
 
 
 def pinned_blobs(pins: Iterable[Pin]) -> set[Digest]:
@@ -72,10 +73,13 @@ def _paths(blobs: BlobStore) -> Iterator[Path]:
     yield from (blobs.staging / name for name in names if name.startswith(PIN_PREFIX))
 
 
-def _read(path: Path) -> Pin:
+def _read(path: Path) -> Pin | None:
+    """A pin; None when somebody has just removed it."""
     try:
         with path.open("rb") as source:
             name, *lines = source.read(_LIMIT_BYTES).decode("utf-8", "replace").splitlines() or [""]
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise unusable_store(path, error) from error
     if not name or not lines or not all(map(is_digest, lines)):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from modelbuild.store.blobs import BlobStore
+from modelbuild.store import pins
+from modelbuild.store.blobs import PIN_PREFIX, BlobStore
 from tests.space import Space
 
 RECIPE = "model: m\nfrom: 'big:120b'\nremote_host: 'https://models.example.com'\nsystem: One.\n"
@@ -123,3 +124,12 @@ def test_nothing_is_deleted_while_a_pin_cannot_be_read(built: Space, content: by
     _pin(built, "m")
     assert 0 == built.run("gc", "--older-than", "0").status
     assert not Path(orphan).exists()
+
+
+def test_a_pin_that_goes_while_pins_are_read_is_none(built: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who removes a pin disturbs nobody who looks at all of them."""
+    _pin(built, "m")
+    listed = pins._paths
+    monkeypatch.setattr(pins, "_paths", lambda blobs: [*listed(blobs), blobs.staging / f"{PIN_PREFIX}gone"])
+
+    assert ["m:latest"] == [pin.name for pin in pins.read_pins(BlobStore(built.store))]
