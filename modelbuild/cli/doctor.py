@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @settings_options
 @click.pass_context
 def command(context: click.Context, *, as_json: bool) -> None:
-    """Show versions, directories and what their file systems can do, and which kernels pack weights."""
+    """Show versions, extras, directories and what their file systems can do, and which kernels pack weights."""
     from modelbuild.engine.diagnose import diagnose
 
     settings = current_settings(context)
@@ -29,17 +29,19 @@ def command(context: click.Context, *, as_json: bool) -> None:
         return
     for name, text in _lines(diagnosis):
         click.echo(f"{name:12}{text}".rstrip())
-    if diagnosis.kernels.hint:
-        click.echo(f"hint: {diagnosis.kernels.hint}", err=True)
+    for hint in diagnosis.hints():
+        click.echo(f"hint: {hint}", err=True)
 
 
 def _lines(diagnosis: Diagnosis) -> list[tuple[str, str]]:
     versions = [f"{name} {version or 'not installed'}" for name, version in diagnosis.distributions.items()]
+    extras = [extra if is_there else f"{extra} not installed" for extra, is_there in diagnosis.extras.items()]
     return [
         ("modelbuild", diagnosis.modelbuild),
         ("python", diagnosis.python),
         ("system", diagnosis.system),
         ("packages", ", ".join(versions)),
+        ("extras", ", ".join(extras)),
         *((place.role, _describe_place(place)) for place in diagnosis.places),
         ("processor", diagnosis.kernels.processor),
         ("kernels", _describe_kernels(diagnosis.kernels)),

@@ -48,8 +48,9 @@ def transfer(
         from modelbuild.engine.transfer import pull_model, push_model
         from modelbuild.remote.registry import Registry
     except ModuleNotFoundError as error:
-        hint = "pip install 'modelbuild[remote]'"
-        raise UsageError("USAGE", "registries need the extra 'remote'", hint=hint) from error
+        from modelbuild.extras import install_hint
+
+        raise UsageError("USAGE", "registries need the extra 'remote'", hint=install_hint("remote")) from error
     from modelbuild.cli.render import choose_renderer
     from modelbuild.engine.transfer_events import PULL, show_transfer
     from modelbuild.remote.address import registry_address

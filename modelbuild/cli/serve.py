@@ -106,7 +106,9 @@ def require_server() -> None:
     try:
         import aiohttp  # noqa: F401 - only to see whether it is there
     except ModuleNotFoundError as error:
-        raise UsageError("EXTRA", "the server is not installed", hint="pip install 'modelbuild[server]'") from error
+        from modelbuild.extras import install_hint
+
+        raise UsageError("EXTRA", "the server is not installed", hint=install_hint("server")) from error
 
 
 def _announce(host: str, port: int) -> None:

@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 from modelbuild import __version__
+from modelbuild.extras import EXTRAS, has_extra, install_hint
 from modelbuild.quantize.kernels import VARIABLE, KernelPath, active_path
 from modelbuild.records import record
 
@@ -59,8 +60,22 @@ class Diagnosis:
     python: str
     system: str
     distributions: dict[str, str | None]
+    extras: dict[str, bool]
     places: tuple[Place, ...]
     kernels: Kernels
+
+    def hints(self) -> list[str]:
+        """What could be better, and how."""
+        missing = [extra for extra, is_there in self.extras.items() if not is_there]
+        locked = [place for place in self.places if place.reflink is None]
+        return [
+            *(
+                f"you may not write to {place.path}: choose another {place.role} with --{place.role}"
+                for place in locked
+            ),
+            *([f"for the missing extras: {install_hint(','.join(missing))}"] if missing else []),
+            *([self.kernels.hint] if self.kernels.hint else []),
+        ]
 
     def to_json(self) -> dict[str, object]:
         """As plain lists, dictionaries, strings and numbers."""
@@ -77,6 +92,7 @@ def diagnose(places: Sequence[tuple[str, Path]]) -> Diagnosis:
         python=f"{platform.python_implementation()} {platform.python_version()}",
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         distributions={name: _version_of(name) for name in _DISTRIBUTIONS},
+        extras={extra: has_extra(extra) for extra in EXTRAS},
         places=tuple(probe_place(role, path) for role, path in places),
         kernels=describe_kernels(active_path(check=True)),
     )

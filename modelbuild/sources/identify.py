@@ -55,7 +55,10 @@ def identify_files(files: Mapping[str, Path]) -> SourceKind:
             path=path,
             hint="convert the checkpoint to safetensors first",
         )
-    raise InputError("MAGIC", "unknown type: neither GGUF nor safetensors", path=path)
+    hint = "weights are a .gguf file, or a directory with config.json, a tokenizer and *.safetensors"
+    if name.endswith((".yaml", ".yml")):
+        hint = "is it a recipe? 'modelbuild validate' checks it, 'modelbuild plan' shows what a build would do"
+    raise InputError("MAGIC", "unknown type: neither GGUF nor safetensors", path=path, hint=hint)
 
 
 def starts_as_gguf(path: Path) -> bool:

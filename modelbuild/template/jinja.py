@@ -65,8 +65,10 @@ def _library_paths(names: Sequence[str]) -> list[str]:
     for name in names:
         spec = importlib.util.find_spec(name)
         if spec is None or spec.origin is None:
-            hint = "pip install 'modelbuild[render]'"
-            raise UnsupportedError("RENDER", f"rendering a Jinja chat template needs {name}", hint=hint)
+            from modelbuild.extras import install_hint
+
+            message = f"rendering a Jinja chat template needs {name}"
+            raise UnsupportedError("RENDER", message, hint=install_hint("render"))
         paths.append(str(Path(spec.origin).parents[1]))
     return list(dict.fromkeys(paths))
 

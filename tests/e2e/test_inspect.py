@@ -208,6 +208,7 @@ def test_importance_matrix(space: Space) -> None:
         ("page.gguf", b"<!DOCTYPE html>", "an HTML page"),
         ("cut.gguf", write_gguf()[:100], "offset"),
         ("empty", b"", "neither GGUF nor safetensors"),
+        ("recipe.yaml", b"model: m\n", "hint: is it a recipe? 'modelbuild validate' checks it"),
         ("cut.safetensors", b"\xff" * 12, "cut.safetensors"),
         ("cut.dat", b"\x01\x00", "cut.dat"),
     ],

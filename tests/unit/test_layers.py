@@ -20,7 +20,7 @@ LAYERS = [
     {"plan"},
     {"recipe", "sources", "convert", "quantize", "template", "store", "remote"},
     {"formats"},
-    {"model_name", "digest", "places"},
+    {"model_name", "digest", "places", "extras"},
     {"events", "errors", "records"},
 ]
 #: Sideways edges with their reasons.

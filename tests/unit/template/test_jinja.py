@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from modelbuild.errors import UnsupportedError
+from modelbuild.extras import install_hint
 from modelbuild.template import jinja
 from modelbuild.template.errors import RenderError
 from modelbuild.template.jinja import render_jinja
@@ -94,4 +95,4 @@ def test_without_jinja2(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnsupportedError) as caught:
         render("x")
 
-    assert "pip install 'modelbuild[render]'" == caught.value.hint
+    assert install_hint("render") == caught.value.hint
