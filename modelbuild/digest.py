@@ -6,12 +6,13 @@ import re
 from typing import NewType
 
 from modelbuild.errors import InputError, printable
+from modelbuild.late_pattern import late_pattern
 
 #: "sha256:" followed by 64 lower-case hexadecimal digits; nothing else is ever one.
 Digest = NewType("Digest", str)
 
-_CANONICAL = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
-_ACCEPTED = re.compile(r"sha256[:-][0-9a-fA-F]{64}", re.ASCII)
+_CANONICAL = late_pattern(r"sha256:[0-9a-f]{64}", re.ASCII)
+_ACCEPTED = late_pattern(r"sha256[:-][0-9a-fA-F]{64}", re.ASCII)
 
 
 def parse_digest(text: str) -> Digest:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuild.errors import InputError, printable
+from modelbuild.late_pattern import late_pattern
+from modelbuild.records import record
 
 DEFAULT_HOST = "registry.ollama.ai"  # part of Ollama's on-disk layout; contacted only where it is spelt out
 DEFAULT_NAMESPACE = "library"
 DEFAULT_TAG = "latest"
 
-_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}", re.ASCII)
-_NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}", re.ASCII)
-_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}", re.ASCII)
+_HOST = late_pattern(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}", re.ASCII)
+_NAMESPACE = late_pattern(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}", re.ASCII)
+_PART = late_pattern(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@record
 class ModelName:
     """A full model name; its four parts are valid and keep the spelling they were given."""
 
@@ -30,6 +31,10 @@ class ModelName:
     def relative_path(self) -> Path:
         """Where the manifest stands below `manifests/`."""
         return Path(self.host, self.namespace, self.model, self.tag)
+
+    def __lt__(self, other: ModelName) -> bool:
+        """By host first; sorting needs nothing else."""
+        return (self.host, self.namespace, self.model, self.tag) < (other.host, other.namespace, other.model, other.tag)
 
     def __str__(self) -> str:
         """The short form users see: default host and namespace are left out, the tag never is."""

@@ -1,14 +1,15 @@
-"""Frozen records that cost little to define.
+"""Records that cost little to define.
 
 A command defines some two hundred records before it does anything, and makes few of them. A frozen data class compiles
 six functions for each; here `__init__` alone is compiled, when the first record of a class is made, the rest is shared.
 In everything else a record is what `@dataclass(frozen=True, slots=True)` makes, for `replace`, `asdict` and `fields` as
-well; whatever needs more (an order, computed fields, keyword-only ones) is a data class.
+well, and `@record(frozen=False)` what `@dataclass(slots=True)` makes; whatever needs more (an order, computed fields,
+keyword-only ones) is a data class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field
 from operator import attrgetter
 from typing import Any, TypeVar, dataclass_transform, overload
@@ -19,23 +20,30 @@ _Class = TypeVar("_Class", bound=type)
 @overload
 def record(cls: _Class, /) -> _Class: ...
 @overload
-def record(*, eq: bool = True) -> Callable[[_Class], _Class]: ...
+def record(*, eq: bool = True, frozen: bool = True) -> Callable[[_Class], _Class]: ...
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
-def record(cls: _Class | None = None, /, *, eq: bool = True) -> _Class | Callable[[_Class], _Class]:
+def record(
+    cls: _Class | None = None, /, *, eq: bool = True, frozen: bool = True
+) -> _Class | Callable[[_Class], _Class]:
     """Make a class with annotated fields a frozen record with slots, equal to another one when all fields are.
 
-    eq: false for records that equal only themselves.
+    eq: false for records that equal only themselves. frozen: false for those whose fields change; they have no hash
+    unless they equal only themselves.
     """
     if cls is None:
-        return lambda cls: _define(cls, eq=eq)
-    return _define(cls, eq=eq)
+        return lambda cls: _define(cls, eq=eq, frozen=frozen)
+    return _define(cls, eq=eq, frozen=frozen)
 
 
-def _define(cls: _Class, *, eq: bool) -> _Class:
+def _define(cls: _Class, *, eq: bool, frozen: bool) -> _Class:
     inherited = [name for base in cls.__mro__[:0:-1] for name in base.__dict__.get("__match_args__", ())]
     names = tuple(dict.fromkeys([*inherited, *cls.__annotations__]))
+    defaults: dict[str, Any] = {}
+    for base in cls.__mro__[::-1]:
+        defaults |= base.__dict__.get("_defaults", {})
+    defaults |= {name: cls.__dict__[name] for name in cls.__annotations__ if name in cls.__dict__}
     own = {name: value for name, value in cls.__dict__.items() if name not in ("__dict__", "__weakref__", *names)}
     given = {
         "__slots__": names,
@@ -43,10 +51,14 @@ def _define(cls: _Class, *, eq: bool) -> _Class:
         "__qualname__": cls.__qualname__,
         "__dataclass_fields__": _Late(lambda: _declared(cls).__dataclass_fields__),
         "__dataclass_params__": _Late(lambda: _declared(cls).__dataclass_params__),
-        "__init__": _Late(lambda: _initializer(made)),
+        "__init__": _Late(lambda: _initializer(made, names, defaults)),
+        "_defaults": defaults,
     }
+    shared = {"__repr__": _show, "__reduce__": _rebuild} | (_FROZEN if frozen else {})
+    if eq:
+        shared |= _comparisons(names) | ({} if frozen else {"__hash__": None})
     # Slots need another class; what the class defines itself goes before what all records share.
-    made: _Class = type(cls)(cls.__name__, cls.__bases__, _SHARED | (_comparisons(names) if eq else {}) | own | given)
+    made: _Class = type(cls)(cls.__name__, cls.__bases__, shared | own | given)
     return made
 
 
@@ -73,18 +85,21 @@ def _declared(cls: Any) -> Any:
 _declare: Callable[[type], Any] = dataclass(init=False, repr=False, eq=False, match_args=False)
 
 
-def _initializer(cls: Any) -> Callable[..., None]:
-    """`__init__`, the one function that has to be compiled: its signature is the class's own."""
-    fields: dict[str, Field[Any]] = cls.__dataclass_fields__
-    known: dict[str, Any] = {"_set": object.__setattr__, "_fields": fields, "_missing": MISSING}
+def _initializer(cls: type, names: Sequence[str], defaults: dict[str, Any]) -> Callable[..., None]:
+    """`__init__`, the one function that has to be compiled: its signature is the class's own.
+
+    defaults: values, or what `field` gives.
+    """
+    known: dict[str, Any] = {"_set": object.__setattr__, "_defaults": defaults, "_missing": MISSING}
     parameters, lines = ["self"], ["pass"]
-    for name, item in fields.items():
-        made = name
-        if item.default_factory is not MISSING:
+    for name in names:
+        made, default = name, defaults.get(name, MISSING)
+        if isinstance(default, Field) and default.default_factory is not MISSING:
             parameters.append(f"{name}=_missing")
-            made = f"_fields[{name!r}].default_factory() if {name} is _missing else {name}"
+            made = f"_defaults[{name!r}].default_factory() if {name} is _missing else {name}"
         else:
-            parameters.append(name if item.default is MISSING else f"{name}=_fields[{name!r}].default")
+            place = f"_defaults[{name!r}].default" if isinstance(default, Field) else f"_defaults[{name!r}]"
+            parameters.append(name if default is MISSING else f"{name}={place}")
         lines.append(f"_set(self, {name!r}, {made})")
     source = f"def __init__({', '.join(parameters)}):\n " + "\n ".join(lines)
     exec(source, known)  # noqa: S102 - made from the names of fields, which are identifiers
@@ -124,6 +139,4 @@ def _rebuild(self: Any) -> tuple[type, tuple[object, ...]]:
     return type(self), tuple(getattr(self, name) for name in self.__slots__)
 
 
-_SHARED: dict[str, Any] = {
-    "__repr__": _show, "__setattr__": _refuse_setting, "__delattr__": _refuse_deleting, "__reduce__": _rebuild,
-}  # fmt: skip
+_FROZEN: dict[str, Any] = {"__setattr__": _refuse_setting, "__delattr__": _refuse_deleting}

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import click
 
 from modelbuild.cli.render import format_size
 from modelbuild.cli.settings import current_settings, settings_options
+from modelbuild.late_pattern import late_pattern
 from modelbuild.store.state import State
 
-_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([kKmMgGtT]?)i?[bB]?")
-_AGE = re.compile(r"([0-9]{1,9})\s*([smhd]?)")
+_SIZE = late_pattern(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([kKmMgGtT]?)i?[bB]?")
+_AGE = late_pattern(r"([0-9]{1,9})\s*([smhd]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 

@@ -19,6 +19,7 @@ from modelbuild.formats.safetensors_index import (
     read_index,
     refuse_two_forms,
 )
+from modelbuild.late_pattern import late_pattern
 from modelbuild.records import record
 
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
@@ -40,7 +41,7 @@ _ROOT_FILES = frozenset({
 })  # fmt: skip
 _TEMPLATE_DIRECTORY = "additional_chat_templates"
 #: Parts of a sentence-transformers model that stand in directories of their own, such as 1_Pooling.
-_MODULE_DIRECTORY = re.compile(r"[0-9]{1,3}_[A-Za-z]{1,32}", re.ASCII)
+_MODULE_DIRECTORY = late_pattern(r"[0-9]{1,3}_[A-Za-z]{1,32}", re.ASCII)
 _MODULE_FILES = (CONFIG, "model.safetensors")
 
 

@@ -13,11 +13,12 @@ from typing import TypeVar
 from modelbuild.convert.checkpoint import ADAPTER_CONFIG, Checkpoint
 from modelbuild.convert.config import Config
 from modelbuild.errors import InputError, UnsupportedError, printable
+from modelbuild.late_pattern import late_pattern
 from modelbuild.records import record
 
 T = TypeVar("T", int, float)
 #: Names of modules with dots between their parts, as people write them; the library takes them as expressions.
-_PLAIN_NAME = re.compile(r"\^?[A-Za-z0-9_]+(?:\\?\.[A-Za-z0-9_]+)*\$?", re.ASCII)
+_PLAIN_NAME = late_pattern(r"\^?[A-Za-z0-9_]+(?:\\?\.[A-Za-z0-9_]+)*\$?", re.ASCII)
 _PATTERN_LIMIT = 100_000
 
 

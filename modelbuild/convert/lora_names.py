@@ -17,6 +17,7 @@ from modelbuild.convert.transforms import Transposed
 from modelbuild.errors import InputError, printable
 from modelbuild.formats.files import does_exist, is_regular
 from modelbuild.formats.safetensors import StoredTensor
+from modelbuild.late_pattern import late_pattern
 from modelbuild.records import record
 
 #: What PEFT and mlx-lm call the weights of an adapter, in this order of preference.
@@ -24,9 +25,9 @@ WEIGHT_NAMES = ("adapter_model.safetensors", "adapters.safetensors")
 _CARD = "README.md"
 _PREFIX = "base_model.model."
 #: A pair's half; between it and `.weight` an unsaved adapter has its name.
-_PEFT = re.compile(r"(.+)\.lora_([AB])(?:\.[^.]+)?\.weight", re.DOTALL)
-_PEFT_EMBEDDING = re.compile(r"(.+)\.lora_embedding_([AB])(?:\.[^.]+)?", re.DOTALL)
-_MLX = re.compile(r"(.+)\.lora_([ab])", re.DOTALL)
+_PEFT = late_pattern(r"(.+)\.lora_([AB])(?:\.[^.]+)?\.weight", re.DOTALL)
+_PEFT_EMBEDDING = late_pattern(r"(.+)\.lora_embedding_([AB])(?:\.[^.]+)?", re.DOTALL)
+_MLX = late_pattern(r"(.+)\.lora_([ab])", re.DOTALL)
 
 
 @record

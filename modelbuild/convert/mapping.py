@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import product
 
 from modelbuild.convert.family import Family, Presence, TensorRule
@@ -13,12 +13,13 @@ from modelbuild.convert.name_list import list_names
 from modelbuild.convert.planned import Source
 from modelbuild.convert.transforms import stack
 from modelbuild.errors import InputError, printable
+from modelbuild.late_pattern import late_pattern
 from modelbuild.records import record
 
 _SUFFIXES = (".weight", ".bias")
 #: What a number of numbers in a name may stand for.
 _READINGS = {0: ((),), 1: (("{b}",), ("{e}",)), 2: (("{b}", "{e}"),)}
-_DIGITS = re.compile(r"[0-9]{1,6}", re.ASCII)
+_DIGITS = late_pattern(r"[0-9]{1,6}", re.ASCII)
 
 
 @record
@@ -71,7 +72,7 @@ def _templates(name: str) -> Iterator[tuple[str, tuple[int, int]]]:
             yield ".".join(filled), (numbers["{b}"], numbers["{e}"])
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Trouble:
     """What does not fit, by kind."""
 

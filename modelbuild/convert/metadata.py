@@ -7,7 +7,6 @@ source that has it wins: the model card, `_name_or_path` of config.json, the dir
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 
@@ -16,6 +15,7 @@ from modelbuild.convert.model_card import read_model_card
 from modelbuild.convert.model_id import ModelId, parse_model_id, size_label, title
 from modelbuild.errors import InputError
 from modelbuild.formats.gguf.writer import KeyValue, f32, i32, string, strings, u32
+from modelbuild.late_pattern import late_pattern
 from modelbuild.records import record
 
 _CARD = "README.md"
@@ -61,7 +61,7 @@ _BASE_MODELS = ("base_model", "base_models", "base_model_sources")
 _DATASETS = ("datasets", "dataset", "dataset_sources")
 _ANCESTOR_KEYS = ("name", "author", "version", "organization", "description", "url", "doi", "uuid", "repo_url")
 _HUB = "https://huggingface.co/"
-_HUB_MODEL = re.compile(r"https?://huggingface.co/([^/]+/[^/]+)")
+_HUB_MODEL = late_pattern(r"https?://huggingface.co/([^/]+/[^/]+)")
 _URL_SCHEMES = ("http://", "https://", "ssh://")
 
 

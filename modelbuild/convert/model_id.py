@@ -7,19 +7,20 @@ when it is near the real number of parameters.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import takewhile
 from typing import Literal
 
+from modelbuild.late_pattern import late_pattern
 from modelbuild.records import record
 
 _Role = Literal["base", "size", "finetune", "version", "type"]
 
-_VERSION = re.compile(r"(v|iter)?\d+([.]\d+)*", re.IGNORECASE)
-_ENCODING = re.compile(r"i?q\d(_\w)*|b?fp?(16|32)", re.IGNORECASE)
-_SIZE = re.compile(r"(([A]|\d+[x])?\d+([._]\d+)?[KMBT][\d]?|small|mini|medium|large|x?xl)", re.IGNORECASE)
-_FINETUNE = re.compile(r"chat|instruct|vision|lora", re.IGNORECASE)
-_KEPT_LOWER = re.compile(r"v\d+(?:\.\d+)*|\d.*")
+_VERSION = late_pattern(r"(v|iter)?\d+([.]\d+)*", re.IGNORECASE)
+_ENCODING = late_pattern(r"i?q\d(_\w)*|b?fp?(16|32)", re.IGNORECASE)
+_SIZE = late_pattern(r"(([A]|\d+[x])?\d+([._]\d+)?[KMBT][\d]?|small|mini|medium|large|x?xl)", re.IGNORECASE)
+_FINETUNE = late_pattern(r"chat|instruct|vision|lora", re.IGNORECASE)
+_KEPT_LOWER = late_pattern(r"v\d+(?:\.\d+)*|\d.*")
 _SCALES = " KMBT"
 
 
@@ -35,7 +36,7 @@ class ModelId:
     size_label: str | None = None
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Part:
     text: str
     roles: set[_Role] = field(default_factory=set)

@@ -6,13 +6,15 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
+from modelbuild.late_pattern import late_pattern
+
 #: Lines of a list. Real checkpoints have fewer kinds of tensors; without it a hostile one would flood a terminal.
 _LINE_LIMIT = 100
 #: Ranges of numbers in one line, for the same reason.
 _RANGE_LIMIT = 20
 #: The deepest place at which a name may have a number of its own.
 _PLACES = 3
-_NUMBER = re.compile(r"(?<![^.\s])[0-9]{1,6}(?=[.:]|\Z)", re.ASCII)
+_NUMBER = late_pattern(r"(?<![^.\s])[0-9]{1,6}(?=[.:]|\Z)", re.ASCII)
 
 
 def list_names(lines: Sequence[str], indent: str = "") -> list[str]:

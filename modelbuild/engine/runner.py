@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from modelbuild.engine.executor import HashTask, MakeExecutor, Outcome, RunTask, Task
@@ -56,7 +56,7 @@ class RunnerOptions:
     locks: Path | None
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class RunSummary:
     """What a run did. results: by action id; decisions: in the order they were taken.
 
@@ -73,7 +73,7 @@ class RunSummary:
         return tuple(decision.action.id for decision in self.decisions if decision.runs)
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Running:
     """A task under way, with the locks of what it makes."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from modelbuild.errors import InputError, printable
 from modelbuild.formats.files import open_input
+from modelbuild.late_pattern import late_pattern
 
 #: Configuration files are kilobytes; tokenizers have their own limit.
 FILE_LIMIT_BYTES = 16 << 20
@@ -21,11 +22,11 @@ DIGIT_LIMIT = 40
 
 #: A string with its quotes, or the rest of the text after a quote that is never closed. Possessive, so that neither
 #: memory nor time grows with what a backtracking pattern would remember.
-_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+|)*+(?:"|\\?\Z)', re.DOTALL)
+_STRING = late_pattern(r'"[^"\\]*+(?:\\.[^"\\]*+|)*+(?:"|\\?\Z)', re.DOTALL)
 #: Whole strings and what stands between them, some at a time, so that counting can stop early.
-_PART = re.compile(rb'(?:[^"]++|"[^"\\]*+(?:\\.[^"\\]*+|)*+(?:"|\\?\Z)|){1,65536}+', re.DOTALL)
+_PART = late_pattern(rb'(?:[^"]++|"[^"\\]*+(?:\\.[^"\\]*+|)*+(?:"|\\?\Z)|){1,65536}+', re.DOTALL)
 #: An escape that is a character only together with another one.
-_HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_HALF_PAIR = late_pattern(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _MARKS = (b",", b":", b"[", b"{")
 _ONE_BRACKET = bytes.maketrans(b"{}", b"[]")
 _NO_MARKS = bytes(byte for byte in range(256) if byte not in b",:[{")

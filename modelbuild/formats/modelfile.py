@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from modelbuild.errors import InputError, printable
+from modelbuild.late_pattern import late_pattern
 from modelbuild.records import record
 
 #: A Modelfile with a long licence has some hundred kilobytes.
@@ -37,15 +38,15 @@ ROLES = ("system", "user", "assistant")
 _BAD_COMMAND = "command must be one of " + ", ".join(f'"{name}"' for name in COMMANDS[:-1]) + f', or "{COMMANDS[-1]}"'
 _BAD_ROLE = 'message role must be one of "system", "user", or "assistant"'
 _UNEXPECTED_END = "unexpected EOF"
-_BLANKS = re.compile(r"[ \t\r\n]*")
-_COMMENT = re.compile(r"#[^\r\n]*")
-_WORD = re.compile(r"[^ \t\r\n#]?[A-Za-z]*", re.ASCII)
-_PARAMETER_NAME = re.compile(r"[A-Za-z0-9_]*", re.ASCII)
-_ROLE = re.compile(r"[A-Za-z]*", re.ASCII)
-_VALUE_BLANKS = re.compile(r"[ \t]*")
-_LINE = re.compile(r"[^\r\n]*")
-_CLOSING = {quote: re.compile(quote + r"[ \t]*(?=[\r\n]|\Z)") for quote in ('"', '"""')}
-_NEWLINE = re.compile(r"[\r\n]")
+_BLANKS = late_pattern(r"[ \t\r\n]*")
+_COMMENT = late_pattern(r"#[^\r\n]*")
+_WORD = late_pattern(r"[^ \t\r\n#]?[A-Za-z]*", re.ASCII)
+_PARAMETER_NAME = late_pattern(r"[A-Za-z0-9_]*", re.ASCII)
+_ROLE = late_pattern(r"[A-Za-z]*", re.ASCII)
+_VALUE_BLANKS = late_pattern(r"[ \t]*")
+_LINE = late_pattern(r"[^\r\n]*")
+_CLOSING = {quote: late_pattern(quote + r"[ \t]*(?=[\r\n]|\Z)") for quote in ('"', '"""')}
+_NEWLINE = late_pattern(r"[\r\n]")
 
 
 class ModelfileError(InputError):

@@ -5,27 +5,29 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from modelbuild.late_pattern import late_pattern
+
 #: As many bytes as `describe_format` looks at.
 SIGNATURE_BYTES = 64
 
 _FORMATS: Sequence[tuple[re.Pattern[bytes], str, str]] = (
     (
-        re.compile(rb"version https://git-lfs"),
+        late_pattern(rb"version https://git-lfs"),
         "a Git LFS pointer, not the file itself",
         "run 'git lfs pull' in the repository it comes from",
     ),
     (
-        re.compile(rb"PK\x03\x04"),
+        late_pattern(rb"PK\x03\x04"),
         "a ZIP archive (PyTorch checkpoints are ZIP archives too)",
         "unpack or convert it first",
     ),
-    (re.compile(rb"\x80[\x02-\x05]"), "a Python pickle", "convert the checkpoint to safetensors first"),
-    (re.compile(rb"\x1f\x8b"), "gzip-compressed data", "decompress it first"),
-    (re.compile(rb"\x28\xb5\x2f\xfd"), "zstd-compressed data", "decompress it first"),
-    (re.compile(rb"(?s:.{4})\0{4}\{"), "a safetensors file", "give it a name that ends in .safetensors"),
-    (re.compile(rb"lmgg|tjgg|algg|fmgg"), "a GGML file from before GGUF", "convert it with an older llama.cpp"),
-    (re.compile(rb"(?i)\s*<(!doctype|html)"), "an HTML page", "the download failed; get the file again"),
-    (re.compile(rb"GGUF"), "a GGUF file", "give it a name that ends in .gguf"),
+    (late_pattern(rb"\x80[\x02-\x05]"), "a Python pickle", "convert the checkpoint to safetensors first"),
+    (late_pattern(rb"\x1f\x8b"), "gzip-compressed data", "decompress it first"),
+    (late_pattern(rb"\x28\xb5\x2f\xfd"), "zstd-compressed data", "decompress it first"),
+    (late_pattern(rb"(?s:.{4})\0{4}\{"), "a safetensors file", "give it a name that ends in .safetensors"),
+    (late_pattern(rb"lmgg|tjgg|algg|fmgg"), "a GGML file from before GGUF", "convert it with an older llama.cpp"),
+    (late_pattern(rb"(?i)\s*<(!doctype|html)"), "an HTML page", "the download failed; get the file again"),
+    (late_pattern(rb"GGUF"), "a GGUF file", "give it a name that ends in .gguf"),
 )
 
 

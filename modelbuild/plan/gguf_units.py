@@ -11,6 +11,7 @@ from posixpath import basename
 
 from modelbuild.errors import InputError
 from modelbuild.formats.gguf.reader import GgufHeader
+from modelbuild.late_pattern import late_pattern
 from modelbuild.plan.layer_kind import count_shards
 from modelbuild.recipe.resolved import FileEntry
 from modelbuild.records import record
@@ -18,7 +19,7 @@ from modelbuild.records import record
 #: Tensors of a vision or audio tower, or of a draft head, that stand in a model's own file. Ollama copies such files
 #: as they are, because llama.cpp's quantizer would drop these tensors.
 EMBEDDED_PREFIXES = ("a.", "mm.", "mtp.", "s.", "v.")
-_SHARD_NAME = re.compile(r"(.*)-([0-9]{5})-of-([0-9]{5})\.gguf", re.ASCII | re.DOTALL)
+_SHARD_NAME = late_pattern(r"(.*)-([0-9]{5})-of-([0-9]{5})\.gguf", re.ASCII | re.DOTALL)
 
 
 @record

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 
 from modelbuild.formats.gguf.types import ValueType
 from modelbuild.formats.gguf.writer import KeyValue, string, u32, u64
+from modelbuild.late_pattern import late_pattern
 
 _DROPPED = ("split.no", "split.count", "split.tensors.count", "general.parameter_count", "general.alignment")
 _BARE_PREFIXES = ("general.", "adapter.", "tokenizer.")
-_BLOCK = re.compile(r"blk\.([0-9]{1,9})\.", re.ASCII)
+_BLOCK = late_pattern(r"blk\.([0-9]{1,9})\.", re.ASCII)
 
 
 def arrange_keys(

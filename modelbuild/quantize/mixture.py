@@ -6,7 +6,7 @@ Source: `llama_tensor_get_type` in `src/llama-quant.cpp` of llama.cpp (October 2
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from modelbuild.errors import InputError
 from modelbuild.formats.gguf.types import GgmlType, block_size
@@ -79,7 +79,7 @@ class MixtureContext:
         return self.model.heads_per_kv_head >= 4
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Mixture:
     """Applies the rules to tensors in file order; it counts the tensors of some categories as it goes."""
 

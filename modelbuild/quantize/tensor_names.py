@@ -8,6 +8,8 @@ from __future__ import annotations
 import enum
 import re
 
+from modelbuild.late_pattern import late_pattern
+
 
 class Category(enum.Enum):
     """The part of a model that a tensor belongs to, as far as the policy distinguishes; values are for people."""
@@ -65,7 +67,7 @@ _NEVER_CONTAINED_GLM5_NEXT = (
 )  # fmt: skip
 
 #: C's scanf skips white space before a number and takes a sign. Nine digits are more layers than any model has.
-_LAYER = re.compile(r"blk\.\s*([+-]?[0-9]{1,9})", re.ASCII)
+_LAYER = late_pattern(r"blk\.\s*([+-]?[0-9]{1,9})", re.ASCII)
 _SUFFIX = "weight"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from modelbuild.recipe.roots import AllowedRoots
 from modelbuild.recipe.schema import Findings, check_node, properties_of
 from modelbuild.recipe.text import JSON_LIMIT_BYTES, TEXT_LIMIT_BYTES, parse_recipe_text, too_large
 from modelbuild.recipe.variables import Variable, merge_variables, read_variables
+from modelbuild.records import record
 
 #: Budgets of includes: files in all, and files that include files that include …
 INCLUDE_LIMIT = 64
@@ -32,7 +33,7 @@ _MULTI_KEYS = ("models", "defaults", "groups")
 Parse = Callable[[bytes, Path], Node]
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Document:
     """Everything that a file and its includes say. models and groups keep the order of the text."""
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from itertools import islice
 
+from modelbuild.late_pattern import late_pattern
+
 #: What gives one character: an escape of YAML or JSON, both halves of a surrogate pair, or the character itself.
-_UNIT = re.compile(
+_UNIT = late_pattern(
     r"""\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}
     | \\(?:x[0-9a-fA-F]{2} | u[0-9a-fA-F]{4} | U[0-9a-fA-F]{8} | .)
     | .""",

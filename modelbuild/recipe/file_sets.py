@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import os
-import re
 import unicodedata
 from collections.abc import Iterator
 from functools import partial
@@ -14,6 +13,7 @@ from pathlib import Path
 from modelbuild.digest import Digest, is_digest
 from modelbuild.errors import Position, RecipeError, printable
 from modelbuild.formats.files import is_directory, is_regular
+from modelbuild.late_pattern import late_pattern
 from modelbuild.recipe.located import located
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode, is_null
 from modelbuild.recipe.resolved import FileEntry
@@ -23,7 +23,7 @@ from modelbuild.recipe.roots import AllowedRoots
 FILE_LIMIT = 100_000
 DEPTH_LIMIT = 16
 NAME_LIMIT_BYTES = 1024
-_PATTERN = re.compile(r"[*?\[]")
+_PATTERN = late_pattern(r"[*?\[]")
 
 
 class FileSets:

@@ -15,10 +15,11 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 
 from modelbuild.errors import InputError
+from modelbuild.late_pattern import late_pattern
 from modelbuild.recipe.go_scan import find_value
 from modelbuild.records import record
 
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_LONE_SURROGATE = late_pattern("[\ud800-\udfff]")
 
 
 @record

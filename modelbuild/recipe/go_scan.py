@@ -7,25 +7,26 @@ from collections.abc import Callable
 
 from modelbuild.errors import InputError
 from modelbuild.formats.json_text import has_more_marks
+from modelbuild.late_pattern import late_pattern
 
 #: Go stops at 10,000 levels; no request needs more than these, and our parser recurses.
 DEPTH_LIMIT = 64
 #: Commas, colons and opening brackets outside of strings: ten thousand messages have some 100,000.
 MARK_LIMIT = 1 << 18
 
-_BLANKS = re.compile(rb"[ \t\r\n]*")
+_BLANKS = late_pattern(rb"[ \t\r\n]*")
 # Each possessive repetition of a group ends with an empty alternative: without it the first releases of Python 3.11
 # continue where the repetition that fails has got to, not where it began (python/cpython#106052).
 _TEXT = rb'"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})|)*+'
-_STRING = re.compile(_TEXT + rb'"')
-_STRING_PART = re.compile(_TEXT)
-_NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_STRING = late_pattern(_TEXT + rb'"')
+_STRING_PART = late_pattern(_TEXT)
+_NUMBER = late_pattern(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 #: What most requests consist of, swallowed in one step: entries that are text, numbers or words, and flat objects.
 _SCALAR = rb"(?:" + _TEXT + rb'"|true|false|null|-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?)'
 _MEMBER = rb"[ \t\r\n]*+" + _TEXT + rb'"[ \t\r\n]*+:[ \t\r\n]*+' + _SCALAR + rb"[ \t\r\n]*+"
 _FLAT = rb"\{" + _MEMBER + rb"(?:," + _MEMBER + rb"|)*+\}"
-_PLAIN_MEMBERS = re.compile(rb"(?:" + _MEMBER + rb",|)*+")
-_PLAIN_ITEMS = re.compile(rb"(?:[ \t\r\n]*+(?:" + _SCALAR + rb"|" + _FLAT + rb")[ \t\r\n]*+,|)*+")
+_PLAIN_MEMBERS = late_pattern(rb"(?:" + _MEMBER + rb",|)*+")
+_PLAIN_ITEMS = late_pattern(rb"(?:[ \t\r\n]*+(?:" + _SCALAR + rb"|" + _FLAT + rb")[ \t\r\n]*+,|)*+")
 _LITERALS = {ord("t"): b"true", ord("f"): b"false", ord("n"): b"null"}
 _VALUE_START = b'{["-0123456789tfn'
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 from modelbuild.errors import Position, RecipeError, printable
+from modelbuild.late_pattern import late_pattern
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from modelbuild.recipe.scalars import Scalar
 from modelbuild.records import record
@@ -23,10 +23,10 @@ from modelbuild.records import record
 EXPANSION_LIMIT = 1 << 20
 TOTAL_EXPANSION_LIMIT = 32 << 20
 
-_START = re.compile(r"\$?\$\{")
-_NAME = re.compile(r"[ \t]*([A-Za-z_][A-Za-z0-9_]*)[ \t]*", re.ASCII)
-_FILTER = re.compile(r"\|[ \t]*([a-z]+)[ \t]*", re.ASCII)
-_ARGUMENT = re.compile(r"""[ \t]*("(?:[^"\\]|\\.|)*+"|'[^']*+')[ \t]*""", re.DOTALL)
+_START = late_pattern(r"\$?\$\{")
+_NAME = late_pattern(r"[ \t]*([A-Za-z_][A-Za-z0-9_]*)[ \t]*", re.ASCII)
+_FILTER = late_pattern(r"\|[ \t]*([a-z]+)[ \t]*", re.ASCII)
+_ARGUMENT = late_pattern(r"""[ \t]*("(?:[^"\\]|\\.|)*+"|'[^']*+')[ \t]*""", re.DOTALL)
 _FILTERS: Mapping[str, tuple[int, ...]] = {
     "lower": (0,),
     "upper": (0,),
@@ -63,7 +63,7 @@ class _Expression:
     start: int
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Expansion:
     """How much text interpolation has made in all, shared by the models of a recipe."""
 

@@ -10,21 +10,23 @@ import json
 import math
 import re
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from modelbuild.errors import Position, RecipeError, printable
+from modelbuild.late_pattern import late_pattern
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from modelbuild.recipe.scalars import Scalar
+from modelbuild.records import record
 
 #: Python converts long digit strings in quadratic time; no field needs more.
 _DIGIT_LIMIT = 400
 # The empty alternative: see recipe/go_scan.py.
-_TOKEN = re.compile(
+_TOKEN = late_pattern(
     r"[ \t\r\n]*(?:(?P<string>\"(?:[^\"\\\x00-\x1f]|\\(?:[\"\\/bfnrt]|u[0-9a-fA-F]{4})|)*+\")"
     r"|(?P<number>-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?)"
     r"|(?P<word>true|false|null)|(?P<mark>[{}\[\]:,]))"
 )
-_BLANKS = re.compile(r"[ \t\r\n]*")
+_BLANKS = late_pattern(r"[ \t\r\n]*")
 _BLANK = (" ", "\t", "\r", "\n")
 _WORDS: dict[str, Scalar] = {"true": True, "false": False, "null": None}
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -47,7 +49,7 @@ class _NotJsonError(Exception):
     """The text is something else."""
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Open:
     """A container that is still being read."""
 

@@ -6,20 +6,21 @@ Lines are moved, never rewritten: comments, quotes, the order of keys and line b
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import yaml
 
 from modelbuild.errors import InputError
+from modelbuild.late_pattern import late_pattern
 from modelbuild.recipe.json_nodes import looks_like_json
 from modelbuild.recipe.nodes import to_plain
 from modelbuild.recipe.text import decode_text, parse_recipe_text
+from modelbuild.records import record
 
 _STEP = 2
-_RARE_BREAKS = re.compile("[\x85\u2028\u2029]")
-_COMMENT = re.compile(r"\A#+(?=[^\s#!%])")
+_RARE_BREAKS = late_pattern("[\x85\u2028\u2029]")
+_COMMENT = late_pattern(r"\A#+(?=[^\s#!%])")
 
 
 def format_recipe(data: bytes, path: str) -> str:
@@ -56,7 +57,7 @@ def _ordered(value: object) -> str:
 # -- where lines belong ------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Level:
     """A block list or mapping that is open. old, new: its column before and after; dash: where its dashes go."""
 
@@ -76,7 +77,7 @@ class _Level:
         return self.dash + _STEP if self.is_list or self.has_bare_list else self.new + _STEP
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Plan:
     """What happens to lines. column: line → (old, new) column of its first token; moved: line → how far it shifts."""
 

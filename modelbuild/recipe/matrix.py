@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from modelbuild.errors import Position, RecipeError, printable
+from modelbuild.late_pattern import late_pattern
 from modelbuild.recipe.inheritance import model_fields
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from modelbuild.recipe.variables import written
@@ -15,7 +16,7 @@ from modelbuild.records import record
 
 #: Models of one recipe, all variants counted; more are a mistake, and a matrix makes them cheaply.
 MODEL_LIMIT = 10_000
-_LABEL_CHARACTER = re.compile(r"[^A-Za-z0-9_.-]", re.ASCII)
+_LABEL_CHARACTER = late_pattern(r"[^A-Za-z0-9_.-]", re.ASCII)
 #: Fields that make no sense as an axis: they name the variant or decide what there is to vary.
 _NO_AXIS = ("model", "name", "extends", "matrix", "stream")
 

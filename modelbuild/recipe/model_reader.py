@@ -9,6 +9,7 @@ from pathlib import Path
 
 from modelbuild.errors import InputError, ModelbuildError, Position, ProblemCollector, RecipeError, printable
 from modelbuild.formats.files import open_input
+from modelbuild.late_pattern import late_pattern
 from modelbuild.model_name import ModelName, parse_name
 from modelbuild.recipe.file_sets import FileSets
 from modelbuild.recipe.inheritance import CLEARABLE, is_clearing
@@ -36,7 +37,7 @@ PATTERN_LIMIT = 250
 PATH_STARTS = ("./", "../", "/", "~")
 #: Who can speak in a conversation.
 _ROLES = ("system", "user", "assistant", "tool")
-_SEMVER = re.compile(r"v?[0-9]+(\.[0-9]+){0,2}([-+][0-9A-Za-z.+-]+)?", re.ASCII)
+_SEMVER = late_pattern(r"v?[0-9]+(\.[0-9]+){0,2}([-+][0-9A-Za-z.+-]+)?", re.ASCII)
 
 
 class ModelReader:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuild.errors import InputError
@@ -13,11 +12,12 @@ from modelbuild.recipe.modelfile_nodes import extra_line
 from modelbuild.recipe.modelfile_values import BOOLEANS, FLOATS, INTEGERS, LISTS, is_version, read_float32
 from modelbuild.recipe.printing import model_to_plain, relative_path
 from modelbuild.recipe.resolved import FileEntry, FromModel, FromPath, ResolvedModel
+from modelbuild.records import record
 
 _TEXT_FIELDS = ("template", "system", "renderer", "parser", "requires")
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Export:
     """Commands so far, and the fields that are left for the comment line."""
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from modelbuild.formats.files import does_exist, is_directory, is_regular, open_input
 from modelbuild.formats.modelfile import Command, ModelfileError
+from modelbuild.records import record
 
 #: Budget of a directory with a checkpoint.
 FILE_LIMIT = 100_000
@@ -45,7 +46,7 @@ _WEIGHTS: Sequence[tuple[tuple[str, ...], str]] = (
 )
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class ModelfileFiles:
     """The files that a Modelfile names. from_: the last FROM that names no file, as it stands."""
 

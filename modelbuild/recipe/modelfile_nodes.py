@@ -11,6 +11,7 @@ from pathlib import Path
 from modelbuild.errors import InputError, Position, RecipeError
 from modelbuild.formats.files import is_directory
 from modelbuild.formats.modelfile import COMMANDS, Command, ModelfileError, parse_modelfile
+from modelbuild.late_pattern import late_pattern
 from modelbuild.recipe.modelfile_files import find_files, list_model_files
 from modelbuild.recipe.modelfile_values import read_texts
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode, with_loud_nulls
@@ -18,8 +19,8 @@ from modelbuild.recipe.text import parse_recipe_text
 
 #: A comment of our own that carries, as JSON, what Modelfiles cannot say.
 EXTRA_PREFIX = "# modelbuild: "
-_FIRST_WORD = re.compile(rb"\A(?:[ \t\r\n]|#[^\r\n]*[\r\n])*([A-Za-z]+)[ \t]")
-_NAME_CHARACTER = re.compile(r"[^A-Za-z0-9_.-]", re.ASCII)
+_FIRST_WORD = late_pattern(rb"\A(?:[ \t\r\n]|#[^\r\n]*[\r\n])*([A-Za-z]+)[ \t]")
+_NAME_CHARACTER = late_pattern(r"[^A-Za-z0-9_.-]", re.ASCII)
 
 
 def is_modelfile(path: Path, data: bytes) -> bool:

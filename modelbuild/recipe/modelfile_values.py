@@ -10,10 +10,12 @@ import math
 import re
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from modelbuild.formats.modelfile import Command, ModelfileError
+from modelbuild.late_pattern import late_pattern
+from modelbuild.records import record
 
 INTEGERS = (
     "num_keep", "seed", "num_predict", "top_k", "repeat_last_n", "num_ctx", "num_batch", "num_gpu", "main_gpu",
@@ -29,17 +31,17 @@ DEPRECATED = (
     "mirostat_eta",
 )  # fmt: skip
 _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
-_INTEGER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
-_FLOAT = re.compile(r"[+-]?([0-9]+(_[0-9]+)*(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,6})?", re.ASCII)
-_HEX_FLOAT = re.compile(r"[+-]?0[xX]([0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)[pP][+-]?[0-9]{1,6}", re.ASCII)
-_SEMVER = re.compile(
+_INTEGER = late_pattern(r"[+-]?[0-9]{1,19}", re.ASCII)
+_FLOAT = late_pattern(r"[+-]?([0-9]+(_[0-9]+)*(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,6})?", re.ASCII)
+_HEX_FLOAT = late_pattern(r"[+-]?0[xX]([0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)[pP][+-]?[0-9]{1,6}", re.ASCII)
+_SEMVER = late_pattern(
     r"v(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z.-]+)?)?)?",
     re.ASCII,
 )
 _LARGEST_FLOAT32 = struct.unpack("<f", b"\xff\xff\x7f\x7f")[0]
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class ModelfileTexts:
     """What the commands of a Modelfile say besides its files. Each value comes with the command it stands in."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from modelbuild.errors import Position, UsageError, printable
 from modelbuild.recipe.inheritance import model_fields
@@ -43,7 +43,7 @@ class Override:
         return node.having(self.field, holder.having(self.key, self.value, self.position), self.position)
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Overrides:
     """All `--set` of a command, and which of them have been used."""
 

@@ -6,17 +6,18 @@ import posixpath
 import re
 
 from modelbuild.errors import InputError, printable
+from modelbuild.late_pattern import late_pattern
 
 CLOUD_HOST = "https://ollama.com:443"
 _DEFAULT_PORT = "11434"
-_URL = re.compile(
+_URL = late_pattern(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://"
     r"(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?P<fragment>#.*)?",
     re.ASCII | re.DOTALL,
 )
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_BAD_ESCAPE = late_pattern(r"%(?![0-9A-Fa-f]{2})")
 #: Everything but these; a class that lists what is allowed takes milliseconds to compile.
-_HOST_ALLOWED = re.compile(r"[^\x00-\x20#/?@\\^`{|}\x7f]*")
+_HOST_ALLOWED = late_pattern(r"[^\x00-\x20#/?@\\^`{|}\x7f]*")
 
 
 def normalize_remote_host(text: str) -> str:

@@ -15,6 +15,7 @@ from typing import cast
 
 from modelbuild.digest import Digest
 from modelbuild.errors import Blame, InputError, ModelbuildError, Position, printable
+from modelbuild.late_pattern import late_pattern
 from modelbuild.model_name import ModelName, parse_name
 from modelbuild.recipe.go_binding import (
     Arguments,
@@ -40,8 +41,8 @@ FILE_NAME_LIMIT_BYTES = 1024
 TEXT_LIMIT_CHARS = 4 << 20
 MESSAGE_LIMIT = 10_000
 _PATH_STARTS = ("./", "../", "/", "~")
-_CANONICAL_HEX = re.compile(r"sha256[:-][0-9a-f]{64}", re.ASCII)
-_ACCEPTED_DIGEST = re.compile(r"sha256[:-][0-9a-fA-F]{64}", re.ASCII)
+_CANONICAL_HEX = late_pattern(r"sha256[:-][0-9a-f]{64}", re.ASCII)
+_ACCEPTED_DIGEST = late_pattern(r"sha256[:-][0-9a-fA-F]{64}", re.ASCII)
 #: `info` fields by the type they must have.
 _INFO_TEXTS = ("model_family", "base_name", "quantization_level", "parameter_size")
 _INFO_NUMBERS = ("context_length", "embedding_length")

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from modelbuild.errors import InputError, printable
 from modelbuild.formats.files import InputFile, is_directory
+from modelbuild.late_pattern import late_pattern
 
 #: A source directory has files in itself and in directories of its own; nothing deeper is ever read.
 _SOURCE_DEPTH = 2
 _ENTRY_LIMIT = 100_000
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://", re.ASCII)
+_ADDRESS = late_pattern(r"[A-Za-z][A-Za-z0-9+.-]*://", re.ASCII)
 
 
 class AllowedRoots:

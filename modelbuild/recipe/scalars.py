@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import re
 
+from modelbuild.late_pattern import late_pattern
+
 Scalar = str | int | float | bool | None
 
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_INTEGER = re.compile(r"[-+]?[0-9]{1,20}", re.ASCII)
-_OCTAL = re.compile(r"0o[0-7]{1,20}", re.ASCII)
-_HEXADECIMAL = re.compile(r"0x[0-9a-fA-F]{1,16}", re.ASCII)
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,5})?", re.ASCII)
-_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", re.ASCII)
+_INTEGER = late_pattern(r"[-+]?[0-9]{1,20}", re.ASCII)
+_OCTAL = late_pattern(r"0o[0-7]{1,20}", re.ASCII)
+_HEXADECIMAL = late_pattern(r"0x[0-9a-fA-F]{1,16}", re.ASCII)
+_FLOAT = late_pattern(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,5})?", re.ASCII)
+_NOT_FINITE = late_pattern(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", re.ASCII)
 _NUMBER_STARTS = frozenset("+-.0123456789")
 
 

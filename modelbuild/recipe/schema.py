@@ -17,7 +17,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from modelbuild.errors import Position, ProblemCollector, RecipeError, printable
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from modelbuild.recipe.resolved import RecipeWarning
 from modelbuild.recipe.scalars import Scalar, read_plain
+from modelbuild.records import record
 
 INTERPOLATION = "${"
 _INTERPOLATION_PATTERN = r"\$\{"
@@ -102,7 +103,7 @@ def load_schema(name: str) -> Mapping[str, Any]:
     return schema
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Findings:
     """What a check gathers; is_final: every `${name}` has got its value."""
 
@@ -202,7 +203,7 @@ def _compile(part: Mapping[str, Any], schema: Mapping[str, Any], known: dict[int
     return checker
 
 
-@dataclass(slots=True, eq=False)
+@record(eq=False, frozen=False)
 class _Checker:
     """One compiled schema."""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from modelbuild.errors import InputError
 from modelbuild.formats.files import does_exist, is_regular, open_input
+from modelbuild.late_pattern import late_pattern
 from modelbuild.model_name import parse_name
 from modelbuild.recipe.located import with_near_names
 from modelbuild.recipe.modelfile_nodes import default_name, is_modelfile, modelfile_to_nodes
@@ -16,7 +16,7 @@ from modelbuild.recipe.yaml_text import to_yaml
 
 SCHEMA_LINE = "# yaml-language-server: $schema=recipe.schema.json"
 _DEFAULT_QUANTIZATION = "Q4_K_M"
-_NAME_CHARACTER = re.compile(r"[^a-z0-9_.-]+")
+_NAME_CHARACTER = late_pattern(r"[^a-z0-9_.-]+")
 _SNIFFED_BYTES = 4096
 
 

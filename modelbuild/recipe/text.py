@@ -6,18 +6,19 @@ anything can be counted. Everything hostile is stopped while it is read.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 import yaml
 
 from modelbuild.errors import Position, RecipeError, printable
 from modelbuild.formats.json_text import has_more_marks
+from modelbuild.late_pattern import late_pattern
 from modelbuild.recipe.json_nodes import looks_like_json, read_json_nodes
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from modelbuild.recipe.scalars import is_not_finite, read_plain
+from modelbuild.records import record
 
 #: Budgets of a document; a recipe of a thousand models stays far below each of them.
 TEXT_LIMIT_BYTES = 1 << 20
@@ -39,7 +40,7 @@ class _Mark(Protocol):
 
 _ONE = "several models stand in one document, below 'models:'"
 MERGE_KEY = "<<"
-_LINE_BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")
+_LINE_BREAK = late_pattern(r"\r\n|[\n\r\x85\u2028\u2029]")
 
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 #: libyaml's words for mistakes that people make, and what to do about them.
@@ -117,7 +118,7 @@ def _position_of_character(error: yaml.YAMLError, path: str, text: str) -> Posit
     return Position(path, before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Frame:
     """A list or mapping that is still being read."""
 

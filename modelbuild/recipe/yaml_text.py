@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from modelbuild.late_pattern import late_pattern
 from modelbuild.recipe.scalars import is_not_finite, read_plain
 
 _INDENT = "  "
 #: Characters that YAML text may not hold as they are, or that end a line in it.
-_UNWRITABLE = re.compile(r"[^\n\t\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_UNWRITABLE = late_pattern(r"[^\n\t\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 #: Characters that change how a terminal shows the rest of a line are written as escapes.
-_BIDIRECTIONAL = re.compile("[\u202a-\u202e\u2066-\u2069]")
-_PLAIN = re.compile(r"[A-Za-z_./<(\u00a1-\u2027\u2030-\ud7ff]([^\n\t#:,{}\[\]\"'`&*!|>%@\\?=]|:(?=[A-Za-z0-9_./]))*")
-_PLAIN_KEY = re.compile(r"[A-Za-z_.][A-Za-z0-9_./-]*(:[A-Za-z0-9_./-]+)*", re.ASCII)
+_BIDIRECTIONAL = late_pattern("[\u202a-\u202e\u2066-\u2069]")
+_PLAIN = late_pattern(r"[A-Za-z_./<(\u00a1-\u2027\u2030-\ud7ff]([^\n\t#:,{}\[\]\"'`&*!|>%@\\?=]|:(?=[A-Za-z0-9_./]))*")
+_PLAIN_KEY = late_pattern(r"[A-Za-z_.][A-Za-z0-9_./-]*(:[A-Za-z0-9_./-]+)*", re.ASCII)
 _FLOW_WIDTH = 100
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from urllib.parse import urljoin, urlsplit
 
 from modelbuild.errors import RemoteError, printable
+from modelbuild.late_pattern import late_pattern
 from modelbuild.records import record
 
-_CHALLENGE = re.compile(r'([a-zA-Z]+)="([^"]*)"')
+_CHALLENGE = late_pattern(r'([a-zA-Z]+)="([^"]*)"')
 
 
 @record

@@ -12,10 +12,11 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from modelbuild.events import ActionProgress, Event
+from modelbuild.records import record
 from modelbuild.server.answers import Refusal
 from modelbuild.server.settings import Limits
 from modelbuild.server.view import ActionView, BuildView
@@ -60,7 +61,7 @@ Job = Callable[[Worker], None]
 Watch = Callable[["Build", Event | None], None]
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Build:
     """One execution. state: "waiting", "running", "done", "failed" or "cancelled".
 

@@ -13,14 +13,17 @@ import re
 import socket
 from collections.abc import Collection, Iterable, Sequence
 
+from modelbuild.late_pattern import late_pattern
 from modelbuild.records import record
 from modelbuild.server.settings import ServerSettings
 
-_LOCAL_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(:[0-9]{1,5})?", re.ASCII)
+_LOCAL_ORIGIN = late_pattern(r"https?://(localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(:[0-9]{1,5})?", re.ASCII)
 #: Schemes of desktop applications: they hold no pages of strangers.
 _APPLICATION_SCHEMES = ("app://", "file://", "tauri://", "vscode-webview://", "vscode-file://")
 _LOCAL_SUFFIXES = (".localhost", ".local", ".internal")
-_HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?\])(:(?P<port>[0-9]{0,5}))?", re.ASCII)
+_HOST = late_pattern(
+    r"(?P<name>[A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?\])(:(?P<port>[0-9]{0,5}))?", re.ASCII
+)
 #: Sec-Fetch-Mode is not among them: Node's own fetch sends it, and every browser sends one of these beside it.
 _BROWSER_HEADERS = ("origin", "referer", "sec-fetch-site", "sec-fetch-dest", "sec-fetch-user")
 _JSON_TYPE, _BYTES_TYPE = "application/json", "application/octet-stream"

@@ -7,13 +7,13 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from aiohttp import web
 
 from modelbuild.events import Event, encode_event
+from modelbuild.records import record
 from modelbuild.server.answers import answer, json_answer
 from modelbuild.server.builds import Build, Builds
 from modelbuild.server.hub import Hub
@@ -28,7 +28,7 @@ _GATHERED_S = 0.1
 _SHOWING_SHARE = 0.05
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Counts:
     """What has happened since the server began."""
 

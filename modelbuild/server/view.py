@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from modelbuild.events import ActionFinished, ActionProgress, ActionStarted, ActionWaiting, Event, Warned
+from modelbuild.records import record
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class ActionView:
     """One action. state: "waiting", "running", "ran", "cached" or "failed"; needs: ids of actions it waits for."""
 
@@ -37,7 +38,7 @@ class ActionView:
         }
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class BuildView:
     """The actions of one build, in plan order."""
 

@@ -12,7 +12,9 @@ import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-_ESCAPED = re.compile('["\\\\\x00-\x1f<>&\u2028\u2029\ud800-\udfff]')
+from modelbuild.late_pattern import late_pattern
+
+_ESCAPED = late_pattern('["\\\\\x00-\x1f<>&\u2028\u2029\ud800-\udfff]')
 _SHORT_ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 #: Go switches to exponent notation outside this range of magnitudes.
 _PLAIN_MIN, _PLAIN_MAX = 1e-6, 1e21

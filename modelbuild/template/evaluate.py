@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from modelbuild.records import record
 from modelbuild.template.calls import make_functions
 from modelbuild.template.errors import RenderError
 from modelbuild.template.formatting import format_value, sprint
@@ -38,7 +38,7 @@ from modelbuild.template.values import (
 )
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Rendering:
     """How far a rendering got: the text, and the error that ended it, if one did."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import re
 
+from modelbuild.late_pattern import late_pattern
 from modelbuild.template.functions import FUNCTIONS
 
 #: Of a conversation and of its messages; what people forget the dot of.
@@ -12,9 +12,9 @@ _FIELDS = (
     "Messages", "System", "Prompt", "Response", "Tools", "Suffix", "Think", "ThinkLevel", "IsThinkSet",
     "Role", "Content", "Thinking", "ToolCalls", "ToolName", "Function", "Name", "Arguments",
 )  # fmt: skip
-_FUNCTION = re.compile(r'function "(\w+)" not defined')
-_VARIABLE = re.compile(r'undefined variable "(\$\w*)"')
-_NO_VALUE = re.compile(r"missing value for (if|range|with)")
+_FUNCTION = late_pattern(r'function "(\w+)" not defined')
+_VARIABLE = late_pattern(r'undefined variable "(\$\w*)"')
+_NO_VALUE = late_pattern(r"missing value for (if|range|with)")
 _STARTS = (
     ("unexpected EOF", "a block that was opened is not closed: add {{ end }}"),
     ("unclosed action", "close it with }}, on the same line if it holds quoted text"),

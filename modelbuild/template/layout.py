@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from modelbuild.late_pattern import late_pattern
 from modelbuild.template.formatting import Directive, format_value
 from modelbuild.template.values import NO_VALUE, type_name, unwrap
 
 #: Go refuses a larger width or precision.
 _MAX_WIDTH = 1_000_000
 _MAX_DIGITS = 6
-_DIRECTIVE = re.compile(
+_DIRECTIVE = late_pattern(
     r"%(?P<flags>[-+# 0]*)(?:\[(?P<width_index>[^\]]*)\])?(?P<width>\*|[0-9]+)?"
     r"(?P<dot>\.(?:\[(?P<precision_index>[^\]]*)\])?(?P<precision>\*|[0-9]*))?(?:\[(?P<index>[^\]]*)\])?(?P<verb>.?)",
     re.DOTALL,

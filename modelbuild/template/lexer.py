@@ -10,16 +10,17 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from modelbuild.late_pattern import late_pattern
 from modelbuild.template.quoting import describe_char, quote
 
 LEFT, RIGHT = "{{", "}}"
 _SPACES = " \t\r\n"
 _TERMINATORS = frozenset(" \t\r\n.,|:()")
-_SPACE_RUN = re.compile(r"[ \t\r\n]+")
-_ASCII_WORD = re.compile(r"[A-Za-z0-9_]*")
+_SPACE_RUN = late_pattern(r"[ \t\r\n]+")
+_ASCII_WORD = late_pattern(r"[A-Za-z0-9_]*")
 #: Where a quoted text or character constant ends: an unescaped quote; anything else is an error.
-_QUOTED = re.compile(r'"(?:[^"\\\n]|\\[^\n])*"', re.DOTALL)
-_CHARACTER = re.compile(r"'(?:[^'\\\n]|\\[^\n])*'", re.DOTALL)
+_QUOTED = late_pattern(r'"(?:[^"\\\n]|\\[^\n])*"', re.DOTALL)
+_CHARACTER = late_pattern(r"'(?:[^'\\\n]|\\[^\n])*'", re.DOTALL)
 _NUMBER = (
     r"[+-]?(?:0[xX][0-9a-fA-F_]*(?:\.[0-9a-fA-F_]*)?(?:[pP][+-]?[0-9_]*)?"
     r"|0[oO][0-7_]*(?:\.[0-7_]*)?"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from modelbuild.records import record
 from modelbuild.template.calls import FUNCTION_TYPES, FunctionType
 from modelbuild.template.errors import RenderError
 from modelbuild.template.functions import OLLAMA_FUNCTIONS
@@ -45,7 +46,7 @@ MAX_CHARACTERS = 16 << 20
 MAX_DEPTH = 80
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Limits:
     """What a rendering may use."""
 
@@ -54,7 +55,7 @@ class Limits:
     depth: int = MAX_DEPTH
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Run:
     """What all scopes of one rendering share. bare: Go's own functions only, and missing keys have no value."""
 

@@ -17,9 +17,9 @@ from tests.space import ROOT, Space
 OWN = {
     "modelbuild", "modelbuild.cli", "modelbuild.cli.build", "modelbuild.cli.executor_options", "modelbuild.cli.main",
     "modelbuild.cli.recipe_options", "modelbuild.cli.render", "modelbuild.cli.settings", "modelbuild.digest",
-    "modelbuild.engine",
-    "modelbuild.engine.snapshot", "modelbuild.errors", "modelbuild.events", "modelbuild.places", "modelbuild.recipe",
-    "modelbuild.recipe.options", "modelbuild.store", "modelbuild.store.link_mode", "modelbuild.store.state",
+    "modelbuild.engine", "modelbuild.engine.snapshot", "modelbuild.errors", "modelbuild.events",
+    "modelbuild.late_pattern", "modelbuild.places", "modelbuild.recipe", "modelbuild.recipe.options",
+    "modelbuild.store", "modelbuild.store.link_mode", "modelbuild.store.state",
 }  # fmt: skip
 FOREIGN = {"blake3", "click"}
 #: Modules of Python's library that cost more than a hundredth of the check, which does without them.

@@ -21,7 +21,7 @@ LAYERS = [
     {"recipe", "sources", "convert", "quantize", "template", "store", "remote"},
     {"formats"},
     {"model_name", "digest", "places", "extras"},
-    {"events", "errors", "records"},
+    {"events", "errors", "records", "late_pattern"},
 ]
 #: Sideways edges with their reasons.
 ALLOWED = {

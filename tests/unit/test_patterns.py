@@ -16,13 +16,14 @@ import pytest
 
 import modelbuild
 from modelbuild.errors import InputError
+from modelbuild.late_pattern import LatePattern
 from modelbuild.recipe.go_scan import find_value
 
 _parser: Any = re._parser  # type: ignore[attr-defined]
 _SINGLE = (re._constants.IN, re._constants.ANY, re._constants.LITERAL, re._constants.NOT_LITERAL)  # type: ignore[attr-defined]
 
 
-def _patterns() -> Iterator[tuple[str, re.Pattern[Any]]]:
+def _patterns() -> Iterator[tuple[str, Any]]:
     for found in pkgutil.walk_packages(modelbuild.__path__, "modelbuild."):
         if found.name.endswith((".__main__", ".build", "._native")):
             continue
@@ -31,7 +32,7 @@ def _patterns() -> Iterator[tuple[str, re.Pattern[Any]]]:
         except ModuleNotFoundError:  # an extra that is not installed
             continue
         for name, value in vars(module).items():
-            if isinstance(value, re.Pattern):
+            if isinstance(value, re.Pattern | LatePattern):
                 yield f"{found.name}.{name}", value
 
 

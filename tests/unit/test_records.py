@@ -1,4 +1,4 @@
-"""Records behave as frozen data classes with slots do."""
+"""Records behave as data classes with slots do."""
 
 from __future__ import annotations
 
@@ -59,6 +59,14 @@ class Node:
     x: int
 
 
+@record(frozen=False)
+class Open:
+    """One whose fields change."""
+
+    x: int
+    names: list[str] = field(default_factory=list)
+
+
 def test_values_come_by_place_name_and_default() -> None:
     """As a data class takes them, the error for a wrong call included."""
     assert (1, 2, [], "none", 3) == (Point(1).x, Point(1).y, Point(1).names, Point(1).note, Point(1).total)
@@ -105,6 +113,19 @@ def test_records_without_equality_equal_themselves_only() -> None:
     assert node == node
     assert node != Node(1)
     assert {node: 1}[node] == 1
+
+
+def test_records_that_are_not_frozen_change_and_have_no_hash() -> None:
+    """As data classes that are not; what they do not declare stays refused."""
+    item = Open(1)
+    item.x = 2
+    item.names.append("a")
+
+    assert [Open(2, ["a"])] * 2 == [item, pickle.loads(pickle.dumps(item))]
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(item)
+    with pytest.raises(AttributeError, match="'z'"):
+        item.z = 2  # type: ignore[attr-defined]
 
 
 def test_text_matching_copies_and_pickles_are_a_data_classs() -> None:

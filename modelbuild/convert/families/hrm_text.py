@@ -11,8 +11,9 @@ from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
 from modelbuild.convert.tokenizers.bpe import byte_level_bpe
 from modelbuild.convert.transforms import take_rows
+from modelbuild.late_pattern import late_pattern
 
-_STACKED = re.compile(r"model\.([LH])_module\.layers\.([0-9]{1,6})\.(.+)", re.ASCII)
+_STACKED = late_pattern(r"model\.([LH])_module\.layers\.([0-9]{1,6})\.(.+)", re.ASCII)
 
 
 def _stack(model: Model) -> int:

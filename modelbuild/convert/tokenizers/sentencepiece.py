@@ -16,13 +16,14 @@ from modelbuild.convert.tokenizers.sentencepiece_model import Piece, SentencePie
 from modelbuild.convert.tokenizers.vocabulary import TokenType, Vocabulary, check_ids, set_added
 from modelbuild.errors import InputError
 from modelbuild.formats.gguf.writer import KeyValue, string
+from modelbuild.late_pattern import late_pattern
 
 if TYPE_CHECKING:
     from modelbuild.convert.model import Model
 
 TOKENIZER_MODEL = "tokenizer.model"
 _UNUSED_SCORE, _ADDED_SCORE = -10000.0, -1000.0
-_BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>", re.ASCII)
+_BYTE_TOKEN = late_pattern(r"<0x[0-9A-Fa-f]{2}>", re.ASCII)
 _KEPT_TYPES = (TokenType.UNKNOWN, TokenType.CONTROL, TokenType.UNUSED, TokenType.BYTE)
 
 

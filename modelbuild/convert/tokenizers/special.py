@@ -8,7 +8,7 @@ post-processor of tokenizer.json, then from tokenizer_config.json. Source: Speci
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from modelbuild.convert.tokenizers.files import TokenizerFiles, content_of
 from modelbuild.errors import InputError
@@ -25,7 +25,7 @@ _ID_NAMES = {
 _FLAG_KINDS = ("bos", "eos", "sep")
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class SpecialTokens:
     """ids and flags by kind, in the order in which they are written; lowercase: the tokenizer lower-cases texts."""
 

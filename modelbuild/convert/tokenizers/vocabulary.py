@@ -5,11 +5,12 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from modelbuild.errors import InputError, printable
 from modelbuild.formats.gguf.writer import KeyValue, f32_array, i32_array, strings
+from modelbuild.records import record
 
 #: Without these a file of some megabytes could ask for any amount of memory.
 TOKEN_LIMIT = 4 << 20
@@ -28,7 +29,7 @@ class TokenType(enum.IntEnum):
     BYTE = 6
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Vocabulary:
     """Tokens by id. `scores` is empty for kinds that have none."""
 

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from modelbuild.errors import InputError, printable
 from modelbuild.formats.gguf.metadata import Metadata
 from modelbuild.formats.gguf.types import ValueType
+from modelbuild.late_pattern import late_pattern
 
-_ARCHITECTURE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+_ARCHITECTURE = late_pattern(r"[A-Za-z0-9_-]+", re.ASCII)
 _BLOCK_COUNT_LIMIT = 4096
 _TOKEN_COUNT_LIMIT = 1 << 22
 _SPLIT_LIMIT = (1 << 16) - 1
