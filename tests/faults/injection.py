@@ -46,7 +46,7 @@ BUILD = ("build", "recipe.yaml")
 GC = ("gc", "--older-than", "0")
 _DAY_S = {"back": -86_400, "ahead": 86_400}
 #: A run that takes longer hangs: it ends with a traceback of all threads.
-_TIMEOUT_S = 20
+_TIMEOUT_S = 90
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,7 +205,7 @@ def test_ctrl_c_ends_the_workers_too(place: Space, expected: set[str]) -> None:
     process, notes = _start_slow(place)
 
     os.killpg(process.pid, signal.SIGINT)
-    output, errors = process.communicate(timeout=20)
+    output, errors = process.communicate(timeout=60)
 
     assert 130 == process.returncode
     assert "interrupted" == errors.splitlines()[-1]
