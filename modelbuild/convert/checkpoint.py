@@ -10,7 +10,7 @@ from pathlib import Path
 
 from modelbuild.errors import InputError, printable
 from modelbuild.formats.files import is_directory, is_regular, open_input
-from modelbuild.formats.json_text import MARK_LIMIT, parse_json
+from modelbuild.formats.json_text import MARK_LIMIT, TEXT_LIMIT_BYTES, parse_json
 from modelbuild.formats.safetensors import StoredTensor, open_safetensors
 from modelbuild.formats.safetensors_index import (
     INDEX_NAME,
@@ -26,10 +26,15 @@ CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 RWKV_VOCABULARY = "rwkv_vocab_v20230424.txt"
 _ENTRY_LIMIT = 100_000
 SMALL_FILE_LIMIT_BYTES = 16 << 20
-TOKENIZER_LIMIT_BYTES = 256 << 20
+#: Three times the largest published one, and five times as a text, which emojis among the tokens make wide.
+TOKENIZER_LIMIT_BYTES = 96 << 20
+_TOKENIZER_TEXT_LIMIT_BYTES = 192 << 20
 #: A JSON document has at most one comma, colon or bracket in so many bytes, beyond what small ones may have: entries of
 #: vocabularies and merges have fewer, and nothing that is denser is a tokenizer.
 _BYTES_PER_MARK = 4
+#: Five times as many as the largest published vocabulary has, with its merges as lists.
+_TOKENIZER_MARK_LIMIT = 12 << 20
+_LINE_LIMIT = 2 << 20
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 #: Everything in the root that a conversion may look at, beside the weights.
 _ROOT_FILES = frozenset({
@@ -101,9 +106,17 @@ class Checkpoint:
         """A JSON document; None when the file is missing."""
         if name not in self.files:
             return None
-        data, path = self.read(name, limit_bytes), self.files[name]
-        marks = MARK_LIMIT + (len(data) // _BYTES_PER_MARK if limit_bytes > SMALL_FILE_LIMIT_BYTES else 0)
-        return parse_json(data, path=path, allow_nonfinite=nonfinite, max_marks=marks)
+        held, marks, text_bytes = [self.read(name, limit_bytes)], MARK_LIMIT, TEXT_LIMIT_BYTES
+        if limit_bytes > SMALL_FILE_LIMIT_BYTES:
+            marks = min(MARK_LIMIT + len(held[0]) // _BYTES_PER_MARK, _TOKENIZER_MARK_LIMIT)
+            text_bytes = _TOKENIZER_TEXT_LIMIT_BYTES
+        return parse_json(
+            held.pop(),  # the parser may free it while it makes values
+            path=self.files[name],
+            allow_nonfinite=nonfinite,
+            max_marks=marks,
+            max_text_bytes=text_bytes,
+        )
 
     def read_object(
         self, name: str, limit_bytes: int = SMALL_FILE_LIMIT_BYTES, *, nonfinite: bool = False
@@ -124,6 +137,15 @@ class Checkpoint:
         except UnicodeDecodeError as error:
             message = f"not UTF-8: byte 0x{data[error.start]:02x}"
             raise InputError("CONFIG", message, path=self.files[name], offset=error.start) from error
+
+    def read_lines(self, name: str) -> list[str]:
+        """The lines of a vocabulary or of merges; InputError LIMIT for too many, which would take far more memory than
+        the file.
+        """
+        text = self.read_text(name, TOKENIZER_LIMIT_BYTES)
+        if text.count("\n") > _LINE_LIMIT:
+            raise InputError("LIMIT", f"more than {_LINE_LIMIT:,} lines", path=self.files[name])
+        return text.split("\n")
 
     def weights(self) -> tuple[StoredTensor, ...]:
         """All stored tensors: files in the order of their names, tensors sorted by name within a file."""

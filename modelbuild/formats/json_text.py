@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from modelbuild.errors import InputError, printable
@@ -20,11 +19,16 @@ MARK_LIMIT = 1 << 20
 #: and tokenizer configurations spell "no limit" as 10^30 written out.
 DIGIT_LIMIT = 40
 
-#: A string with its quotes, or the rest of the text after a quote that is never closed. Possessive, so that neither
-#: memory nor time grows with what a backtracking pattern would remember.
-_STRING = late_pattern(r'"[^"\\]*+(?:\\.[^"\\]*+|)*+(?:"|\\?\Z)', re.DOTALL)
-#: Whole strings and what stands between them, some at a time, so that counting can stop early.
-_PART = late_pattern(rb'(?:[^"]++|"[^"\\]*+(?:\\.[^"\\]*+|)*+(?:"|\\?\Z)|){1,65536}+', re.DOTALL)
+#: Python keeps a text in 1, 2 or 4 bytes for each character, by its widest one: a single emoji makes it four times as
+#: long as the file.
+TEXT_LIMIT_BYTES = 64 << 20
+_WIDTHS = ((4, late_pattern(rb"[\xf0-\xff]")), (2, late_pattern(rb"[\xc4-\xef]")))
+_CONTINUATIONS = bytes(range(0x80, 0xC0))
+
+#: Short strings without escapes and what stands between them, some at a time, so that counting can stop early and takes
+#: little memory; or one long string. Possessive, so that neither memory nor time grows with what a backtracking pattern
+#: would remember; the empty alternative: see recipe/go_scan.py.
+_PART = late_pattern(rb'((?=[^"]|"[^"]{0,4096}+")(?:[^"]{1,4096}+|"[^"]{0,4096}+"|){1,1024}+)|"[^"]*+(?:"|\Z)')
 #: An escape that is a character only together with another one.
 _HALF_PAIR = late_pattern(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _MARKS = (b",", b":", b"[", b"{")
@@ -39,21 +43,19 @@ def parse_json(
     path: Path | str,
     max_depth: int = DEPTH_LIMIT,
     max_marks: int = MARK_LIMIT,
+    max_text_bytes: int = TEXT_LIMIT_BYTES,
     allow_nonfinite: bool = False,
 ) -> object:
     """The value of a JSON document; InputError JSON, LIMIT, or DUPLICATE for a repeated key.
 
-    max_marks: how many commas, colons and opening brackets it may have outside of strings.
+    max_marks: how many commas, colons and opening brackets it may have outside of strings. max_text_bytes: how much
+    memory its text may take.
     """
     if not data.lstrip(b" \t\r\n"):
         raise InputError("JSON", "the document is empty", path=path)
-    if has_more_marks(data, max_marks):
-        raise InputError("LIMIT", f"more than {max_marks:,} values, keys and lists", path=path)
-    _check_depth(data, max_depth, path)
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError("JSON", f"not UTF-8: byte 0x{data[error.start]:02x}", path=path, offset=error.start) from error
+    _check_structure(data, max_depth, max_marks, path)
+    text = _decode(data, max_text_bytes, path)
+    del data  # where nobody else holds it, there is one copy less while values are made
     try:
         value = json.loads(
             text,
@@ -62,9 +64,8 @@ def parse_json(
             parse_constant=float if allow_nonfinite else _constant_refuser(path),
         )
     except json.JSONDecodeError as error:
-        offset = len(text[: error.pos].encode("utf-8", "surrogatepass"))
         message = f"not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})"
-        raise InputError("JSON", message, path=path, offset=offset) from error
+        raise InputError("JSON", message, path=path, offset=_bytes_before(text, error.pos)) from error
     half = _HALF_PAIR.search(text)
     if half and not _is_encodable(value):
         raise InputError("JSON", f"{half[0]} is half of a pair, and no character", path=path)
@@ -75,53 +76,79 @@ def read_json_object(
     path: Path, *, limit_bytes: int = FILE_LIMIT_BYTES, allow_nonfinite: bool = False
 ) -> dict[str, object]:
     """The JSON object in a file; InputError LIMIT, JSON, DUPLICATE, or CONFIG when it holds something else."""
-    with open_input(path) as source:
-        if source.size_bytes > limit_bytes:
-            message = f"{source.size_bytes:,} bytes, at most {limit_bytes:,} allowed"
-            raise InputError("LIMIT", message, path=path)
-        data = source.read_at(0, source.size_bytes)
-    value = parse_json(data, path=path, allow_nonfinite=allow_nonfinite)
+    value = parse_json(_read(path, limit_bytes), path=path, allow_nonfinite=allow_nonfinite)
     if not isinstance(value, dict):
         raise InputError("CONFIG", "a JSON object expected at the top level", path=path)
     return value
 
 
+def _read(path: Path, limit_bytes: int) -> bytes:
+    with open_input(path) as source:
+        if source.size_bytes > limit_bytes:
+            message = f"{source.size_bytes:,} bytes, at most {limit_bytes:,} allowed"
+            raise InputError("LIMIT", message, path=path)
+        return source.read_at(0, source.size_bytes)
+
+
 def has_more_marks(data: bytes, limit: int) -> bool:
     """Are there more commas, colons and opening brackets outside of strings than this? To be asked before parsing."""
-    if sum(map(data.count, _MARKS)) <= limit:
-        return False
-    count = 0
-    for part in _PART.finditer(data):
-        count += len(_between_strings(part[0]).translate(None, _NO_MARKS))
-        if count > limit:
-            return True
-    return False
+    return sum(map(data.count, _MARKS)) > limit and _brackets(data, limit) is None
 
 
-def _between_strings(part: bytes) -> bytes:
-    if b"\\" in part:
-        return _without_strings(part)
-    return b"".join(part.split(b'"')[::2])  # without escapes every other piece is a string
+def _check_structure(data: bytes, max_depth: int, max_marks: int, path: Path | str) -> None:
+    """Refuse too many values, and deep nesting before the parser recurses into it; linear in the text's length.
 
-
-def _without_strings(data: bytes) -> bytes:
-    # As text, because joining pieces of bytes takes 80 bytes for each piece, and text only 8.
-    return _STRING.sub("", data.decode("latin-1")).encode("latin-1")
-
-
-def _check_depth(data: bytes, max_depth: int, path: Path | str) -> None:
-    """Refuse deep nesting before the parser recurses into it; linear in the text's length.
-
-    Only the brackets outside of strings are kept. Each round takes away the innermost pairs, so a document needs as
-    many rounds as it is deep; brackets without a partner stay, and make the parser fail at most that much deeper.
+    Each round takes away the innermost pairs of brackets, so a document needs as many rounds as it is deep; brackets
+    without a partner stay, and make the parser fail at most that much deeper.
     """
-    if data.count(b"[") + data.count(b"{") <= max_depth:
+    commas, colons, lists, objects = map(data.count, _MARKS)
+    if lists + objects <= max_depth and commas + colons + lists + objects <= max_marks:
         return
-    brackets = _without_strings(data).translate(_ONE_BRACKET, _NO_BRACKETS)
+    brackets = _brackets(data, max_marks)
+    if brackets is None:
+        raise InputError("LIMIT", f"more than {max_marks:,} values, keys and lists", path=path)
     for _ in range(max_depth):
         brackets = brackets.replace(b"[]", b"")
     if b"[]" in brackets or brackets.count(b"[") > max_depth:
         raise InputError("JSON", f"nested deeper than {max_depth} levels", path=path)
+
+
+def _brackets(data: bytes, max_marks: int) -> bytes | None:
+    """All brackets outside of strings, as [ and ]; None when there are more marks than so many."""
+    count, found = 0, []
+    for part in _between_strings(data):
+        count += len(part.translate(None, _NO_MARKS))
+        if count > max_marks:
+            return None
+        found.append(part.translate(_ONE_BRACKET, _NO_BRACKETS))
+    return b"".join(found)
+
+
+def _between_strings(data: bytes) -> Iterator[bytes]:
+    """What stands outside of strings, some of it at a time; of what is no JSON, up to the first fault at least."""
+    if b"\\" in data:  # without escapes every other piece between quotes is a string
+        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    for part in _PART.finditer(data):
+        if part[1] is not None:
+            yield b"".join(part[1].split(b'"')[::2])
+
+
+def _decode(data: bytes, max_text_bytes: int, path: Path | str) -> str:
+    width = next((width for width, wide in _WIDTHS if wide.search(data)), 1)
+    if len(data) * width > max_text_bytes:
+        text_bytes = width * len(data.translate(None, _CONTINUATIONS))
+        if text_bytes > max_text_bytes:
+            message = f"a text that takes {text_bytes >> 20} MiB of memory, at most {max_text_bytes >> 20} allowed"
+            raise InputError("LIMIT", message, path=path, hint="write characters beyond U+FFFF as escapes, \\uXXXX")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError("JSON", f"not UTF-8: byte 0x{data[error.start]:02x}", path=path, offset=error.start) from error
+
+
+def _bytes_before(text: str, stop: int, step: int = 1 << 20) -> int:
+    parts = (text[start : min(start + step, stop)] for start in range(0, stop, step))
+    return sum(len(part.encode("utf-8", "surrogatepass")) for part in parts)
 
 
 def _is_encodable(value: object) -> bool:

@@ -12,7 +12,7 @@ from typing import cast
 
 from modelbuild.errors import InputError, printable
 from modelbuild.formats.files import InputFile, open_input
-from modelbuild.formats.json_text import has_more_marks, parse_json
+from modelbuild.formats.json_text import parse_json
 from modelbuild.formats.signatures import SIGNATURE_BYTES, describe_format
 from modelbuild.records import record
 
@@ -116,9 +116,12 @@ def _parse(text: bytes, path: Path) -> dict[str, object]:
         raise InputError("JSON", "the header must start with {", path=path, offset=_LENGTH_BYTES)
     if text.count(b"[") + text.count(b"{") > _BRACKET_LIMIT:
         raise InputError("HEADER", f"the header has more than {_BRACKET_LIMIT:,} brackets", path=path)
-    if has_more_marks(text, _MARK_LIMIT):
-        raise InputError("HEADER", f"the header has more than {_MARK_LIMIT:,} values, keys and lists", path=path)
-    header = parse_json(text, path=path, max_marks=_MARK_LIMIT)
+    try:
+        header = parse_json(text, path=path, max_marks=_MARK_LIMIT)
+    except InputError as error:
+        if error.code != "LIMIT":
+            raise
+        raise InputError("HEADER", f"the header has {error.message}", path=path, hint=error.hint) from error
     return cast("dict[str, object]", header)  # a document that starts with { is an object
 
 

@@ -11,8 +11,8 @@ from modelbuild.formats.safetensors import SafetensorsHeader, StoredTensor, open
 
 SINGLE_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
-#: An index names every tensor once; it is as long as all headers together.
-_INDEX_LIMIT_BYTES = 64 << 20
+#: An index names every tensor once; those of a trillion weights take 15 MiB.
+_INDEX_LIMIT_BYTES = 32 << 20
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 

@@ -30,14 +30,12 @@ async def read_body(request: web.BaseRequest, limits: Limits) -> bytes:
     size = request.content_length
     if size is not None and size > limits.json_bytes:
         raise _too_large(limits.json_bytes)
-    parts: list[bytes] = []
-    total = 0
+    body = bytearray()  # a list of parts would be many times as large when each part is a byte
     async for part in iterate_body(request, limits):
-        total += len(part)
-        if total > limits.json_bytes:
+        body += part
+        if len(body) > limits.json_bytes:
             raise _too_large(limits.json_bytes)
-        parts.append(part)
-    return b"".join(parts)
+    return bytes(body)
 
 
 async def iterate_body(request: web.BaseRequest, limits: Limits) -> AsyncIterator[bytes]:

@@ -82,6 +82,46 @@ def test_crowds_of_values_are_refused(reader: str, unit: str, tmp_path: Path) ->
         READERS[reader](data, tmp_path)
 
 
+WIDE = {
+    "one wide character": '{"a":"😀'.encode() + b"x" * (31 << 20) + b'"}',
+    "escapes": b'{"a":"' + b"\\n,[{:" * (5 << 20) + b'"}',
+    "marks in a text": b'{"a":"' + b"[,:{" * (7 << 20) + b'"}',
+    "lines": b"\n" * (31 << 20) + b"x",
+    "nested lists": b'{"a":[' + b"[[[[[[[[0]]]]]]]]," * 110_000 + b'"' + b"x" * (28 << 20) + b'"]}',
+    "not UTF-8": b'{"a":"' + b"\xff" * (31 << 20) + b'"}',
+}
+
+
+@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.parametrize("reader", ["safetensors", "index"])
+def test_headers_of_the_largest_size_are_refused(reader: str, name: str, tmp_path: Path) -> None:
+    """Whatever fills a header or an index up to its limit, a text that needs four bytes a character among it."""
+    with within_limits(cpu_s=5), pytest.raises(InputError):
+        READERS[reader](WIDE[name], tmp_path)
+
+
+def test_a_vocabulary_of_nothing_but_lines(tmp_path: Path) -> None:
+    """Lines are counted before there is an object for each."""
+    directory = write_checkpoint(
+        tmp_path / "m", tokenizer__json=None, vocab__json={"a": 0}, merges__txt="\n" * (90 << 20)
+    )
+
+    with within_limits(cpu_s=5), pytest.raises(InputError) as caught:
+        convert(directory)
+
+    assert ("LIMIT", "merges.txt") == (caught.value.code, Path(str(caught.value.path)).name)
+
+
+def test_requests_of_bytes_that_are_no_text() -> None:
+    """Each of them becomes a character, and none takes more than that."""
+    body = b'{"model":"m","from":"b","system":"' + b"\xff" * (15 << 20) + b'"}'
+
+    with within_limits(cpu_s=5):
+        request = parse_create_request(body)
+
+    assert "\ufffd" * (15 << 20) == request.system
+
+
 def test_long_texts_are_no_crowd() -> None:
     """Commas, colons and brackets inside of strings count for nothing."""
     data = json.dumps({"license": ',:[{"' * MARK_LIMIT}).encode()

@@ -7,8 +7,9 @@ import re
 
 import pytest
 
+from modelbuild.convert import checkpoint
 from modelbuild.engine import archive
-from modelbuild.formats import json_text, modelfile, safetensors
+from modelbuild.formats import json_text, modelfile, safetensors, safetensors_index
 from modelbuild.formats.gguf import limits
 from modelbuild.recipe import documents, go_scan, request, text
 from modelbuild.server.settings import Limits
@@ -29,6 +30,9 @@ ROWS = {
     f"{limits.TENSOR_COUNT_LIMIT:,} tensors",
     "GGUF string, array": f"{mib(limits.STRING_LIMIT_BYTES)}, {limits.ARRAY_LIMIT:,} elements",
     "safetensors header": mib(safetensors.HEADER_LIMIT_BYTES),
+    "index of safetensors files": mib(safetensors_index._INDEX_LIMIT_BYTES),
+    "tokenizer of a checkpoint": f"{mib(checkpoint.TOKENIZER_LIMIT_BYTES)}, {checkpoint._TOKENIZER_MARK_LIMIT:,} "
+    f"commas, colons and brackets, {checkpoint._LINE_LIMIT:,} lines",
     "JSON of a checkpoint": f"{mib(json_text.FILE_LIMIT_BYTES)}, {json_text.DEPTH_LIMIT} levels, "
     f"{json_text.MARK_LIMIT:,} commas, colons and brackets",
     "recipe in YAML": f"{mib(text.TEXT_LIMIT_BYTES)}, {text.DEPTH_LIMIT} levels, {text.NODE_LIMIT:,} values, "

@@ -131,7 +131,7 @@ class TokenizerFiles:
         return f"{left} {right}" if " " not in left + right else f"{_blank_as_byte(left)} {_blank_as_byte(right)}"
 
     def _text_merges(self) -> list[str]:
-        lines = self.checkpoint.read_text("merges.txt", TOKENIZER_LIMIT_BYTES).split("\n")
+        lines = self.checkpoint.read_lines("merges.txt")
         if lines and lines[0].startswith("#"):
             lines = lines[1:]
         pairs = (line.split() for line in lines)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from modelbuild.convert.checkpoint import TOKENIZER_LIMIT_BYTES
 from modelbuild.convert.tokenizers.files import TokenizerFiles, content_of
 from modelbuild.convert.tokenizers.special import special_id_key
 from modelbuild.convert.tokenizers.vocabulary import TOKEN_LIMIT, TokenType, Vocabulary
@@ -47,7 +46,7 @@ def _read(files: TokenizerFiles, model: Model) -> Vocabulary:
         message = f"the checkpoint has no {TOKENIZER_LINES}"
         raise InputError("TOKENIZER", message, path=files.checkpoint.origin, key=TOKENIZER_LINES)
     path = files.checkpoint.files[TOKENIZER_LINES]
-    lines = files.checkpoint.read_text(TOKENIZER_LINES, TOKENIZER_LIMIT_BYTES).split("\n")
+    lines = files.checkpoint.read_lines(TOKENIZER_LINES)
     vocabulary = Vocabulary(path)
     for number, line in enumerate(lines, start=1):
         if len(vocabulary.texts) > TOKEN_LIMIT:

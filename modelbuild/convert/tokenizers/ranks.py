@@ -10,7 +10,7 @@ import binascii
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from modelbuild.convert.checkpoint import TOKENIZER_LIMIT_BYTES, Checkpoint
+from modelbuild.convert.checkpoint import Checkpoint
 from modelbuild.convert.tokenizers.check_hash import BYTE_CHARS
 from modelbuild.convert.tokenizers.files import content_of
 from modelbuild.convert.tokenizers.pretokenizers import check_pre_tokenizer_name
@@ -71,7 +71,7 @@ def _read(checkpoint: Checkpoint, name: str) -> Ranks:
     if not checkpoint.has(name):
         raise InputError("TOKENIZER", f"the checkpoint has no {name}", path=checkpoint.origin)
     path, ranks = checkpoint.files[name], dict[bytes, int]()
-    for number, line in enumerate(checkpoint.read_text(name, TOKENIZER_LIMIT_BYTES).split("\n"), start=1):
+    for number, line in enumerate(checkpoint.read_lines(name), start=1):
         if not line.strip():
             continue
         text, _, rank = line.partition(" ")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from modelbuild.convert.checkpoint import RWKV_VOCABULARY, TOKENIZER_LIMIT_BYTES
+from modelbuild.convert.checkpoint import RWKV_VOCABULARY
 from modelbuild.convert.tokenizers.special import read_special_tokens
 from modelbuild.convert.tokenizers.templates import template_keys
 from modelbuild.convert.tokenizers.vocabulary import TokenType, Vocabulary
@@ -56,7 +56,7 @@ def _read(model: Model) -> Vocabulary:
     count = model.config.integer("vocab_size", "vocab_size", _USUAL_COUNT)
     vocabulary = Vocabulary.of_placeholders(checkpoint.files[RWKV_VOCABULARY], count)
     vocabulary.set(0, "<s>", TokenType.CONTROL)
-    lines = checkpoint.read_text(RWKV_VOCABULARY, TOKENIZER_LIMIT_BYTES).split("\n")
+    lines = checkpoint.read_lines(RWKV_VOCABULARY)
     for number, line in enumerate((line for line in lines if line.strip()), start=1):
         vocabulary.set(number, _escaped(line, vocabulary, number), TokenType.NORMAL)
     return vocabulary

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from modelbuild.convert.checkpoint import TOKENIZER_LIMIT_BYTES
 from modelbuild.convert.tokenizers.bpe import read_vocabulary, special_keys, token_count
 from modelbuild.convert.tokenizers.files import TokenizerFiles, content_of
 from modelbuild.convert.tokenizers.pretokenizers import find_pre_tokenizer
@@ -51,7 +50,7 @@ def _read(files: TokenizerFiles, model: Model) -> Vocabulary:
 
 def _read_text(files: TokenizerFiles, model: Model) -> Vocabulary:
     """One token per line; the special ones are those that tokenizer_config.json names, or BERT's usual ones."""
-    lines = model.checkpoint.read_text("vocab.txt", TOKENIZER_LIMIT_BYTES).split("\n")
+    lines = model.checkpoint.read_lines("vocab.txt")
     texts = [line.rstrip("\r") for line in lines]
     while texts and not texts[-1]:
         texts.pop()

@@ -46,6 +46,9 @@ DOCUMENTS = {
     "a whole pair": (b'["\\ud83d\\ude00"]', ""),
     "no escape": (b'["\\\\ud800"]', ""),
     "trailing": (b"{} {}", "JSON"),
+    "backslash outside": (b'[\\"' + b"[" * 100_000, "JSON"),
+    "backslash hides no depth": (b"[" * 65 + b'\\"' + b"]" * 65, "JSON"),
+    "long text before the depth": (b'["' + b"x" * 5000 + b'\\""' + b",[" * 64, "JSON"),
     "byte-order-mark": (b"\xef\xbb\xbf{}", "JSON"),
 }
 
