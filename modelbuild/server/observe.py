@@ -56,6 +56,7 @@ class Observer:
             self._show_soon(build)
             return
         if build.is_over:
+            build.view.end()
             self.counts.builds[build.state] = self.counts.builds.get(build.state, 0) + 1
         self._show(build)
 

@@ -11,7 +11,10 @@ from modelbuild.records import record
 
 @record(frozen=False)
 class ActionView:
-    """One action. state: "waiting", "running", "ran", "cached" or "failed"; needs: ids of actions it waits for."""
+    """One action. needs: ids of actions it waits for.
+
+    state: "waiting", "running", "ran", "cached", "failed", or "stopped" when its build ended before it did.
+    """
 
     id: str
     kind: str
@@ -65,6 +68,12 @@ class BuildView:
             action.done_bytes = action.total_bytes
         elif isinstance(event, Warned):
             self.warnings.append(event.message)
+
+    def end(self) -> None:
+        """Take note that nothing more will happen."""
+        for action in self.actions.values():
+            if action.state == "running":
+                action.state = "stopped"
 
     def to_json(self) -> Mapping[str, object]:
         """The view as a JSON object."""

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from modelbuild.digest import digest_of
+from modelbuild.events import ActionStarted, Warned
 from modelbuild.server.settings import ServerSettings
 
 pytest.importorskip("aiohttp", reason="the extra `server` is not installed")
 
+from modelbuild.server.beside import ServerBeside
 from tests.browser import PROGRAM, Page, browser_page
 from tests.serving import Client, running_server
 from tests.small_gguf import write_gguf
@@ -75,6 +78,52 @@ def test_pages(tmp_path: Path) -> None:
         client.ask("POST", f"/api/blobs/{digest_of(data)}", data)
         create(client, model="first", files={"m.gguf": digest_of(data)})
         asyncio.run(asyncio.wait_for(scene(client), 90))
+
+
+def fail(beside: ServerBeside, model: str) -> None:
+    """A build that says something, and ends in the middle of an action."""
+    beside.show(ActionStarted("a", "assemble", f"convert {'a-long-name-' * 20}", ("never built",), 100))
+    beside.show(Warned("this is a warning"))
+    beside.finish((model,), f"recipe.yaml:3:1: {'mistake' * 40}\n  hint: mend it")
+
+
+async def follow(settings: ServerSettings, page: Page) -> None:
+    """A person has the page open on a telephone while builds fail and servers come and go."""
+    await page.call("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=False)
+    beside = ServerBeside(settings)
+    port = await asyncio.to_thread(beside.start)
+    await page.open(f"http://127.0.0.1:{port}/ui/")
+    await page.wait_for("document.getElementById('link').textContent === 'live'")
+    assert "No models yet." in await page.text()
+
+    fail(beside, "old:latest")
+    await page.wait_for("document.body.innerText.includes('old:latest')")
+    card = await page.evaluate("document.querySelector('.build').innerText")
+    assert "  hint: mend it" in card
+    assert "this is a warning" in card
+    assert "1 stopped" in card
+    await page.evaluate("document.querySelector('.build details').open = true")
+    await page.wait_for("document.querySelector('.build').innerText.includes('never built')")
+    assert await page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+    await asyncio.to_thread(beside.stop)
+    await page.wait_for("document.getElementById('link').textContent === 'lost'")
+    beside = ServerBeside(replace(settings, port=port))
+    await asyncio.to_thread(beside.start)
+    fail(beside, "new:latest")
+    await page.wait_for("document.body.innerText.includes('new:latest')")
+    assert 1 == await page.evaluate("document.querySelectorAll('.build').length")
+    await asyncio.to_thread(beside.stop)
+
+
+def test_page_of_an_empty_store_on_a_small_screen(tmp_path: Path) -> None:
+    """Errors, warnings and what was stopped can be read; another server's builds take the place of the first one's."""
+
+    async def scene() -> None:
+        async with browser_page(tmp_path / "profile") as page:
+            await follow(ServerSettings(tmp_path / "models", tmp_path / "cache", port=0), page)
+
+    asyncio.run(asyncio.wait_for(scene(), 90))
 
 
 async def watch(address: str, space: Space, page: Page) -> None:

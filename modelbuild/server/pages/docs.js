@@ -16,7 +16,9 @@ function typeOf(schema) {
 }
 
 function showFields(schema) {
+  const wide = element("div", "", "wide");
   const table = element("table");
+  wide.append(table);
   const body = table.createTBody();
   for (const [name, field] of Object.entries(schema.properties ?? {})) {
     const line = body.insertRow();
@@ -24,7 +26,7 @@ function showFields(schema) {
     line.insertCell().textContent = typeOf(field) + ((schema.required ?? []).includes(name) ? ", required" : "");
     line.insertCell().textContent = field.description ?? "";
   }
-  return table;
+  return wide;
 }
 
 function showOperation(path, method, operation) {

@@ -3,6 +3,8 @@
 
 const BOX = {width: 200, height: 34, gapX: 40, gapY: 10};
 const SHOWN_BUILDS = 20;
+// More boxes than these show nothing that the table does not show better.
+const DRAWN_ACTIONS = 60;
 const byId = (id) => document.getElementById(id);
 
 // -- talking to the server ---------------------------------------------------------------------------------------
@@ -27,8 +29,8 @@ async function ask(path) {
 const askJson = async (path) => (await ask(path)).json();
 
 // Server-sent events by fetch, because EventSource cannot send a token.
-async function* events() {
-  const reader = (await ask("../events")).body.pipeThrough(new TextDecoderStream()).getReader();
+async function* events(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   for (let rest = ""; ;) {
     const {value, done} = await reader.read();
     if (done) return;
@@ -62,6 +64,9 @@ function row(cells, numbers = []) {
 
 async function showModels() {
   const {models} = await askJson("../api/tags");
+  byId("models-title").textContent = models.length ? `Models (${models.length.toLocaleString()})` : "Models";
+  byId("models").parentElement.hidden = !models.length;
+  byId("no-models").hidden = models.length > 0;
   byId("models").replaceChildren(...models.map((model) => row([
     model.name, model.digest.slice(0, 12), formatSize(model.size), model.details.quantization_level,
     model.details.parameter_size, model.details.family, new Date(model.modified_at).toLocaleString(),
@@ -74,7 +79,7 @@ async function showDisk() {
     const term = document.createElement("dt");
     const detail = document.createElement("dd");
     term.textContent = name;
-    detail.textContent = `${formatSize(bytes)} in ${files} files`;
+    detail.textContent = `${formatSize(bytes)} in ${files.toLocaleString()} ${files === 1 ? "file" : "files"}`;
     return [term, detail];
   }));
 }
@@ -82,16 +87,7 @@ async function showDisk() {
 // -- builds ---------------------------------------------------------------------------------------------------------
 
 function showBuild(build) {
-  const list = byId("builds");
-  let card = byId(`build-${build.id}`);
-  if (!card) {
-    if (!list.querySelector(".build")) list.replaceChildren();
-    card = byId("build").content.firstElementChild.cloneNode(true);
-    card.id = `build-${build.id}`;
-    card.querySelector("details").open = build.state === "running";
-    list.prepend(card);
-    while (list.children.length > SHOWN_BUILDS) list.lastElementChild.remove();
-  }
+  const card = cardOf(build);
   const last = build.statuses.at(-1);
   card.querySelector(".model").textContent = build.model;
   setState(card.querySelector("h3 .state"), build.state);
@@ -99,13 +95,48 @@ function showBuild(build) {
   const bar = card.querySelector("progress");
   bar.hidden = !(last && last.total) || build.state !== "running";
   if (!bar.hidden) bar.value = (last.completed ?? 0) / last.total;
-  const error = card.querySelector(".error");
-  error.textContent = build.error;
-  error.hidden = !build.error;
-  card.querySelector("tbody").replaceChildren(...build.actions.map((action) => row([
+  showText(card.querySelector(".error"), build.error);
+  showText(card.querySelector(".warning"), build.warnings.join("\n"));
+  const details = card.querySelector("details");
+  details.hidden = !build.actions.length;
+  details.querySelector("summary").textContent = `Actions and reasons: ${countStates(build.actions)}`;
+  details.ontoggle = () => showActions(details, build.actions);
+  showActions(details, build.actions);
+  drawGraph(card.querySelector("svg"), build.actions.length > DRAWN_ACTIONS ? [] : build.actions);
+}
+
+// The card of a build, a new one for what another server has begun under the same number.
+function cardOf(build) {
+  const list = byId("builds");
+  const old = byId(`build-${build.id}`);
+  if (old?.dataset.started === String(build.started)) return old;
+  old?.remove();
+  list.querySelector(":scope > p")?.remove();
+  const card = byId("build").content.firstElementChild.cloneNode(true);
+  card.id = `build-${build.id}`;
+  card.dataset.started = build.started;
+  card.querySelector("details").open = build.state === "running" && build.actions.length <= DRAWN_ACTIONS;
+  list.prepend(card);
+  while (list.children.length > SHOWN_BUILDS) list.lastElementChild.remove();
+  return card;
+}
+
+function showText(element, text) {
+  element.textContent = text;
+  element.hidden = !text;
+}
+
+function countStates(actions) {
+  const counts = new Map();
+  for (const {state} of actions) counts.set(state, (counts.get(state) ?? 0) + 1);
+  return [...counts].map(([state, count]) => `${count.toLocaleString()} ${state}`).join(", ");
+}
+
+function showActions(details, actions) {
+  if (!details.open) return;
+  details.querySelector("tbody").replaceChildren(...actions.map((action) => row([
     action.title, action.state, action.reasons.join("; "), progressText(action),
   ], [3])));
-  drawGraph(card.querySelector("svg"), build.actions);
 }
 
 function setState(element, state) {
@@ -155,15 +186,17 @@ function drawAction(action, {x, y}) {
   const share = action.state === "ran" || action.state === "cached" ? 1
     : action.total_bytes ? action.done_bytes / action.total_bytes : 0;
   const group = shape("g", {class: action.state});
-  const text = shape("text", {x: x + 8, y: y + 21});
-  text.textContent = action.title.length > 30 ? `${action.title.slice(0, 29)}…` : action.title;
+  const label = shape("foreignObject", {x: x + 8, y: y + 8, width: BOX.width - 16, height: BOX.height - 8});
+  const text = document.createElement("div");
+  text.textContent = action.title;
+  label.append(text);
   const hint = shape("title", {});
   hint.textContent = [action.title, action.state, ...action.reasons].join("\n");
   group.append(
     hint,
     shape("rect", {class: "fill", x, y, width: BOX.width * share, height: BOX.height, rx: 5}),
     shape("rect", {class: "box", x, y, width: BOX.width, height: BOX.height, rx: 5}),
-    text,
+    label,
   );
   return group;
 }
@@ -176,18 +209,21 @@ function shape(name, attributes) {
 
 // -- keeping up ------------------------------------------------------------------------------------------------------
 
+// Listens before it looks, so that nothing is missed in between.
 async function follow() {
-  for (const build of (await askJson("../builds")).builds) showBuild(build);
+  const stream = await ask("../events");
+  const [version, {builds}] = await Promise.all([askJson("../api/version"), askJson("../builds")]);
+  byId("version").textContent = version.version;
+  for (const build of builds) showBuild(build);
   await Promise.all([showModels(), showDisk()]);
   setState(byId("link"), "live");
-  for await (const {name, data} of events()) {
+  for await (const {name, data} of events(stream)) {
     if (name !== "build") continue;
     showBuild(data);
     if (data.state === "done") await Promise.all([showModels(), showDisk()]);
   }
 }
 
-byId("version").textContent = (await askJson("../api/version")).version;
 for (;;) {
   try {
     await follow();
