@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from modelbuild.cli.build import DEFAULT_RECIPE
-from modelbuild.errors import UsageError
+from modelbuild.cli.settings import current_settings, settings_options
+from modelbuild.errors import InputError, UsageError, printable
 from modelbuild.formats.files import does_exist
 
 
@@ -19,7 +20,9 @@ from modelbuild.formats.files import does_exist
               metavar="FILE", help="Where to write the recipe; - prints it.")  # fmt: skip
 @click.option("--name", default="", metavar="NAME", help="Name of the model.")
 @click.option("--force", is_flag=True, help="Replace a recipe that is there.")
-def command(source: str, output: Path, name: str, *, force: bool) -> None:
+@settings_options
+@click.pass_context
+def command(context: click.Context, source: str, output: Path, name: str, *, force: bool) -> None:
     """Write a recipe for SOURCE: a Modelfile, a GGUF file, a checkpoint directory, or the name of a stored model.
 
     Without SOURCE, asks for it.
@@ -42,6 +45,23 @@ def command(source: str, output: Path, name: str, *, force: bool) -> None:
     with new_file(output) as target:
         target.write(text.encode())
     click.echo(f"wrote {output}: {fields['model']} from {fields.get('from', 'files')}")
+    if source and not does_exist(Path(source).expanduser()):
+        _warn_of_unknown(source, current_settings(context).store)
+
+
+def _warn_of_unknown(source: str, store: Path) -> None:
+    """A name may be that of a model to come, or a typing error."""
+    import difflib
+
+    from modelbuild.engine.stored import find_name
+    from modelbuild.store.store import Store
+
+    try:
+        find_name(Store(store), source)
+    except InputError as error:
+        near = difflib.get_close_matches(source, [entry.name for entry in Path().iterdir()], n=1)
+        hint = f"did you mean ./{printable(near[0])}?" if near else error.hint
+        click.echo(f"warning: {error.message}, and no such path\n  hint: {hint}", err=True)
 
 
 def _ask(directory: Path, name: str) -> Mapping[str, object]:

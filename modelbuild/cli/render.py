@@ -146,7 +146,10 @@ class Titles:
 
     def before(self, action: str) -> str:
         """What stands in front of a line about an action."""
-        return "  " if action == self._last else f"{self.of(action)}: "
+        if action == self._last:
+            return "  "
+        self._last = ""  # what comes next no longer stands below the line that began it
+        return f"{self.of(action)}: "
 
 
 def done_text(event: ActionFinished) -> str:

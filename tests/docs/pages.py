@@ -165,7 +165,7 @@ LIMITED = {"MODELBUILD_ALLOW_ROOT": ""}
 
 
 #: What a slow machine prints between the lines of a build.
-PROGRESS = re.compile(r"^  [0-9]+ % of .*\n", re.MULTILINE)
+PROGRESS = re.compile(r"^(?:  |.+: )[0-9]+ % of .*\n", re.MULTILINE)
 
 
 def matches(shown: str, printed: str) -> bool:

@@ -68,7 +68,8 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Distributions:
         _build(second, "sdist", place / "2", TZ="Asia/Tokyo", SOURCE_DATE_EPOCH="1700000000"),
     )
     with tarfile.open(sdists[0]) as archive:
-        archive.extractall(place / "unpacked", filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.0 to 3.11.3 have none
+        archive.extractall(place / "unpacked")
     (unpacked,) = (place / "unpacked").iterdir()
     return Distributions(
         sdists,

@@ -240,6 +240,24 @@ def test_init_writes_a_recipe_that_is_valid(space: Space, source: str, expected:
     assert 0 == space.run("fmt", "--check").status
 
 
+@pytest.mark.parametrize(
+    ("source", "hint"), [("helpre", "did you mean helper:latest?"), ("chekpoint", "did you mean ./checkpoint?")]
+)
+def test_init_warns_of_what_is_not_there(space: Space, source: str, hint: str) -> None:
+    """A name that no model and no path has may be of a model to come: the recipe is written, the doubt is said."""
+    space.write("checkpoint/config.json", "{}")
+    space.recipe("model: helper\nfrom: 'big:1'\nremote_host: https://models.example.com\n")
+    space.build()
+
+    doubtful = space.run("init", source, "--output", "new.yaml")
+
+    assert 0 == doubtful.status
+    assert f"from: {source}\n" in (space.root / "new.yaml").read_text()
+    assert f"warning: no model '{source}:latest' in the store {space.store}, and no such path" in doubtful.stderr
+    assert f"  hint: {hint}\n" in doubtful.stderr
+    assert "" == space.run("init", "helper", "--output", "known.yaml").stderr
+
+
 def test_init_asks_where_somebody_can_answer(space: Space) -> None:
     """Without a source and without a terminal there is nobody to ask; a wrong path is no name."""
     silent, wrong = space.spawn("init"), space.run("init", "./modle.gguf")

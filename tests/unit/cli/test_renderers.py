@@ -64,7 +64,20 @@ def test_plain_progress_of_each_action_is_shown(clock: _Clock, capsys: pytest.Ca
     for name in ("a", "b", "a"):
         show(ActionProgress(name, 50, 100))
 
-    assert ["convert a: 50 % of 100 B", "  50 % of 100 B"] == _lines(capsys)
+    assert ["convert a: 50 % of 100 B", "convert b: 50 % of 100 B"] == _lines(capsys)
+
+
+def test_an_indented_line_stands_below_its_own(clock: _Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of several actions that end together, none seems to be another's."""
+    show = PlainRenderer()
+    for name in ("a", "b"):
+        show(ActionStarted(name, "assemble", f"convert {name}", ("never built",), 100))
+    _lines(capsys)
+
+    for name in ("a", "b"):
+        show(ActionFinished(name, "assemble", f"convert {name}", "ran", "sha256:0", 100, 9.0))
+
+    assert ["convert a: done in 9.0 s, 100 B", "convert b: done in 9.0 s, 100 B"] == _lines(capsys)
 
 
 def test_a_bar_is_of_what_the_action_does(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
