@@ -23,7 +23,7 @@ from modelbuild.convert.metadata import ParameterCount, general_keys
 from modelbuild.convert.model import Model
 from modelbuild.convert.name_list import list_names
 from modelbuild.convert.planned import PlannedTensor, Source
-from modelbuild.convert.value_transforms import Computed
+from modelbuild.convert.value_transforms import Computed, Widened
 from modelbuild.errors import InputError, printable
 from modelbuild.formats.gguf.types import GgmlType
 from modelbuild.formats.gguf.writer import KeyValue, f32, string, u32, u32_array
@@ -86,7 +86,7 @@ def _changes(
             continue
         pair = factor(output.source)
         strength = config.factor_of(pair.module)
-        b = pair.b if strength == 1.0 else Computed(pair.b, factor=strength)
+        b = pair.b if strength == 1.0 else Computed(Widened(pair.b), factor=strength)
         if output.name == _EMBEDDING:  # the runtime looks rows of A up, and multiplies them by B
             yield f"{output.name}.lora_a", b
             yield f"{output.name}.lora_b", transposed(pair.a)

@@ -12,7 +12,7 @@ from math import prod
 
 from modelbuild.convert.planned import ReadSpan, Rows, Source, Span
 from modelbuild.convert.transforms import ColumnMap, Reshaped, RowMap, Stacked, Transposed, concatenate, stack
-from modelbuild.convert.value_transforms import Computed, PaddedRows
+from modelbuild.convert.value_transforms import Computed, PaddedRows, Widened
 from modelbuild.errors import UnsupportedError
 from modelbuild.records import record
 
@@ -81,7 +81,7 @@ def factor(source: Source) -> LowRank:
             return replace(pair, b=PaddedRows(pair.b, source.rows))
         case Computed(addend=0.0, negative_exponential=False):
             pair = factor(source.source)
-            return replace(pair, b=Computed(pair.b, factor=source.factor))
+            return replace(pair, b=Computed(Widened(pair.b), factor=source.factor))
         case Stacked():
             return _join(source, [factor(part) for part in source.parts])
     raise _impossible(_module(source), "its values change in a way that a low rank cannot follow")

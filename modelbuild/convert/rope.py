@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from modelbuild.convert.config import Config
 from modelbuild.convert.family import Extra
@@ -17,7 +17,12 @@ from modelbuild.formats.gguf.writer import KeyValue, f32, i32_array, string, u32
 from modelbuild.records import record
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from modelbuild.convert.model import Model
+
+    _Float = TypeVar("_Float", np.float32, npt.NDArray[np.float32])
 
 _THETA = ("global_rope_theta", "rope_global_theta", "rope_theta_global", "rope_theta", "rotary_emb_base")
 _LOCAL_THETA = ("local_rope_theta", "rope_local_theta", "rope_theta_local", "swa_rope_theta", "rope_local_base_freq")
@@ -146,24 +151,35 @@ def llama3_frequencies(model: Model, *, default_factor: float = 8.0) -> Extra:
 def llama3_factors(
     *, base: float, dimensions: int, factor: float, low: float, high: float, original: float
 ) -> list[float]:
-    """What each frequency is divided by, one for each pair of dimensions, computed in float32."""
+    """What each frequency is divided by, one for each pair of dimensions.
+
+    Powers are the nearest float32, as the reference's nearly always are, and the same on every machine; the steps after
+    them are those of the reference in float32, where a number divided by a tensor is its reciprocal times the number.
+    """
     import numpy as np
 
     exponents = np.arange(0, dimensions, 2, dtype=np.float32) / np.float32(dimensions)
-    frequencies = np.float32(1.0) / np.power(np.float32(base), exponents)
-    return [_llama3_factor(np.float32(2 * math.pi) / freq, factor, low, high, original) for freq in frequencies]
+    periods = np.power(np.float64(np.float32(base)), exponents.astype(np.float64)).astype(np.float32)
+    frequencies = _reciprocal(periods)
+    wavelengths = _reciprocal(frequencies) * np.float32(2 * math.pi)
+    return [_llama3_factor(wavelength, factor, low, high, original) for wavelength in wavelengths]
 
 
-def _llama3_factor(wavelength: float, factor: float, low: float, high: float, original: float) -> float:
+def _llama3_factor(wavelength: np.float32, factor: float, low: float, high: float, original: float) -> float:
     import numpy as np
 
     if wavelength < original / high:
         return 1.0
     if wavelength > original / low:
         return factor
-    one = np.float32(1.0)
-    smooth = (np.float32(original) / wavelength - np.float32(low)) / np.float32(high - low)
-    return float(one / ((one - smooth) / np.float32(factor) + smooth))
+    smooth = (_reciprocal(wavelength) * np.float32(original) - np.float32(low)) / np.float32(high - low)
+    return float(_reciprocal((np.float32(1) - smooth) / np.float32(factor) + smooth))
+
+
+def _reciprocal(value: _Float) -> _Float:
+    import numpy as np
+
+    return np.float32(1) / value
 
 
 def long_factors(model: Model, dimensions: int) -> Extra:

@@ -44,7 +44,10 @@ class Widened:
 
 @record
 class Computed:
-    """A function of each value alone: values * factor + addend, then minus exp when `negative_exponential`."""
+    """A function of each value alone: values * factor + addend, then minus exp when `negative_exponential`.
+
+    Half-precision values stay in half precision, each operation rounded to it, as the reference does; others are F32.
+    """
 
     source: Source
     factor: float = 1.0
@@ -58,21 +61,30 @@ class Computed:
 
     @property
     def dtype(self) -> str:
-        """F32."""
-        return "F32"
+        """F16 for F16, else F32."""
+        return "F16" if self.source.dtype == "F16" else "F32"
 
     def spans(self) -> tuple[Span, ...]:
         """Unchanged."""
         return self.source.spans()
 
     def read_rows(self, read: ReadSpan, start: int, stop: int) -> Rows:
-        """float32 of shape (stop - start, columns), each operation rounded to float32."""
+        """float16 or float32 of shape (stop - start, columns), each operation rounded to it."""
+        type_ = np.float16 if self.dtype == "F16" else np.float32
         values = read_floats(self.source, read, start, stop)
-        if self.factor != 1.0:
-            values = values * np.float32(self.factor)
-        if self.addend != 0.0:
-            values = values + np.float32(self.addend)
-        return _negative_exponential(values) if self.negative_exponential else values
+        with np.errstate(over="ignore"):  # beyond half precision is infinity, there as here
+            if self.factor != 1.0:
+                values = _rounded(values * np.float32(self.factor), type_)
+            if self.addend != 0.0:
+                values = _rounded(values + np.float32(self.addend), type_)
+            if self.negative_exponential:
+                values = _negative_exponential(values)
+            return values.astype(type_)
+
+
+def _rounded(values: Floats, type_: type[np.float16 | np.float32]) -> Floats:
+    """The nearest values of a type, as float32."""
+    return values.astype(type_).astype(np.float32)
 
 
 def _negative_exponential(values: Floats) -> Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modelbuild.convert import config as names
 from modelbuild.convert.common_keys import COMMON_KEYS, SLIDING_WINDOW, VOCAB_SIZE
-from modelbuild.convert.families.llama import same_heads
+from modelbuild.convert.families.llama import even_head_dim, same_heads
 from modelbuild.convert.families.standard import BLOCK, LAYER, attention, embeddings, gated_mlp
 from modelbuild.convert.family import Count, Family, Number, Value, norm
 from modelbuild.convert.tokenizers.bpe import byte_level_bpe
@@ -44,6 +44,8 @@ FAMILIES = (
         architecture="cohere2",
         defaults={
             "num_key_value_heads": same_heads,
+            "head_dim": even_head_dim,
+            "max_position_embeddings": 8192,
             "layer_norm_eps": 1e-5,
             "logit_scale": 0.0625,
             "rope_theta": 10000.0,

@@ -241,6 +241,7 @@ FAMILIES = (
         ("DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM"),
         {
             "rope_theta": 10000.0,
+            "max_position_embeddings": _by_version(2048, 4096),
             "head_dim": lambda config: config.get("qk_rope_head_dim"),  # overwritten below, but it settles the order
             "first_k_dense_replace": _by_version(0, 3),
             "n_shared_experts": _by_version(2, 1),

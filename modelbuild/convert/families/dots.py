@@ -14,6 +14,7 @@ FAMILY = Family(
     architecture="dots1",
     defaults={
         "num_key_value_heads": 32,
+        "max_position_embeddings": 2048,
         "rms_norm_eps": 1e-6,
         "rope_theta": 10000.0,
         "n_group": 1,

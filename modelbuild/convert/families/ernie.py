@@ -17,6 +17,7 @@ from modelbuild.formats.gguf.writer import KeyValue, boolean
 
 _DEFAULTS: dict[str, Default] = {
     "head_dim": 128,
+    "max_position_embeddings": 131072,
     "rms_norm_eps": 1e-5,
     "rope_theta": 500000.0,
     "tie_word_embeddings": True,

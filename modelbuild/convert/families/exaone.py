@@ -134,6 +134,12 @@ _EXPERTS = (
     matrix(f"{_MLP}shared_experts.down_proj", f"{BLOCK}ffn_down_shexp", "hidden shared_ff", when=_is_sparse),
 )
 _EXAONE4_DEFAULTS: dict[str, Default] = {"num_key_value_heads": same_heads, "rms_norm_eps": 1e-5, "rope_theta": 10000.0}
+_EXAONE4_DENSE_DEFAULTS: dict[str, Default] = {
+    **_EXAONE4_DEFAULTS,
+    "max_position_embeddings": 2048,
+    "sliding_window": 4096,
+    "sliding_window_pattern": 4,
+}
 
 FAMILIES = (
     Family(
@@ -172,7 +178,7 @@ FAMILIES = (
     Family(
         classes=("Exaone4ForCausalLM",),
         architecture="exaone4",
-        defaults=_EXAONE4_DEFAULTS,
+        defaults=_EXAONE4_DENSE_DEFAULTS,
         keys=(*COMMON_KEYS, VOCAB_SIZE, _window_keys),
         tensors=(*embeddings(), *attention(), *head_norms(), *_EXAONE4_NORMS, *gated_mlp()),
         extras=_frequencies4,

@@ -66,9 +66,12 @@ def _gemma1_tokenizer(model: Model) -> Iterable[KeyValue]:
     yield boolean("tokenizer.ggml.add_space_prefix", False)
 
 
-def _sliding_keys(model: Model) -> Iterable[KeyValue]:
-    """The base of full-attention layers and the window of the others."""
+def _full_attention_base(model: Model) -> Iterable[KeyValue]:
     yield f32(model.key("rope.freq_base"), model.rope.theta or 1e6)
+
+
+def _window(model: Model) -> Iterable[KeyValue]:
+    """The window of the other layers."""
     window = model.config.optional_integer("sliding_window")
     if window is not None and model.config.optional_integer("sliding_window_pattern") != 1:
         yield u32(model.key("attention.sliding_window"), window)
@@ -92,8 +95,9 @@ _GEMMA3_DEFAULTS: dict[str, Default] = {
 }
 _GEMMA3_KEYS: tuple[KeyRule, ...] = (
     *COMMON_KEYS,
-    _sliding_keys,
+    _full_attention_base,
     Number("final_logit_softcapping", "final_logit_softcapping"),
+    _window,
 )
 _GEMMA3_TENSORS = (*_EMBEDDINGS, *_OUTER_NORMS, *attention(), *head_norms(plus_one), *gated_mlp())
 
@@ -138,8 +142,7 @@ FAMILIES = (
         architecture="gemma3",
         defaults=_GEMMA3_DEFAULTS,
         keys=_GEMMA3_KEYS,
-        tensors=_GEMMA3_TENSORS,
-        drop=("lm_head.weight",),
+        tensors=(*_GEMMA3_TENSORS, *embeddings(output="optional")[2:]),
         check=_refuse_soft_capping,
         tokenizer=gemma_tokenizer,
     ),

@@ -170,14 +170,21 @@ _GLM4_TENSORS: tuple[TensorRule, ...] = (
     matrix(f"{LAYER}mlp.down_proj", f"{BLOCK}ffn_down", "hidden ff"),
 )
 
+
+def _by_sight(blind: object, seeing: object) -> Default:
+    """What configurations of text models leave out, and those of models that see."""
+    return lambda config: seeing if str(config.get("model_type")).startswith("glm4v") else blind
+
+
 FAMILIES = (
     Family(
         classes=("Glm4ForCausalLM", "Glm4vForConditionalGeneration"),
         architecture="glm4",
         defaults={
             "num_key_value_heads": 2,
-            "head_dim": 128,
-            "rms_norm_eps": lambda config: 1e-5 if str(config.get("model_type")).startswith("glm4v") else 1.5625e-07,
+            "head_dim": _by_sight(128, None),
+            "max_position_embeddings": _by_sight(131072, 32768),
+            "rms_norm_eps": _by_sight(1.5625e-07, 1e-5),
             "rope_theta": 10000.0,
         },
         keys=(*COMMON_KEYS, Value("rope.dimension_count", rotary_dimensions)),
@@ -203,8 +210,12 @@ FAMILIES = (
         ("Glm4MoeForCausalLM", "Glm4vMoeForConditionalGeneration"),
         {
             "num_key_value_heads": 8,
+            "max_position_embeddings": _by_sight(131072, 65536),
             "rms_norm_eps": 1e-5,
             "rope_theta": 10000.0,
+            "n_routed_experts": 128,
+            "num_experts_per_tok": 8,
+            "moe_intermediate_size": 1408,
             "n_group": 1,
             "topk_group": 1,
             "n_shared_experts": 1,

@@ -20,7 +20,7 @@ def ungroup(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
 
 
 def _rotary_dimensions(model: Model) -> int:
-    share = model.rope.full.number("partial_rotary_factor", 0.25)
+    share = model.config.number("rotary_pct", model.rope.full.number("partial_rotary_factor", 0.25))
     return int(share * (model.hidden // model.heads))
 
 
@@ -29,7 +29,6 @@ FAMILY = Family(
     architecture="gptneox",
     defaults={
         "max_position_embeddings": 2048,
-        "rotary_pct": 0.25,
         "layer_norm_eps": 1e-5,
         "use_parallel_residual": True,
     },

@@ -6,7 +6,7 @@ from modelbuild.convert.common_keys import COMMON_KEYS, VOCAB_SIZE
 from modelbuild.convert.config import Default
 from modelbuild.convert.families.llama import LLAMA_ATTENTION, LLAMA_TENSORS, same_heads
 from modelbuild.convert.families.standard import BLOCK, LAYER, halve_expert_rows, halve_rows, rename_to_standard
-from modelbuild.convert.family import Count, Family, KeyRule, Number, Value, matrix
+from modelbuild.convert.family import Family, KeyRule, Number, Value, matrix
 from modelbuild.convert.model import Model
 from modelbuild.convert.rope import llama3_frequencies
 from modelbuild.convert.tokenizers.llama import llama_tokenizer
@@ -61,7 +61,7 @@ FAMILIES = (
         defaults={**GRANITE_DEFAULTS, "num_local_experts": 8, "num_experts_per_tok": 2},
         keys=(
             *GRANITE_KEYS,
-            Count("expert_shared_feed_forward_length", "shared_intermediate_size", "feed_forward_length"),
+            Value("expert_shared_feed_forward_length", lambda model: _shared(model) or None),
         ),
         tensors=(
             *LLAMA_ATTENTION,

@@ -108,7 +108,12 @@ _ATTENTION = (
 )
 _MLP = f"{LAYER}mlp."
 
-_DEFAULTS: dict[str, Default] = {"num_key_value_heads": same_heads, "rms_norm_eps": 1e-5, "rope_theta": 10000.0}
+_DEFAULTS: dict[str, Default] = {
+    "num_key_value_heads": same_heads,
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+}
 
 FAMILIES = (
     Family(

@@ -10,10 +10,11 @@ from modelbuild.convert.families.standard import BLOCK, LAYER
 from modelbuild.convert.family import Family, matrix, norm
 from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
-from modelbuild.convert.tokenizers.bpe import special_keys
+from modelbuild.convert.tokenizers.bpe import special_keys, tokens_of_config
 from modelbuild.convert.tokenizers.files import TokenizerFiles
 from modelbuild.convert.tokenizers.sentencepiece import (
     TOKENIZER_MODEL,
+    read_added_vocabulary,
     read_sentencepiece_model,
     read_sentencepiece_vocabulary,
     vocabulary_keys,
@@ -36,17 +37,18 @@ def _split_wqkv(source: Source, model: Model, block: int) -> tuple[Source, ...]:
 
 def _with_end_of_turn(files: TokenizerFiles, keys: Iterable[KeyValue]) -> Iterable[KeyValue]:
     """Chat models end a text with the token that ends a turn, where they have one."""
-    numbers = [token.id for token in files.added_tokens if token.content == _END_OF_TURN]
+    numbers = [number for number, text, _ in tokens_of_config(files) if text == _END_OF_TURN]
+    numbers += [token.id for token in files.added_tokens if token.content == _END_OF_TURN]
     for item in keys:
         if item.key == "tokenizer.ggml.eos_token_id" and numbers:
-            yield u32(item.key, numbers[0])
+            yield u32(item.key, numbers[-1])
         else:
             yield item
 
 
 def _tokenizer2(model: Model) -> Iterable[KeyValue]:
     files = model.tokenizer_files
-    vocabulary = read_sentencepiece_vocabulary(files, model, json_tokens=True)
+    vocabulary = read_added_vocabulary(files, model)
     for number, text in enumerate(vocabulary.texts):
         if text == "\0":
             vocabulary.texts[number] = _INSTEAD_OF_NUL

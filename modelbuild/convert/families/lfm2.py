@@ -21,6 +21,7 @@ _FF = f"{LAYER}feed_forward."
 _DENSE_FILE = "1_Dense/model.safetensors"
 _DEFAULTS: dict[str, Default] = {
     "num_key_value_heads": 8,
+    "max_position_embeddings": 128000,
     "norm_eps": 1e-5,
     "rope_theta": 1e6,
     "tie_word_embeddings": True,

@@ -46,6 +46,17 @@ LLAMA_DEFAULTS: dict[str, Default] = {
     "rms_norm_eps": 1e-6,
     "rope_theta": 10000.0,
 }
+_VOXTRAL_DEFAULTS: dict[str, Default] = {
+    "hidden_size": 3072,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "max_position_embeddings": 131072,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 1e8,
+}
 MISTRAL_DEFAULTS: dict[str, Default] = {
     "num_key_value_heads": 8,
     "max_position_embeddings": 131072,
@@ -112,10 +123,10 @@ FAMILIES = (
             "LlamaModel",
             "IQuestCoderForCausalLM",
             "VLlama3ForCausalLM",
-            "VoxtralForConditionalGeneration",
         ),
         LLAMA_DEFAULTS,
     ),
+    _family(("VoxtralForConditionalGeneration",), _VOXTRAL_DEFAULTS),
     _family(("Sarashina2VisionForCausalLM",), LLAMA_DEFAULTS, rename=_rename_sarashina),
     _family(("JanusForConditionalGeneration",), LLAMA_DEFAULTS, drop=_JANUS_PICTURES),
     _family(("NanbeigeForCausalLM",), {}, architecture="nanbeige", keys=(*LLAMA_KEYS, *_LOOP_KEYS)),
@@ -140,7 +151,7 @@ FAMILIES = (
     ),
     _family(
         ("ArceeForCausalLM",),
-        {**LLAMA_DEFAULTS, "rms_norm_eps": 1e-5},
+        {**LLAMA_DEFAULTS, "intermediate_size": 18432, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5},
         architecture="arcee",
         tensors=(
             *LLAMA_ATTENTION,

@@ -51,6 +51,7 @@ FAMILY = Family(
     architecture="llama4",
     defaults={
         "num_key_value_heads": 8,
+        "max_position_embeddings": 131072,
         "head_dim": 128,
         "rms_norm_eps": 1e-5,
         "rope_theta": 500000.0,

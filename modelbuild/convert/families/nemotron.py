@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from modelbuild.convert import config as names
 from modelbuild.convert.common_keys import COMMON_KEYS, VOCAB_SIZE
-from modelbuild.convert.families.llama import same_heads
+from modelbuild.convert.families.llama import even_head_dim, same_heads
 from modelbuild.convert.families.standard import BLOCK, LAYER, attention, embeddings, plus_one
 from modelbuild.convert.family import Family, Number, Value, matrix, norm
 from modelbuild.convert.model import Model
@@ -33,7 +33,13 @@ def _tokenizer(model: Model) -> Iterable[KeyValue]:
 FAMILY = Family(
     classes=("NemotronForCausalLM",),
     architecture="nemotron",
-    defaults={"num_key_value_heads": same_heads, "norm_eps": 1e-5, "rope_theta": 10000.0},
+    defaults={
+        "num_key_value_heads": same_heads,
+        "head_dim": even_head_dim,
+        "max_position_embeddings": 4096,
+        "norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+    },
     keys=(
         *COMMON_KEYS,
         VOCAB_SIZE,

@@ -87,7 +87,13 @@ FAMILIES = (
     Family(
         classes=("OlmoeForCausalLM",),
         architecture="olmoe",
-        defaults={**_DEFAULTS, "rms_norm_eps": 1e-5, "num_experts": 64, "num_experts_per_tok": 8},
+        defaults={
+            **_DEFAULTS,
+            "max_position_embeddings": 4096,
+            "rms_norm_eps": 1e-5,
+            "num_experts": 64,
+            "num_experts_per_tok": 8,
+        },
         keys=(*COMMON_KEYS, Value("attention.layer_norm_rms_epsilon", 1e-5)),
         tensors=(
             *embeddings(),

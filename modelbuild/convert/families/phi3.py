@@ -49,8 +49,13 @@ def long_rope_factors(model: Model) -> Extra:
     return Extra(factors.tensors, (f32(model.key("rope.scaling.attn_factor"), _attention_factor(model)),))
 
 
+def _original_context(model: Model) -> int:
+    """The context before it was stretched; newer configurations tell it among the rotary settings."""
+    return model.rope.full.integer("original_max_position_embeddings", "context_length")
+
+
 def _attention_factor(model: Model) -> float:
-    original = model.config.integer("original_max_position_embeddings", "context_length")
+    original = _original_context(model)
     scale = model.config.integer("max_position_embeddings", "context_length") / original
     if scale <= 1.0:
         return 1.0
@@ -73,7 +78,7 @@ def _window(model: Model) -> int:
 
 PHI3_KEYS: tuple[KeyRule, ...] = (
     Count("context_length", names.CONTEXT_LENGTH[:1], "context_length"),
-    Count("rope.scaling.original_context_length", "original_max_position_embeddings", "context_length"),
+    Value("rope.scaling.original_context_length", _original_context),
     EMBEDDING,
     FEED_FORWARD,
     block_count,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from modelbuild.convert.common_keys import COMMON_KEYS, EXPERT_FEED_FORWARD
-from modelbuild.convert.config import Default
+from modelbuild.convert.config import Config, Default
 from modelbuild.convert.families.qwen import SHARED_EXPERT, dense_mlp, expert_sizes, experts
 from modelbuild.convert.families.standard import BLOCK, LAYER, embeddings, plus_one
 from modelbuild.convert.family import Count, Family, KeyRule, Rename, TensorRule, Value, exact, matrix, norm
@@ -22,6 +22,7 @@ from modelbuild.formats.gguf.writer import KeyValue, bool_array, i32_array, u32
 
 _LINEAR, _FULL = f"{LAYER}linear_attn.", f"{LAYER}self_attn."
 _SECTIONS = (11, 11, 10, 0)
+_MOST_LAYERS = 4096
 _DEFAULTS: dict[str, Default] = {
     "num_key_value_heads": 2,
     "head_dim": 256,
@@ -75,6 +76,14 @@ _SIZES: dict[str, Callable[[Model], int | None]] = {
 
 def _interval(model: Model) -> int:
     return model.config.integer("full_attention_interval", default=4) or 4
+
+
+def _kinds(config: Config) -> object:
+    """What the library makes of a configuration that has no list; None when that is no number of blocks."""
+    layers, interval = config.get("num_hidden_layers"), config.get("full_attention_interval") or 4
+    if type(layers) is not int or type(interval) is not int or interval < 1 or not 0 < layers <= _MOST_LAYERS:
+        return None
+    return ["linear_attention" if (block + 1) % interval else "full_attention" for block in range(layers)]
 
 
 def is_full(model: Model, block: int) -> bool:
@@ -298,6 +307,8 @@ FAMILIES = (
         architecture="qwen3next",
         defaults={
             **_DEFAULTS,
+            "max_position_embeddings": 32768,
+            "layer_types": _kinds,
             "num_experts": 512,
             "num_experts_per_tok": 10,
             "moe_intermediate_size": 512,

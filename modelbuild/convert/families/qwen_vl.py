@@ -87,7 +87,7 @@ FAMILIES = (
             "Qwen2_5OmniModel",
         ),
         architecture="qwen2vl",
-        defaults={**QWEN_DEFAULTS, "rms_norm_eps": 1e-5, "rope_theta": 1e6},
+        defaults={**QWEN_DEFAULTS, "num_key_value_heads": 8, "rms_norm_eps": 1e-5, "rope_theta": 1e6},
         keys=COMMON_KEYS,
         tensors=(*embeddings(), *block_norms(), *QWEN2_ATTENTION, *gated_mlp()),
         rename=_rename,
@@ -97,7 +97,7 @@ FAMILIES = (
     Family(
         classes=("Qwen3VLForConditionalGeneration",),
         architecture="qwen3vl",
-        defaults={**QWEN_DEFAULTS, "head_dim": 128, "rope_theta": 5e6},
+        defaults={**QWEN_DEFAULTS, "head_dim": 128, "max_position_embeddings": 128000, "rope_theta": 5e6},
         keys=(*COMMON_KEYS, pooling_keys, _deepstack),
         tensors=(*embeddings(), *block_norms(), *QWEN3_ATTENTION, *gated_mlp()),
         rename=_rename,
@@ -109,10 +109,13 @@ FAMILIES = (
         architecture="qwen3vlmoe",
         defaults={
             **QWEN_DEFAULTS,
+            "num_key_value_heads": 16,
             "head_dim": 128,
+            "max_position_embeddings": 128000,
             "rope_theta": 5e6,
-            "num_experts": 128,
-            "num_experts_per_tok": 8,
+            "num_experts": 60,
+            "num_experts_per_tok": 4,
+            "moe_intermediate_size": 1408,
         },
         keys=(*COMMON_KEYS, EXPERT_FEED_FORWARD, _deepstack),
         tensors=(

@@ -10,7 +10,13 @@ from modelbuild.convert.tokenizers.bpe import byte_level_bpe
 FAMILY = Family(
     classes=("SeedOssForCausalLM",),
     architecture="seed_oss",
-    defaults={"num_key_value_heads": 8, "head_dim": 128, "rms_norm_eps": 1e-6, "rope_theta": 10000.0},
+    defaults={
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "max_position_embeddings": 524288,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0,
+    },
     keys=COMMON_KEYS,
     tensors=(
         *embeddings(),

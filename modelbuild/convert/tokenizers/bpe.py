@@ -83,7 +83,7 @@ def _added_tokens(files: TokenizerFiles, base: Mapping[int, str]) -> dict[int, t
     check_ids([(token.content, token.id) for token in files.added_tokens], files.path)
     added = {token.id: (token.content, token.special) for token in files.added_tokens}
     known = {text for text, _ in added.values()}
-    for number, text, special in _tokens_of_config(files):
+    for number, text, special in tokens_of_config(files):
         if number not in added and text not in known and base.get(number, text) == text:
             added[number] = (text, special)
             known.add(text)
@@ -94,7 +94,8 @@ def _added_tokens(files: TokenizerFiles, base: Mapping[int, str]) -> dict[int, t
     return added
 
 
-def _tokens_of_config(files: TokenizerFiles) -> Iterable[tuple[int, str, bool]]:
+def tokens_of_config(files: TokenizerFiles) -> Iterable[tuple[int, str, bool]]:
+    """Id, text and whether it is special, of the added tokens that tokenizer_config.json tells."""
     decoder = files.config.get("added_tokens_decoder")
     for key, entry in decoder.items() if isinstance(decoder, dict) else ():
         text = content_of(entry)

@@ -6,12 +6,12 @@ Source: conversion/base.py of llama.cpp (_create_vocab_sentencepiece, _set_vocab
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from modelbuild.convert.checkpoint import TOKENIZER_LIMIT_BYTES
-from modelbuild.convert.tokenizers.bpe import special_keys, token_count
-from modelbuild.convert.tokenizers.files import TokenizerFiles, content_of
+from modelbuild.convert.tokenizers.bpe import special_keys, token_count, tokens_of_config
+from modelbuild.convert.tokenizers.files import TokenizerFiles
 from modelbuild.convert.tokenizers.sentencepiece_model import Piece, SentencePieceModel, parse_sentencepiece
 from modelbuild.convert.tokenizers.vocabulary import TokenType, Vocabulary, check_ids, set_added
 from modelbuild.errors import InputError
@@ -34,13 +34,29 @@ def sentencepiece(model: Model) -> Iterable[KeyValue]:
 
 
 def added_sentencepiece(model: Model) -> Iterable[KeyValue]:
-    """The same, and the added tokens of tokenizer.json over them."""
+    """The same, and the added tokens of tokenizer.json over them; all of them exactly as the files say."""
     files = model.tokenizer_files
-    return _keys(files, model, read_sentencepiece_vocabulary(files, model, json_tokens=True))
+    return _keys(files, model, read_added_vocabulary(files, model))
 
 
-def read_sentencepiece_vocabulary(files: TokenizerFiles, model: Model, *, json_tokens: bool = False) -> Vocabulary:
-    """Pieces, then added_tokens.json, then tokenizer_config.json; with json_tokens also those of tokenizer.json.
+def read_added_vocabulary(files: TokenizerFiles, model: Model) -> Vocabulary:
+    """The vocabulary of `added_sentencepiece`."""
+    vocabulary = read_sentencepiece_vocabulary(files, model, put=_put_as_told)
+    for token in files.added_tokens:
+        if token.id < len(vocabulary.texts):
+            _put_as_told(vocabulary, token.id, token.content, special=token.special, score=_ADDED_SCORE)
+    return vocabulary
+
+
+def _put_as_told(vocabulary: Vocabulary, number: int, text: str, *, special: bool, score: float) -> None:
+    """Fill in an added token whatever it looks like."""
+    vocabulary.set(number, text, TokenType.CONTROL if special else TokenType.USER_DEFINED, score)
+
+
+def read_sentencepiece_vocabulary(
+    files: TokenizerFiles, model: Model, *, put: Callable[..., None] = set_added
+) -> Vocabulary:
+    """Pieces, then added_tokens.json, then those of tokenizer_config.json, which `put` fills in.
 
     Padded to the configured vocabulary and the rows of the embedding. Added tokens beyond are left out, because
     published fine-tunes list tokens that their embedding never got.
@@ -49,11 +65,7 @@ def read_sentencepiece_vocabulary(files: TokenizerFiles, model: Model, *, json_t
     path = files.checkpoint.files[TOKENIZER_MODEL]
     vocabulary = Vocabulary.of_placeholders(path, token_count(model, len(pieces)), _UNUSED_SCORE)
     set_pieces(vocabulary, pieces)
-    _add_tokens(files, vocabulary)
-    if json_tokens:
-        for token in files.added_tokens:
-            if token.id < len(vocabulary.texts):
-                set_added(vocabulary, token.id, token.content, special=token.special, score=_ADDED_SCORE)
+    _add_tokens(files, vocabulary, put)
     return vocabulary
 
 
@@ -73,18 +85,15 @@ def _type_of(piece: Piece) -> TokenType:
     return TokenType(piece.type) if piece.type in _KEPT_TYPES else TokenType.NORMAL
 
 
-def _add_tokens(files: TokenizerFiles, vocabulary: Vocabulary) -> None:
+def _add_tokens(files: TokenizerFiles, vocabulary: Vocabulary, put: Callable[..., None]) -> None:
     count = len(vocabulary.texts)
     added = check_ids(list(files.checkpoint.read_object("added_tokens.json").items()), files.path)
     for number, text in added.items():
         if number < count:
             vocabulary.set(number, text, TokenType.USER_DEFINED, _ADDED_SCORE)
-    decoder = files.config.get("added_tokens_decoder")
-    for key, entry in decoder.items() if isinstance(decoder, dict) else ():
-        content = content_of(entry)
-        if content is not None and key.isascii() and key.isdecimal() and int(key[:10]) < count:
-            special = isinstance(entry, dict) and entry.get("special") is True
-            set_added(vocabulary, int(key), content, special=special, score=_ADDED_SCORE)
+    for number, text, special in tokens_of_config(files):
+        if number < count:
+            put(vocabulary, number, text, special=special, score=_ADDED_SCORE)
 
 
 def vocabulary_keys(vocabulary: Vocabulary) -> Iterable[KeyValue]:

@@ -34,7 +34,7 @@ def wordpiece(model: Model) -> Iterable[KeyValue]:
 
 
 def _marked(text: str, type_: TokenType) -> str:
-    if type_ in (TokenType.CONTROL, TokenType.UNUSED) and (text.startswith("[") or type_ is TokenType.CONTROL):
+    if type_ is TokenType.CONTROL:
         return text
     return text.removeprefix(_INSIDE) if text.startswith(_INSIDE) else _WORD_START + text
 

@@ -98,12 +98,12 @@ CASES = {
         lambda s: t.concatenate((s, t.take_rows(s, 1, 3))),
         lambda w: np.concatenate([w, w[1:3]]),
     ),
-    "plus one": ((4, 3), lambda s: v.Computed(s, addend=1.0), lambda w: w + np.float32(1)),
-    "scale": ((4, 3), lambda s: v.Computed(s, factor=0.25), lambda w: w * np.float32(0.25)),
+    "plus a little": ((4, 3), lambda s: v.Computed(s, addend=0.3), lambda w: (w + np.float32(0.3)).astype(w.dtype)),
+    "scale": ((4, 3), lambda s: v.Computed(s, factor=0.3), lambda w: (w * np.float32(0.3)).astype(w.dtype)),
     "minus exp": (
         (4, 3),
         lambda s: v.Computed(v.Computed(s, factor=0.1), negative_exponential=True),
-        lambda w: (-np.exp((w * np.float32(0.1)).astype(np.float64))).astype(np.float32),
+        lambda w: (-np.exp((w * np.float32(0.1)).astype(w.dtype).astype(np.float64))).astype(w.dtype),
     ),
     "pad": (
         (4, 3),
@@ -121,12 +121,15 @@ CASES = {
 @pytest.mark.parametrize("dtype", ["F32", "F16"])
 @pytest.mark.parametrize("case", CASES)
 def test_transform_equals_numpy(case: str, dtype: str) -> None:
-    """The whole result equals the same operation on the whole array, and its shape is the one announced."""
+    """The whole result equals the same operation on the whole array, and its shape is the one announced.
+
+    Arithmetic on half precision is rounded to it, as in the reference, which computes in the type of the checkpoint.
+    """
     shape, transform, naive = CASES[case]
     memory = Memory()
     source = transform(memory.store(numbered(shape), dtype))
 
-    expected = naive(numbered(shape)).astype(np.float32)
+    expected = naive(numbered(shape).astype(DTYPES[dtype])).astype(np.float32)
     assert expected.shape == source.shape
     assert np.array_equal(expected, memory.whole(source))
 

@@ -34,6 +34,67 @@ def test_bamba_moves_rotated_rows_alone(tmp_path: Path) -> None:
     np.testing.assert_array_equal(heads[:, [0, 4, 1, 5, 2, 6, 3, 7]], turned[:, :8])
 
 
+def test_granite_without_shared_experts_has_no_width_for_them(tmp_path: Path) -> None:
+    """The configuration says 0, which the runtime would take for a width."""
+    directory = write_family_checkpoint(tmp_path / "model", "GraniteMoeForCausalLM")
+    configure(directory, shared_intermediate_size=0)
+
+    assert "granitemoe.expert_shared_feed_forward_length" not in keys_of(convert(directory))
+
+
+def test_gemma3_keeps_an_output_of_its_own(tmp_path: Path) -> None:
+    """Gemma 1 and 2 are always tied in the runtime; Gemma 3 need not be."""
+    directory = write_family_checkpoint(tmp_path / "model", "Gemma3ForCausalLM")
+    tensors = load_file(directory / "model.safetensors")
+    tensors["lm_head.weight"] = np.ones_like(tensors["model.embed_tokens.weight"])
+    save_file(tensors, directory / "model.safetensors")
+
+    found = values_of(convert(directory, float_type="F32"))["output.weight"]
+
+    assert 1 == found.min() == found.max()
+
+
+def test_gemma3_caps_before_its_window(tmp_path: Path) -> None:
+    """Keys stand in the reference's order, because order is part of the bytes."""
+    directory = write_family_checkpoint(tmp_path / "model", "Gemma3ForCausalLM")
+    configure(directory, final_logit_softcapping=20.0)
+
+    names = list(keys_of(convert(directory)))
+
+    assert names.index("gemma3.final_logit_softcapping") + 1 == names.index("gemma3.attention.sliding_window")
+
+
+def test_gpt_neox_rotates_the_share_it_says(tmp_path: Path) -> None:
+    """RedPajama rotates all dimensions of a head, Pythia a quarter."""
+    directory = write_family_checkpoint(tmp_path / "model", "GPTNeoXForCausalLM")
+    assert 4 == keys_of(convert(directory))["gptneox.rope.dimension_count"]
+
+    configure(directory, rotary_pct=1.0)
+
+    assert 16 == keys_of(convert(directory))["gptneox.rope.dimension_count"]
+
+
+def test_phi3_tells_its_first_context_among_its_rotary_settings(tmp_path: Path) -> None:
+    """Configurations of transformers 5 do; older ones have it beside them."""
+    directory = write_family_checkpoint(tmp_path / "model", "Phi3ForCausalLM")
+    rope = {"rope_type": "default", "rope_theta": 1e4, "original_max_position_embeddings": 64}
+    configure(directory, rope_parameters=rope, original_max_position_embeddings=None)
+
+    assert 64 == keys_of(convert(directory))["phi3.rope.scaling.original_context_length"]
+
+
+def test_internlm_ends_with_the_turn_where_only_the_settings_name_it(tmp_path: Path) -> None:
+    """Its published checkpoints have no tokenizer.json."""
+    directory = write_family_checkpoint(tmp_path / "model", "InternLM2ForCausalLM")
+    decoder = {"7": {"content": "<|im_end|>", "special": True}, "8": {"content": "<|looks|>", "special": False}}
+    (directory / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": decoder}))
+
+    keys = keys_of(convert(directory))
+
+    assert 7 == keys["tokenizer.ggml.eos_token_id"]
+    assert [3, 4] == keys["tokenizer.ggml.token_type"][7:9]
+
+
 def test_falcon_h1_multiplies_each_part_of_the_mixer(tmp_path: Path) -> None:
     """Gate, input, both state matrices and the time steps have a multiplier of their own, and one in common."""
     directory = write_family_checkpoint(tmp_path / "model", "FalconH1ForCausalLM")

@@ -54,3 +54,21 @@ def test_words_are_marked_instead_of_their_continuations(tmp_path: Path) -> None
     assert 2 == keys["tokenizer.ggml.token_type_count"]
     assert keys["bert.attention.causal"] is False
     assert 21 == len(conversion.tensors)
+
+
+def test_rows_without_a_token_look_like_words(tmp_path: Path) -> None:
+    """As in the reference, which marks whatever is neither a control token nor a continuation."""
+    tensors = {**bert_tensors(), "bert.embeddings.word_embeddings.weight": ("F32", (9, 32))}
+    directory = write_checkpoint(
+        tmp_path / "m",
+        {**CONFIG, "vocab_size": 9},
+        tensors,
+        tokenizer__json=None,
+        vocab__txt="\n".join(TOKENS) + "\n",
+        tokenizer_config__json={},
+    )
+
+    keys = keys_of(convert(directory))
+
+    assert ["\u2581[PAD7]", "\u2581[PAD8]"] == keys["tokenizer.ggml.tokens"][7:]
+    assert [5, 5] == keys["tokenizer.ggml.token_type"][7:]
