@@ -57,7 +57,7 @@ def parse_name(text: str) -> ModelName:
     if slash:
         before, slash, namespace = rest.rpartition("/")
         if slash:
-            host = before.partition("://")[2] if "://" in before else before
+            host = (before.partition("://")[2] or DEFAULT_HOST) if "://" in before else before
     name = ModelName(host, namespace, model, tag)
     if not _is_valid(name):
         hint = "[host/][namespace/]model[:tag], each of letters, digits, '_', '-' and (not in a namespace) '.'"

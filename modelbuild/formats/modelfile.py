@@ -126,7 +126,7 @@ class _Parser:
 
     def _command(self) -> Command:
         column, key = self._at - self._line_start + 1, ""
-        word = self._skip(_WORD).lower()
+        word = _printable_only(self._skip(_WORD)).lower()  # so that a stray control character may stand before a word
         self._check_word(word, column)
         self._at += 1
         if word == "parameter":

@@ -10,39 +10,21 @@ from collections.abc import Sequence
 from dataclasses import field
 from pathlib import Path
 
-from modelbuild.formats.files import does_exist, is_directory, is_regular, open_input
+from modelbuild.formats.files import does_exist, is_directory, is_regular
 from modelbuild.formats.modelfile import Command, ModelfileError
+from modelbuild.recipe.content_type import BINARY, TEXT, ZIP, sniff
 from modelbuild.records import record
 
 #: Budget of a directory with a checkpoint.
 FILE_LIMIT = 100_000
-_SNIFFED_BYTES = 512
-_TEXT, _BINARY, _ZIP = "text/plain", "application/octet-stream", "application/zip"
-#: First bytes of formats that are neither text nor opaque bytes. Source: WHATWG MIME Sniffing, the common part.
-_SIGNATURES = (
-    (b"%PDF-", "application/pdf"),
-    (b"%!PS-Adobe-", "application/postscript"),
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"GIF87a", "image/gif"),
-    (b"GIF89a", "image/gif"),
-    (b"BM", "image/bmp"),
-    (b"PK\x03\x04", _ZIP),
-    (b"\x1f\x8b\x08", "application/x-gzip"),
-    (b"Rar!\x1a\x07\x00", "application/x-rar-compressed"),
-    (b"\x00asm", "application/wasm"),
-)
-_HTML = (b"<!doctype html", b"<html", b"<head", b"<script", b"<iframe", b"<h1", b"<div", b"<font", b"<table", b"<a",
-         b"<style", b"<title", b"<b", b"<body", b"<br", b"<p", b"<!--")  # fmt: skip
-_BINARY_BYTES = frozenset([*range(0x09), 0x0B, *range(0x0E, 0x1B), *range(0x1C, 0x20)])
 #: The weights of a directory: the first of these groups that finds a file, each of patterns and the content wanted.
 _WEIGHTS: Sequence[tuple[tuple[str, ...], str]] = (
     (("model*.safetensors", "*/model*.safetensors"), ""),
     (("consolidated*.safetensors",), ""),
-    (("pytorch_model*.bin",), _ZIP),
-    (("consolidated*.pth",), _ZIP),
-    (("*.gguf",), _BINARY),
-    (("*.bin",), _BINARY),
+    (("pytorch_model*.bin",), ZIP),
+    (("consolidated*.pth",), ZIP),
+    (("*.gguf",), BINARY),
+    (("*.bin",), BINARY),
 )
 
 
@@ -54,33 +36,37 @@ class ModelfileFiles:
     base_paths: list[tuple[Path, Command]] = field(default_factory=list)
     draft_paths: list[tuple[Path, Command]] = field(default_factory=list)
     adapter: tuple[Path, Command] | None = None
+    real_bases: set[str] = field(default_factory=set)
+    real_drafts: set[str] = field(default_factory=set)
 
 
 def find_files(commands: Sequence[Command], modelfile: Path) -> ModelfileFiles:
     """What FROM, DRAFT and ADAPTER mean beside a Modelfile; ModelfileError for one that has to exist and does not."""
     found = ModelfileFiles()
     for command in commands:
-        if command.name not in ("from", "draft", "adapter"):
-            continue
-        path = _expand(command, modelfile)
-        if command.name == "from":
-            if does_exist(path):
-                found.base_paths.append((path, command))
-            else:
-                found.from_ = command
-            continue
-        if not does_exist(path):
+        add_file(found, command, modelfile)
+    return found
+
+
+def add_file(found: ModelfileFiles, command: Command, modelfile: Path) -> None:
+    """Add what a command means, if it is one of FROM, DRAFT and ADAPTER."""
+    if command.name not in ("from", "draft", "adapter"):
+        return
+    path = _expand(command, modelfile)
+    if not does_exist(path):
+        if command.name != "from":
             raise _error(f"stat {path}: no such file or directory", command, modelfile)
-        if command.name == "draft":
-            found.draft_paths.append((path, command))
-        else:
-            found.adapter = (path, command)
-    bases = {os.path.realpath(path) for path, _ in found.base_paths}
-    for path, command in found.draft_paths:
-        if os.path.realpath(path) in bases:
+        found.from_ = command
+    elif command.name == "adapter":
+        found.adapter = (path, command)
+    else:
+        is_draft = command.name == "draft"
+        real = os.path.realpath(path)
+        if real in (found.real_bases if is_draft else found.real_drafts):
             message = f"DRAFT must not reference the same local path as FROM: {path}"
             raise _error(message, command, modelfile)
-    return found
+        (found.real_drafts if is_draft else found.real_bases).add(real)
+        (found.draft_paths if is_draft else found.base_paths).append((path, command))
 
 
 def _expand(command: Command, modelfile: Path) -> Path:
@@ -125,10 +111,10 @@ def list_model_files(directory: Path, command: Command, modelfile: Path) -> list
     if not found:
         raise _error("no Modelfile or safetensors files found", command, modelfile)
     for path in listing.matching("*.json", "*/*.json"):
-        found.append(listing.with_content(path, _TEXT))
-    found += [listing.with_content(path, _TEXT) for path in listing.matching("chat_template.jinja")]
-    tokenizers = [path for path in listing.matching("tokenizer.model") if sniff(path) == _BINARY]
-    return found + (tokenizers or [path for path in listing.matching("*/tokenizer.model") if sniff(path) == _TEXT])
+        found.append(listing.with_content(path, TEXT))
+    found += [listing.with_content(path, TEXT) for path in listing.matching("chat_template.jinja")]
+    tokenizers = [path for path in listing.matching("tokenizer.model") if sniff(path) == BINARY]
+    return found + (tokenizers or [path for path in listing.matching("*/tokenizer.model") if sniff(path) == TEXT])
 
 
 class _Listing:
@@ -165,23 +151,6 @@ class _Listing:
             message = f"insecure path: {relative}" + (f"\n{hint}" if hint else "")
             raise _error(message, self._command, self._modelfile)
         return real
-
-
-def sniff(path: Path) -> str:
-    """The content type that the first 512 bytes of a file suggest."""
-    with open_input(path) as source:
-        head = source.read_at(0, min(_SNIFFED_BYTES, source.size_bytes))
-    for signature, kind in _SIGNATURES:
-        if head.startswith(signature):
-            return kind
-    if head.startswith((b"\xfe\xff", b"\xff\xfe", b"\xef\xbb\xbf")):
-        return _TEXT
-    text = head.lstrip(b"\t\n\x0c\r ").lower()
-    if text.startswith(b"<?xml"):
-        return "text/xml"
-    if any(text.startswith(tag) and text[len(tag) : len(tag) + 1] in (b" ", b">") for tag in _HTML):
-        return "text/html"
-    return _BINARY if _BINARY_BYTES.intersection(head) else _TEXT
 
 
 def _error(message: str, command: Command, modelfile: Path) -> ModelfileError:

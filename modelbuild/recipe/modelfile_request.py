@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from modelbuild.digest import Digest
-from modelbuild.formats.modelfile import parse_modelfile
-from modelbuild.recipe.modelfile_files import find_files, name_files
-from modelbuild.recipe.modelfile_values import ModelfileTexts, read_texts
+from modelbuild.formats.files import is_directory
+from modelbuild.formats.modelfile import Command, parse_modelfile
+from modelbuild.recipe.modelfile_files import ModelfileFiles, add_file, list_model_files, name_files
+from modelbuild.recipe.modelfile_values import ModelfileTexts, add_text
 from modelbuild.records import record
 
 #: Gives the digest of a file's content.
@@ -34,7 +35,7 @@ def modelfile_to_request(data: bytes, path: Path, digest_of: DigestOf, model: st
     Raises ModelfileError with Ollama's text for everything that its command line refuses.
     """
     commands = parse_modelfile(data, path)
-    texts, files = read_texts(commands, path), find_files(commands, path)
+    texts, files = _read_commands(commands, path)
 
     def digests(paths: object) -> dict[str, str]:
         named = name_files(paths, path) if paths else {}  # type: ignore[arg-type]
@@ -50,6 +51,18 @@ def modelfile_to_request(data: bytes, path: Path, digest_of: DigestOf, model: st
     }
     body = {name: value for name, value in fields.items() if value not in ("", {}, [])}
     return ModelfileRequest(body, tuple(message for message, _ in texts.warnings))
+
+
+def _read_commands(commands: Sequence[Command], path: Path) -> tuple[ModelfileTexts, ModelfileFiles]:
+    """What the commands say, read one after the other, so that the first fault is the one that is told."""
+    texts, files = ModelfileTexts(), ModelfileFiles()
+    for command in commands:
+        add_text(texts, command, path)
+        add_file(files, command, path)
+        for place, source in (*files.base_paths[-1:], *files.draft_paths[-1:], *filter(None, (files.adapter,))):
+            if source is command and is_directory(place):
+                list_model_files(place, command, path)
+    return texts, files
 
 
 def _text_fields(texts: ModelfileTexts) -> dict[str, object]:

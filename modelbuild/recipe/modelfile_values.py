@@ -35,7 +35,9 @@ _INTEGER = late_pattern(r"[+-]?[0-9]{1,19}", re.ASCII)
 _FLOAT = late_pattern(r"[+-]?([0-9]+(_[0-9]+)*(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,6})?", re.ASCII)
 _HEX_FLOAT = late_pattern(r"[+-]?0[xX]([0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)[pP][+-]?[0-9]{1,6}", re.ASCII)
 _SEMVER = late_pattern(
-    r"v(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z.-]+)?)?)?",
+    r"v(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)"
+    r"(-(?!0[0-9]+(?:[.+]|\Z))[0-9A-Za-z-]+(\.(?!0[0-9]+(?:[.+]|\Z))[0-9A-Za-z-]+)*)?"
+    r"(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?)?)?",
     re.ASCII,
 )
 _LARGEST_FLOAT32 = struct.unpack("<f", b"\xff\xff\x7f\x7f")[0]
@@ -63,17 +65,22 @@ def read_texts(commands: Sequence[Command], path: Path) -> ModelfileTexts:
     """
     texts = ModelfileTexts()
     for command in commands:
-        if command.name == "license":
-            texts.licenses.append(command)
-        elif command.name == "message":
-            texts.messages.append(command)
-        elif command.name == "parameter":
-            _add_parameter(texts, command, path)
-        elif command.name in ("template", "system", "renderer", "parser"):
-            setattr(texts, command.name, command)
-        elif command.name == "requires":
-            texts.requires = _check_version(command, path)
+        add_text(texts, command, path)
     return texts
+
+
+def add_text(texts: ModelfileTexts, command: Command, path: Path) -> None:
+    """Add what a command says, if it is none of FROM, ADAPTER and DRAFT."""
+    if command.name == "license":
+        texts.licenses.append(command)
+    elif command.name == "message":
+        texts.messages.append(command)
+    elif command.name == "parameter":
+        _add_parameter(texts, command, path)
+    elif command.name in ("template", "system", "renderer", "parser"):
+        setattr(texts, command.name, command)
+    elif command.name == "requires":
+        texts.requires = _check_version(command, path)
 
 
 def _add_parameter(texts: ModelfileTexts, command: Command, path: Path) -> None:

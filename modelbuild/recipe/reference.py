@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import posixpath
-import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from modelbuild.errors import InputError, printable
-from modelbuild.late_pattern import late_pattern
+
+if TYPE_CHECKING:
+    from modelbuild.recipe.go_url import Url
 
 CLOUD_HOST = "https://ollama.com:443"
 _DEFAULT_PORT = "11434"
-_URL = late_pattern(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://"
-    r"(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?P<fragment>#.*)?",
-    re.ASCII | re.DOTALL,
-)
-_BAD_ESCAPE = late_pattern(r"%(?![0-9A-Fa-f]{2})")
-#: Everything but these; a class that lists what is allowed takes milliseconds to compile.
-_HOST_ALLOWED = late_pattern(r"[^\x00-\x20#/?@\\^`{|}\x7f]*")
 
 
 def normalize_remote_host(text: str) -> str:
@@ -26,18 +21,20 @@ def normalize_remote_host(text: str) -> str:
     Reproduces upstream's quirks (`https://ollama.com` gets port 11434, bare `[::1]` is bracketed twice), because the
     stored digest depends on them.
     """
+    from modelbuild.recipe.go_url import Url, UrlError, parse_url
+
+    data = text.encode("utf-8", "surrogateescape")
     if text.startswith("/"):
-        return f"http://localhost:{_DEFAULT_PORT}{_clean_path(text)}"
-    url = text if "://" in text else "http://" + text
-    if url in ("http://ollama.com", "ollama.com") or text == "ollama.com":
+        return _decoded(Url(b"http", host=f"localhost:{_DEFAULT_PORT}".encode(), path=_clean_path(data)))
+    if text in ("ollama.com", "http://ollama.com"):
         return CLOUD_HOST
-    match = _URL.fullmatch(url)
-    if match is None or _BAD_ESCAPE.search(url) or any(ord(char) < 0x20 or char == "\x7f" for char in url):
-        raise _bad_remote(text)
-    user, at, host = match["authority"].rpartition("@")
-    path = _clean_path(match["path"]) if match["path"] else ""
-    rest = ("" if path == "/" else path) + (match["query"] or "") + (match["fragment"] or "")
-    return f"{match['scheme'].lower()}://{user}{at}{_with_port(host, text)}{rest}"
+    try:
+        url = parse_url(data if b"://" in data else b"http://" + data)
+    except UrlError as error:
+        hint = "give an address such as https://host:11434"
+        raise InputError("PATH", f"bad remote: {printable(text)!r}", hint=hint) from error
+    path = _clean_path(url.path) if url.path else b""
+    return _decoded(replace(url, host=_with_port(url.host or b"localhost"), path=b"" if path == b"/" else path))
 
 
 def split_source(text: str) -> tuple[str, str]:
@@ -67,37 +64,32 @@ def local_name(text: str) -> str:
 
 def _strip_source(text: str) -> tuple[str, str]:
     head, colon, tail = text.rpartition(":")
-    tag = tail.strip().lower()
+    tail = tail.strip()
+    tag = tail.lower()
     if not colon:
         return text, ""
     if tag in ("cloud", "local"):
-        return head.strip(), tag
+        return head, tag
     if tag.endswith("-cloud") and "/" not in tag:
-        return text.rstrip()[: -len("-cloud")], "cloud"
+        return f"{head}:{tail[: -len('-cloud')]}", "cloud"
     return text, ""
 
 
-def _with_port(host: str, text: str) -> str:
-    if _HOST_ALLOWED.fullmatch(host) is None or " " in host:
-        raise _bad_remote(text)
-    port = host.rpartition("]")[2].rpartition(":")
-    if host.startswith("[") and "]" not in host:
-        raise _bad_remote(text)
-    if port[1] and port[2] and not re.fullmatch("[0-9]+", port[2], re.ASCII):
-        raise _bad_remote(text)
-    if not host:
-        return f"localhost:{_DEFAULT_PORT}"
-    bracketed = host.startswith("[") and host.endswith("]")
-    if ":" in host and not bracketed and (host.startswith("[") or host.count(":") == 1):
+def _with_port(host: bytes) -> bytes:
+    """The host with a port. A host in brackets without one is put into brackets again, as Ollama does."""
+    name, colon, _ = host.rpartition(b":")
+    is_bracketed = name.startswith(b"[") and name.endswith(b"]")
+    inner = name[1:-1] if is_bracketed else name
+    if colon and not any(mark in inner for mark in (b"[", b"]", *(() if is_bracketed else (b":",)))):
         return host
-    return f"[{host}]:{_DEFAULT_PORT}" if ":" in host else f"{host}:{_DEFAULT_PORT}"
+    return (b"[%b]" % host if b":" in host else host) + f":{_DEFAULT_PORT}".encode()
 
 
-def _clean_path(path: str) -> str:
+def _clean_path(path: bytes) -> bytes:
     """Go's path.Clean: no `.`, `..` or doubled slash, no final slash."""
     cleaned = posixpath.normpath(path)
-    return "/" + cleaned.lstrip("/") if path.startswith("/") else cleaned
+    return b"/" + cleaned.lstrip(b"/") if path.startswith(b"/") else cleaned
 
 
-def _bad_remote(text: str) -> InputError:
-    return InputError("PATH", f"bad remote: {printable(text)!r}", hint="give an address such as https://host:11434")
+def _decoded(url: Url) -> str:
+    return url.to_bytes().decode("utf-8", "replace")

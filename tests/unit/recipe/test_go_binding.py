@@ -1,4 +1,4 @@
-"""Request bodies with the answers that Go itself gave (tests/data/go_json/README.md)."""
+"""Request bodies with the answers that Go itself gave (tests/data/go_requests/README.md)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from modelbuild.recipe.messages import normalize_messages
 from modelbuild.recipe.request import CREATE_REQUEST
 from modelbuild.store.go_json import encode_go_json
 
-DATA = Path(__file__).parents[2] / "data" / "go_json"
+DATA = Path(__file__).parents[2] / "data" / "go_requests"
 CASES = json.loads((DATA / "bind.json").read_text("utf-8"))
 
 

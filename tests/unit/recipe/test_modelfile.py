@@ -10,6 +10,7 @@ import pytest
 from modelbuild.digest import Digest
 from modelbuild.errors import InputError
 from modelbuild.formats.modelfile import ModelfileError
+from modelbuild.recipe.content_type import content_type
 from modelbuild.recipe.modelfile_export import model_to_modelfile
 from modelbuild.recipe.modelfile_request import modelfile_to_request
 from modelbuild.recipe.modelfile_values import read_float32
@@ -292,3 +293,34 @@ def test_named_files_survive_an_export(place: Recipes) -> None:
     text = model_to_modelfile(model, place.root, {})
 
     assert without_positions(model) == without_positions(place.model(text, name="Modelfile"))
+
+
+#: What Ollama's own code says (tests/data/go_requests/README.md).
+RECORDED = Path(__file__).parents[2] / "data" / "go_requests"
+
+
+@pytest.mark.parametrize("case", json.loads((RECORDED / "modelfiles.json").read_text("utf-8")))
+def test_modelfiles_are_read_as_by_ollama(case: dict[str, object], tmp_path: Path) -> None:
+    """A Modelfile gives the request that Ollama's command line sends, or the text of the first fault in it."""
+    data = str(case["modelfile"]).encode("latin-1")
+
+    assert case.get("request", case.get("error")) == request_or_error(data, tmp_path)
+
+
+def request_or_error(data: bytes, place: Path) -> object:
+    """What we make of a Modelfile in a directory, in the form of the expectations."""
+    try:
+        return json.loads(modelfile_to_request(data, place / "Modelfile", digest_of_nothing).to_json())
+    except InputError as error:
+        return error.message.replace(str(place), "<dir>")
+
+
+def digest_of_nothing(path: Path) -> Digest:
+    """The directory is empty, so there is nothing to hash."""
+    raise AssertionError(path)
+
+
+@pytest.mark.parametrize("case", json.loads((RECORDED / "content_types.json").read_text("utf-8")))
+def test_content_is_recognised_as_by_ollama(case: dict[str, str]) -> None:
+    """The first bytes decide; so does a mark at byte 34."""
+    assert case["type"] == content_type(case["head"].encode("latin-1"))

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
 import pytest
 
 from modelbuild.errors import InputError
-from modelbuild.recipe.reference import normalize_remote_host, split_source
+from modelbuild.model_name import parse_name
+from modelbuild.recipe.reference import local_name, normalize_remote_host, split_source
 from tests.recipes import Recipes
+
+#: What Ollama's own code says (tests/data/go_requests/README.md).
+CASES = json.loads((Path(__file__).parents[2] / "data" / "go_requests" / "references.json").read_text("utf-8"))
 
 
 @pytest.mark.parametrize(
@@ -86,3 +94,22 @@ def test_remote_models_need_no_sockets(recipes: Recipes, monkeypatch: pytest.Mon
     assert (
         "http://nowhere.invalid:11434" == recipes.model("model: m\nfrom: x\nremote_host: nowhere.invalid\n").remote_host
     )
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['kind']} {case['text']}"[:50])
+def test_references_are_read_as_by_ollama(case: Mapping[str, str]) -> None:
+    """Addresses, names and sources come out as Ollama's code makes them, or are refused where it refuses them."""
+    assert case.get("value") == read(case["kind"], case["text"])
+
+
+def read(kind: str, text: str) -> object:
+    """What we make of a text, in the form of the expectations; None when it is refused."""
+    try:
+        if kind == "remote":
+            return normalize_remote_host(text)
+        if kind == "name":
+            name = parse_name(text)
+            return [name.host, name.namespace, name.model, name.tag, str(name)]
+        return [*split_source(text), local_name(text)] if text.strip() else None
+    except InputError:
+        return None

@@ -73,12 +73,12 @@ def test_routing(client: Client, method: str, path: str, expected: int, header: 
 
 PATHS = {"copy": "/api/copy", "delete": "/api/delete", "show": "/api/show", "generate": "/api/generate"}
 PATHS |= {"pull": "/api/pull", "push": "/api/push"}
-BODIES = json.loads((Path(__file__).parents[2] / "data" / "go_json" / "bind.json").read_text("utf-8"))
+BODIES = json.loads((Path(__file__).parents[2] / "data" / "go_requests" / "bind.json").read_text("utf-8"))
 
 
 @pytest.mark.parametrize("case", [case for case in BODIES if case["kind"] in PATHS and "error" in case])
 def test_fields_of_a_wrong_type(client: Client, case: dict[str, str]) -> None:
-    """Each request type is answered with Go's text for its fields (tests/data/go_json/README.md)."""
+    """Each request type is answered with Go's text for its fields (tests/data/go_requests/README.md)."""
     method = "DELETE" if case["kind"] == "delete" else "POST"
     answer = client.ask(method, PATHS[case["kind"]], case["body"].encode("latin-1"))
 
