@@ -19,7 +19,7 @@ def is_modelfile_path(path: Path) -> bool:
     if not is_regular(path):
         return False
     from modelbuild.formats.files import open_input
-    from modelbuild.recipe.modelfile_nodes import is_modelfile
+    from modelbuild.recipe.text_kind import is_modelfile
 
     with open_input(path) as source:
         return is_modelfile(path, source.read_at(0, min(_SNIFFED_BYTES, source.size_bytes)))

@@ -6,7 +6,6 @@ checkpoint ─► class ─► family ─► stored tensors, renamed ─► rule
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -30,6 +29,7 @@ from modelbuild.formats.gguf.types import GgmlType
 from modelbuild.formats.gguf.writer import KeyValue, string, u32
 from modelbuild.formats.safetensors import StoredTensor
 from modelbuild.records import record
+from modelbuild.similar_names import similar_names
 
 QUANTIZATION_VERSION = 2
 _NAME_LIMIT_BYTES = 63
@@ -127,7 +127,7 @@ def _family_of(hub: HubConfig, checkpoint: Checkpoint) -> Family:
     if family is not None:
         return family
     known = sorted({name for family in all_families() for name in family.classes})
-    near = difflib.get_close_matches(hub.hf_class, known, n=3, cutoff=0.6)
+    near = similar_names(hub.hf_class, known, n=3, cutoff=0.6)
     hint = f"similar and supported: {', '.join(near)}" if near else f"{len(known)} architectures are supported"
     message = f'unsupported architecture "{printable(hub.hf_class)}"'
     raise UnsupportedError("ARCHITECTURE", message, path=checkpoint.origin, key="architectures", hint=hint)

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from modelbuild.engine.facts import WorldFacts
-from modelbuild.engine.lock_file import (
-    Lock,
-    input_digests,
-    lock_path,
-    model_digests,
-    read_lock,
-    refuse_drift,
-    write_lock,
-)
 from modelbuild.engine.run import RunOptions, run_plan
 from modelbuild.engine.run_log import RecordedRun
 from modelbuild.engine.runner import RunSummary
@@ -79,25 +71,23 @@ def load_plan(request: BuildRequest, emit: Emit = ignore_event) -> LoadedPlan:
 def build_plan(loaded: LoadedPlan, request: BuildRequest, state: State, emit: Emit = ignore_event) -> RunSummary:
     """Run a plan, keep its events, and remember that everything is up to date."""
     store = Store(request.store, prune=request.prune)
-    path = lock_path(request.recipe)
     with RecordedRun(request.cache, emit) as recorded:
         inputs = _locked_inputs(loaded, request, store, state, recorded)
-        summary = run_plan(loaded.plan, store, state, recorded, _run_options(request, path))
-    if request.lock == "locked":
-        refuse_drift("model", read_lock(path).models, model_digests(loaded.plan, store), path)
-    elif request.lock == "update":
-        kept = read_lock(path) if request.wanted and path.exists() else Lock()
-        models = model_digests(loaded.plan, store)
-        write_lock(path, Lock({**kept.inputs, **inputs}, {**kept.models, **models}))
+        summary = run_plan(loaded.plan, store, state, recorded, _run_options(request))
+    if request.lock:
+        _lock_models(loaded.plan, request, store, inputs)
     if not summary.is_outdated:
         _record_snapshot(request, loaded.recipe, loaded.plan, store, state, loaded.started_ns)
     return summary
 
 
-def _run_options(request: BuildRequest, path: Path) -> RunOptions:
+def _run_options(request: BuildRequest) -> RunOptions:
     """The options of the request; a locked build publishes no model whose manifest differs from the lock."""
     if request.lock != "locked":
         return request.options
+    from modelbuild.engine.lock_file import lock_path, read_lock, refuse_drift
+
+    path = lock_path(request.recipe)
     models = read_lock(path).models
     return replace(request.options, approve=lambda name, digest: refuse_drift("model", models, {name: digest}, path))
 
@@ -106,11 +96,26 @@ def _locked_inputs(loaded: LoadedPlan, request: BuildRequest, store: Store, stat
     """Digests of the inputs, where a lock wants them; DriftError before anything runs when one differs."""
     if not request.lock:
         return {}
+    from modelbuild.engine.lock_file import input_digests, lock_path, read_lock, refuse_drift
+
     path = lock_path(request.recipe)
     inputs = input_digests(loaded.plan, WorldFacts(store, state), emit, request.recipe)
     if request.lock == "locked":
         refuse_drift("input", read_lock(path).inputs, inputs, path)
     return inputs
+
+
+def _lock_models(plan: Plan, request: BuildRequest, store: Store, inputs: Mapping[str, str]) -> None:
+    """Compare the results with the lock, or write them and the inputs into it."""
+    from modelbuild.engine.lock_file import Lock, lock_path, model_digests, read_lock, refuse_drift, write_lock
+
+    path = lock_path(request.recipe)
+    models = model_digests(plan, store)
+    if request.lock == "locked":
+        refuse_drift("model", read_lock(path).models, models, path)
+        return
+    kept = read_lock(path) if request.wanted and path.exists() else Lock()
+    write_lock(path, Lock({**kept.inputs, **inputs}, {**kept.models, **models}))
 
 
 def _record_snapshot(

@@ -5,11 +5,10 @@ Opening the header of a large vocabulary takes a noticeable part of a second, an
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict
 
-from modelbuild.digest import Digest
+from modelbuild.digest import Digest, sha256_hex
 from modelbuild.formats.gguf.reader import open_gguf
 from modelbuild.plan.compose import GgufFacts
 from modelbuild.plan.layer_kind import describe_file_type, describe_parameter_count
@@ -24,7 +23,7 @@ _CHAT_TEMPLATE = "tokenizer.chat_template"
 def read_gguf_facts(blobs: BlobStore, digest: Digest, state: State) -> GgufFacts:
     """The facts about one GGUF blob; InputError when it is none."""
     manifest = json.dumps({"facts": _FACTS_VERSION, "blob": digest})
-    key = hashlib.sha256(manifest.encode()).hexdigest()
+    key = sha256_hex(manifest.encode())
     record = state.result(key)
     if record is not None:
         return GgufFacts(**json.loads(record.result))

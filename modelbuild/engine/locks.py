@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from modelbuild.digest import sha256_hex
 from modelbuild.errors import StoreError
 from modelbuild.records import record
 
@@ -82,7 +82,7 @@ class ActionLocks:
 
     def _add(self, held: Held, name: str) -> str:
         """Lock one name; who has it when that is somebody else."""
-        path = self._directory / hashlib.sha256(name.encode()).hexdigest()[:32]
+        path = self._directory / sha256_hex(name.encode())[:32]
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             fd, holder = _try_lock(path)

@@ -75,9 +75,11 @@ def detect_for_files(
     """
     if "template" in work.model.cleared:
         return ()
+    texts = [facts[layer.digest].chat_template for layer in files if layer.digest in facts]
+    if not any(texts):
+        return ()
     from modelbuild.template import detect_template
 
-    texts = [facts[layer.digest].chat_template for layer in files if layer.digest in facts]
     found = [detect_template(text) for text in texts if text]
     return tuple(item for item in found if item is not None)
 

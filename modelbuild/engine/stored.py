@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-
 from modelbuild.digest import Digest
 from modelbuild.errors import InputError, printable
 from modelbuild.model_name import ModelName, parse_name
 from modelbuild.recipe.reference import local_name
+from modelbuild.similar_names import similar_names
 from modelbuild.store.manifest import Manifest
 from modelbuild.store.store import Store
 
@@ -33,6 +32,6 @@ def read_stored(store: Store, name: ModelName) -> tuple[Manifest, Digest]:
 
 def _missing(store: Store, name: ModelName) -> InputError:
     stored = [str(item.name) for item in store.models()]
-    near = difflib.get_close_matches(str(name), stored, n=3, cutoff=0.5)
+    near = similar_names(str(name), stored, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "see 'modelbuild list'"
     return InputError("MANIFEST", f"no model {printable(str(name))!r} in the store {store.root}", hint=hint)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 
 from modelbuild.digest import Digest
@@ -22,6 +21,8 @@ def digest_of_file(
     progress is called with the bytes done so far; sink, when given, gets every chunk (a copy is made that way).
     The memoryview is reused, so the sink must be done with it when it returns.
     """
+    import hashlib  # loads OpenSSL, which an edit of a text can do without
+
     hasher = hashlib.sha256()
     buffer = memoryview(bytearray(HASH_CHUNK_BYTES))
     done_bytes = 0

@@ -5,7 +5,6 @@ Source: behaviour of Ollama's Modelfile parser, August 2026, measured.
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import re
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from modelbuild.errors import InputError, printable
 from modelbuild.late_pattern import late_pattern
 from modelbuild.records import record
+from modelbuild.similar_names import similar_names
 
 #: A Modelfile with a long licence has some hundred kilobytes.
 SIZE_LIMIT_BYTES = 4 << 20
@@ -146,7 +146,7 @@ class _Parser:
             raise self._error(_UNEXPECTED_END)
         if after not in " \t" or word not in COMMANDS:
             line = self._line + (after in "\r\n")
-            near = difflib.get_close_matches(word, COMMANDS, n=1)
+            near = similar_names(word, COMMANDS, n=1)
             hint = (
                 f"did you mean {near[0].upper()}?" if near and word not in COMMANDS else "a value follows the command"
             )

@@ -6,12 +6,11 @@ Deciding and explaining read the same value (`ActionManifest`), so they cannot d
 from __future__ import annotations
 
 import enum
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from modelbuild.digest import Digest
+from modelbuild.digest import Digest, sha256_hex
 from modelbuild.records import record
 
 #: Any value that JSON can hold.
@@ -87,7 +86,7 @@ class ActionManifest:
     @property
     def key(self) -> str:
         """The action key: SHA-256 of the canonical JSON, in hex."""
-        return hashlib.sha256(self.encode().encode()).hexdigest()
+        return sha256_hex(self.encode().encode())
 
 
 def canonical_json(value: object) -> str:

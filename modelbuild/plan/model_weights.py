@@ -5,7 +5,6 @@ Source: Ollama's create behaviour, August 2026, where it is right; a GGUF that n
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +37,7 @@ from modelbuild.plan.pre_tokenizer import check_pre_tokenizer
 from modelbuild.plan.weights_facts import WeightsFacts, facts_of_header, facts_of_preset
 from modelbuild.plan.wishes import IMATRIX_ROLE, Wishes
 from modelbuild.recipe.resolved import FileEntry, FromPath, ResolvedModel
+from modelbuild.similar_names import similar_names
 from modelbuild.sources.identify import SourceKind, identify_files, identify_path
 from modelbuild.store.store import Store
 
@@ -410,7 +410,7 @@ class WeightsPlanner:
         if preset is not None:
             return preset.name
         names = list(PRESETS)
-        near = difflib.get_close_matches(text.upper(), names, n=3, cutoff=0.5)
+        near = similar_names(text.upper(), names, n=3, cutoff=0.5)
         raise RecipeError(
             "UNKNOWN",
             f"unknown quantization type {printable(text)!r}",

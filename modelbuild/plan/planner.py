@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -17,6 +16,7 @@ from modelbuild.plan.located import located
 from modelbuild.plan.model_weights import WeightsInput, WeightsPlanner
 from modelbuild.recipe.reference import CLOUD_HOST, split_source
 from modelbuild.recipe.resolved import FromModel, FromName, Output, Recipe, ResolvedModel
+from modelbuild.similar_names import similar_names
 from modelbuild.store.go_json import encode_go_json
 from modelbuild.store.manifest import Manifest
 from modelbuild.store.store import Store
@@ -57,7 +57,7 @@ def _select(recipe: Recipe, wanted: Sequence[str]) -> list[ResolvedModel]:
         ]
         if not matches:
             names = [*(model.id or str(model.name) for model in models), *recipe.groups]
-            near = difflib.get_close_matches(text, names, n=3) or names
+            near = similar_names(text, names, n=3) or names
             raise UsageError(
                 "UNKNOWN", f"no model {printable(text)!r} in the recipe", hint=f"there is {', '.join(near)}"
             )
@@ -179,7 +179,7 @@ class _ModelPlanner:
 
     def _missing_base(self, name: ModelName, base: FromName) -> RecipeError:
         stored = [str(item.name) for item in self._store.models()]
-        near = difflib.get_close_matches(str(name), stored, n=3, cutoff=0.5)
+        near = similar_names(str(name), stored, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "a file or directory is named with ./ in front"
         message = f"no model {str(name)!r} in the store {self._store.root}, and nothing is downloaded while building"
         return RecipeError("NETWORK", message, base.position, hint=hint)

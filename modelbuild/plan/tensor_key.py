@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 
 from modelbuild.convert.planned import PlannedTensor
+from modelbuild.digest import sha256_hex
 from modelbuild.formats.gguf.types import is_quantized
 from modelbuild.formats.safetensors import StoredTensor
 from modelbuild.plan.action import Json, canonical_json
@@ -39,7 +40,7 @@ def tensor_key(tensor: PlannedTensor, leaf: Leaf, importance: str = "") -> str:
     except _Unknown:
         return ""
     described = [PACKING_VERSION, tensor.type.name, importance, source]
-    return hashlib.sha256(canonical_json(described).encode()).hexdigest()
+    return sha256_hex(canonical_json(described).encode())
 
 
 def source_text(source: object) -> str:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modelbuild.errors import InputError, Problems, RecipeError
 from modelbuild.formats.gguf.types import ValueType
 from modelbuild.formats.gguf.values import RawValue, encode_numbers, encode_scalar, encode_string, encode_strings
-from modelbuild.formats.gguf.writer import KeyValue
 from modelbuild.plan.action import Json
-from modelbuild.quantize.tensor_rules import TensorRule, make_tensor_rule
 from modelbuild.recipe.resolved import MetadataValue, ResolvedModel, TensorTypeRule
 from modelbuild.records import record
+
+if TYPE_CHECKING:
+    from modelbuild.formats.gguf.writer import KeyValue
+    from modelbuild.quantize.tensor_rules import TensorRule
 
 #: Role of the input that is an importance matrix.
 IMATRIX_ROLE = "imatrix"
@@ -53,6 +56,8 @@ class Wishes:
 
     def rules(self) -> list[TensorRule]:
         """The rules as the type policy takes them; RecipeError for one that is not sound."""
+        from modelbuild.quantize.tensor_rules import make_tensor_rule
+
         rules = []
         for wish in self.tensor_types:
             try:
@@ -76,6 +81,8 @@ def edit_metadata(kv: Sequence[KeyValue], edits: Mapping[str, MetadataValue]) ->
 
     Raises RecipeError META for a value that its type cannot hold.
     """
+    from modelbuild.formats.gguf.writer import KeyValue
+
     kept = [item for item in kv if item.key not in edits]
     return [*kept, *(KeyValue(key, _encode(key, item)) for key, item in edits.items() if item.value is not None)]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
 from modelbuild.errors import Position, ProblemCollector, RecipeError, printable
 from modelbuild.recipe.nodes import ScalarNode
 from modelbuild.recipe.resolved import FromModel, ResolvedModel
+from modelbuild.similar_names import similar_names
 
 
 def check_distinct(models: Sequence[ResolvedModel], problems: ProblemCollector) -> None:
@@ -90,7 +90,7 @@ def _base_in_recipe(
 
 def _unknown(wanted: str, known: Iterable[str], position: Position) -> RecipeError:
     names = [name for name in known if name]
-    near = difflib.get_close_matches(wanted, names, n=3)
+    near = similar_names(wanted, names, n=3)
     shown = ", ".join(map(printable, names[:20])) or "none that others can name"
     hint = f"did you mean {' or '.join(near)}?" if near else f"models of this recipe: {shown}"
     return RecipeError("UNKNOWN", f"no model {printable(wanted)!r} in this recipe", position, hint=hint)

@@ -10,16 +10,14 @@ from pathlib import Path
 
 from modelbuild.errors import InputError, Position, ProblemCollector, RecipeError, printable
 from modelbuild.formats.files import open_input
-from modelbuild.formats.modelfile import SIZE_LIMIT_BYTES as MODELFILE_LIMIT_BYTES
 from modelbuild.recipe.inheritance import SCHEMA, RawModel, merge_fields, model_fields
-from modelbuild.recipe.json_nodes import looks_like_json
 from modelbuild.recipe.located import locate, located, with_near_names
-from modelbuild.recipe.modelfile_nodes import is_modelfile
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode, to_plain, with_loud_nulls
 from modelbuild.recipe.resolved import RecipeWarning
 from modelbuild.recipe.roots import AllowedRoots
 from modelbuild.recipe.schema import Findings, check_node, properties_of
 from modelbuild.recipe.text import JSON_LIMIT_BYTES, TEXT_LIMIT_BYTES, parse_recipe_text, too_large
+from modelbuild.recipe.text_kind import is_modelfile, looks_like_json
 from modelbuild.recipe.variables import Variable, merge_variables, read_variables
 from modelbuild.records import record
 
@@ -58,6 +56,8 @@ def read_limited(path: Path, roots: AllowedRoots | None = None) -> bytes:
         if roots is not None:
             roots.confirm(source)
         if source.size_bytes > TEXT_LIMIT_BYTES:
+            from modelbuild.formats.modelfile import SIZE_LIMIT_BYTES as MODELFILE_LIMIT_BYTES
+
             head = source.read_at(0, 4096)
             limit = JSON_LIMIT_BYTES if looks_like_json(head) else MODELFILE_LIMIT_BYTES
             if source.size_bytes > limit or not (looks_like_json(head) or is_modelfile(path, head)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import os
 import unicodedata
@@ -18,6 +17,7 @@ from modelbuild.recipe.located import located
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode, is_null
 from modelbuild.recipe.resolved import FileEntry
 from modelbuild.recipe.roots import AllowedRoots
+from modelbuild.similar_names import similar_names
 
 #: Budgets of one pattern.
 FILE_LIMIT = 100_000
@@ -131,7 +131,7 @@ class FileSets:
 
     def _no_match(self, pattern: str, start: Path, node: Node) -> RecipeError:
         listed = sorted({path.name for place in self.directories for path in place.iterdir()})
-        near = difflib.get_close_matches(pattern.rpartition("/")[2], listed, n=3, cutoff=0.3)
+        near = similar_names(pattern.rpartition("/")[2], listed, n=3, cutoff=0.3)
         hint = (
             f"there is {', '.join(map(printable, near))}" if near else f"nothing like it below {printable(str(start))}"
         )

@@ -6,7 +6,6 @@ key, a few are never taken over. `null` drops what was inherited.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from functools import cache
 
@@ -14,6 +13,7 @@ from modelbuild.errors import Position, ProblemCollector, RecipeError, printable
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode, is_null, to_plain
 from modelbuild.recipe.schema import properties_of
 from modelbuild.records import record
+from modelbuild.similar_names import similar_names
 
 SCHEMA = "recipe.schema.json"
 MODEL = "/$defs/model"
@@ -161,7 +161,7 @@ class Inheritance:
         return RecipeError("CYCLE", message, position, hint="remove one 'extends'")
 
     def _unknown(self, parent: str, position: Position) -> RecipeError:
-        near = difflib.get_close_matches(parent, self._models, n=3)
+        near = similar_names(parent, self._models, n=3)
         known = ", ".join(map(printable, list(self._models)[:20]))
         hint = f"did you mean {' or '.join(near)}?" if near else f"models of this recipe: {known}"
         return RecipeError("UNKNOWN", f"no model {printable(parent)!r} in this recipe", position, hint=hint)

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -18,6 +17,7 @@ from modelbuild.late_pattern import late_pattern
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from modelbuild.recipe.scalars import Scalar
 from modelbuild.records import record
+from modelbuild.similar_names import similar_names
 
 #: What the texts of one model, and those of all models of a recipe, may grow to through interpolation.
 EXPANSION_LIMIT = 1 << 20
@@ -136,7 +136,7 @@ class Interpolator:
         found = self._values.get(expression.name)
         position = node.position_of(expression.start)
         if found is None:
-            near = difflib.get_close_matches(expression.name, self._values, n=3)
+            near = similar_names(expression.name, self._values, n=3)
             known = ", ".join(sorted(self._values)) or "none"
             hint = f"did you mean {' or '.join(near)}?" if near else f"known variables: {known}"
             hint += "; a literal ${ is written $${"
@@ -225,7 +225,7 @@ def _parse_filter(text: str, at: int) -> tuple[_Filter, int]:
     match = _FILTER.match(text, at)
     if match is None or match[1] not in _FILTERS:
         word = printable(match[1] if match else text[at + 1 : at + 20].strip())
-        near = difflib.get_close_matches(word, _FILTERS, n=1)
+        near = similar_names(word, _FILTERS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"filters: {', '.join(_FILTERS)}"
         raise _BadExpressionError(f"unknown filter {word!r}", start, hint)
     at = match.end()

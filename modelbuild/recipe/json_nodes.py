@@ -29,12 +29,6 @@ _TOKEN = late_pattern(
 _BLANKS = late_pattern(r"[ \t\r\n]*")
 _BLANK = (" ", "\t", "\r", "\n")
 _WORDS: dict[str, Scalar] = {"true": True, "false": False, "null": None}
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-
-
-def looks_like_json(data: bytes) -> bool:
-    """Does the text begin as a JSON object or array does? YAML's flow style does, too."""
-    return data[:1024].removeprefix(_BYTE_ORDER_MARK).lstrip(b" \t\r\n")[:1] in (b"{", b"[")
 
 
 def read_json_nodes(text: str, path: str, *, max_depth: int, max_nodes: int) -> Node | None:

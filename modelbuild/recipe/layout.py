@@ -13,9 +13,9 @@ import yaml
 
 from modelbuild.errors import InputError
 from modelbuild.late_pattern import late_pattern
-from modelbuild.recipe.json_nodes import looks_like_json
 from modelbuild.recipe.nodes import to_plain
 from modelbuild.recipe.text import decode_text, parse_recipe_text
+from modelbuild.recipe.text_kind import looks_like_json
 from modelbuild.records import record
 
 _STEP = 2

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from modelbuild.errors import InputError, Position, RecipeError, printable
+from modelbuild.similar_names import similar_names
 
 _T = TypeVar("_T")
 
@@ -32,7 +32,7 @@ def with_near_names(error: InputError, path: Path, otherwise: str = _OTHERWISE) 
     except OSError:
         hint = f"there is no directory {printable(str(path.parent))}"
     else:
-        near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
+        near = similar_names(path.name, names, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(map(printable, sorted(near)))}?" if near else ""
     hint = hint or otherwise
     return InputError(error.code, error.message, path=error.path, offset=error.offset, key=error.key, hint=hint)

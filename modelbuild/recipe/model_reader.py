@@ -29,6 +29,7 @@ from modelbuild.recipe.resolved import (
 )
 from modelbuild.recipe.roots import AllowedRoots
 from modelbuild.recipe.schema import INTERPOLATION
+from modelbuild.similar_names import similar_names
 
 #: A template, system prompt or licence; larger ones are mistakes (a model file named by accident).
 TEXT_FILE_LIMIT_BYTES = 4 << 20
@@ -211,9 +212,7 @@ class ModelReader:
         role = message.get("role")
         text = _text_of(role)
         if role is not None and text and text.lower() not in _ROLES:
-            import difflib
-
-            near = difflib.get_close_matches(text.lower(), _ROLES, n=1)
+            near = similar_names(text.lower(), _ROLES, n=1)
             meant = f"; did you mean {near[0]}?" if near else ""
             what = f"unknown role {printable(text)!r} is stored as it is{meant}"
             self.warnings.append(RecipeWarning("UNKNOWN", what, role.position))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from modelbuild.errors import InputError, Position, RecipeError
 from modelbuild.formats.files import is_directory
-from modelbuild.formats.modelfile import COMMANDS, Command, ModelfileError, parse_modelfile
+from modelbuild.formats.modelfile import Command, ModelfileError, parse_modelfile
 from modelbuild.late_pattern import late_pattern
 from modelbuild.recipe.modelfile_files import find_files, list_model_files
 from modelbuild.recipe.modelfile_values import read_texts
@@ -19,19 +19,7 @@ from modelbuild.recipe.text import parse_recipe_text
 
 #: A comment of our own that carries, as JSON, what Modelfiles cannot say.
 EXTRA_PREFIX = "# modelbuild: "
-_FIRST_WORD = late_pattern(rb"\A(?:[ \t\r\n]|#[^\r\n]*[\r\n])*([A-Za-z]+)[ \t]")
 _NAME_CHARACTER = late_pattern(r"[^A-Za-z0-9_.-]", re.ASCII)
-
-
-def is_modelfile(path: Path, data: bytes) -> bool:
-    """Is this a Modelfile, by its name or by how it begins? Recipes have `key: value` where it has `COMMAND value`."""
-    name = path.name.lower()
-    if name.endswith((".yaml", ".yml", ".json")):
-        return False
-    if name == "modelfile" or name.endswith(".modelfile") or name.startswith("modelfile."):
-        return True
-    match = _FIRST_WORD.match(data[:4096])
-    return match is not None and match[1].lower().decode("ascii") in COMMANDS
 
 
 def modelfile_to_nodes(data: bytes, path: Path) -> MappingNode:

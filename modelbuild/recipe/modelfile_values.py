@@ -5,7 +5,6 @@ Source: create behaviour of Ollama's command line, August 2026, measured.
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 import struct
@@ -16,6 +15,7 @@ from pathlib import Path
 from modelbuild.formats.modelfile import Command, ModelfileError
 from modelbuild.late_pattern import late_pattern
 from modelbuild.records import record
+from modelbuild.similar_names import similar_names
 
 INTEGERS = (
     "num_keep", "seed", "num_predict", "top_k", "repeat_last_n", "num_ctx", "num_batch", "num_gpu", "main_gpu",
@@ -110,7 +110,7 @@ def _typed(command: Command, path: Path) -> object:
         if text in _TRUE or text in _FALSE:
             return text in _TRUE
         raise _error(f"invalid bool value [{text}]", command, path)
-    near = difflib.get_close_matches(name, (*INTEGERS, *FLOATS, *BOOLEANS, *LISTS), n=2)
+    near = similar_names(name, (*INTEGERS, *FLOATS, *BOOLEANS, *LISTS), n=2)
     hint = f"did you mean {' or '.join(near)}?" if near else "one blank stands between PARAMETER and the name"
     raise _error(f"unknown parameter '{name}'", command, path, hint)
 

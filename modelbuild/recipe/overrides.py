@@ -6,7 +6,6 @@ is YAML, so `null` drops a field and `[a, b]` is a list; paths in it are relativ
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import field
 
@@ -15,6 +14,7 @@ from modelbuild.recipe.inheritance import model_fields
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode
 from modelbuild.recipe.text import parse_recipe_text
 from modelbuild.records import record
+from modelbuild.similar_names import similar_names
 
 _EVERY_MODEL = "*"
 
@@ -61,7 +61,7 @@ class Overrides:
         for index, item in enumerate(self.items):
             if index not in self._used:
                 known = [name for name in names if name]
-                near = difflib.get_close_matches(item.target, known, n=3) or known[:10]
+                near = similar_names(item.target, known, n=3) or known[:10]
                 hint = (
                     f"there is {', '.join(map(printable, near))}" if near else "the recipe has one model: --set FIELD="
                 )
@@ -80,7 +80,7 @@ def _read_override(text: str) -> Override:
     target, name, key = _split(path)
     if not equals or not name:
         fields = sorted(model_fields())
-        near = difflib.get_close_matches(path.rpartition(".")[2], fields, n=3)
+        near = similar_names(path.rpartition(".")[2], fields, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "MODEL.FIELD=VALUE, for example coder.quantize=Q8_0"
         what = "'=' and a value are missing" if not equals else "the name of a field is expected before '='"
         raise UsageError("USAGE", f"{place}: {what}", hint=hint)

@@ -19,13 +19,13 @@ from modelbuild.recipe.interpolation import Expansion, Interpolator, VariableVal
 from modelbuild.recipe.matrix import MODEL_LIMIT, Variant, axis_places, expand_matrix
 from modelbuild.recipe.model_reader import ModelReader
 from modelbuild.recipe.model_rules import check_rules
-from modelbuild.recipe.modelfile_nodes import is_modelfile, modelfile_to_nodes
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, is_null, places_in, walk_scalars
 from modelbuild.recipe.options import LoadOptions
 from modelbuild.recipe.overrides import Override, Overrides, read_overrides
 from modelbuild.recipe.resolved import Recipe, RecipeWarning, ResolvedModel
 from modelbuild.recipe.roots import AllowedRoots
 from modelbuild.recipe.schema import INTERPOLATION, Findings, check_node
+from modelbuild.recipe.text_kind import is_modelfile
 from modelbuild.recipe.variables import describe_variable, variable_values, written
 from modelbuild.records import record
 
@@ -79,7 +79,11 @@ def resolve_recipe(root: Node, path: Path, options: LoadOptions | None = None) -
 
 
 def _parse(data: bytes, path: Path) -> Node:
-    return modelfile_to_nodes(data, path) if is_modelfile(path, data) else parse_recipe(data, path)
+    if not is_modelfile(path, data):
+        return parse_recipe(data, path)
+    from modelbuild.recipe.modelfile_nodes import modelfile_to_nodes
+
+    return modelfile_to_nodes(data, path)
 
 
 class _Resolution:

@@ -13,7 +13,6 @@ The schema files stand in `schemas/` of the repository and inside the package wh
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +26,7 @@ from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from modelbuild.recipe.resolved import RecipeWarning
 from modelbuild.recipe.scalars import Scalar, read_plain
 from modelbuild.records import record
+from modelbuild.similar_names import similar_names
 
 INTERPOLATION = "${"
 _INTERPOLATION_PATTERN = r"\$\{"
@@ -135,7 +135,7 @@ def unknown_field(
     if deeper:
         hint = f"write it as {' or '.join(map(repr, deeper))}"
         return RecipeError("UNKNOWN", f"unknown field {printable(key)!r} in {where}", position, hint=hint)
-    near = difflib.get_close_matches(key.lower(), names, n=3, cutoff=0.6)
+    near = similar_names(key.lower(), names, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known fields: {', '.join(names)}"
     return RecipeError("UNKNOWN", f"unknown field {printable(key)!r} in {where}", position, hint=hint)
 
@@ -284,7 +284,7 @@ class _Checker:
 
     def _refuse_name(self, node: ScalarNode, value: str, findings: Findings) -> None:
         names = [str(name) for name in self.names.values()]
-        near = difflib.get_close_matches(value.upper(), names, n=3, cutoff=0.5)
+        near = similar_names(value.upper(), names, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known types: {', '.join(names)}"
         kind = self.expected.removeprefix("the name of a ")
         message = f"unknown {kind} {printable(value)!r}{_made_with(node)}"
@@ -337,7 +337,7 @@ class _Checker:
             hint = "letters, digits and '_', not beginning with a digit"
             findings.problems.add(RecipeError("TYPE", message, position, hint=hint))
         elif self.unknown:
-            near = difflib.get_close_matches(key, self.properties, n=2)
+            near = similar_names(key, self.properties, n=2)
             meant = f"; did you mean {' or '.join(near)}?" if near else ""
             what = "is stored as it is" if self.unknown == "parameter" else "is not stored"
             message = f"unknown {self.unknown} {printable(key)!r} {what}{meant}"

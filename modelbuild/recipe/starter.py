@@ -10,8 +10,9 @@ from modelbuild.formats.files import does_exist, is_regular, open_input
 from modelbuild.late_pattern import late_pattern
 from modelbuild.model_name import parse_name
 from modelbuild.recipe.located import with_near_names
-from modelbuild.recipe.modelfile_nodes import default_name, is_modelfile, modelfile_to_nodes
+from modelbuild.recipe.modelfile_nodes import default_name, modelfile_to_nodes
 from modelbuild.recipe.nodes import to_plain
+from modelbuild.recipe.text_kind import is_modelfile
 from modelbuild.recipe.yaml_text import to_yaml
 
 SCHEMA_LINE = "# yaml-language-server: $schema=recipe.schema.json"

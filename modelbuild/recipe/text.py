@@ -15,9 +15,9 @@ import yaml
 from modelbuild.errors import Position, RecipeError, printable
 from modelbuild.formats.json_text import has_more_marks
 from modelbuild.late_pattern import late_pattern
-from modelbuild.recipe.json_nodes import looks_like_json, read_json_nodes
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from modelbuild.recipe.scalars import is_not_finite, read_plain
+from modelbuild.recipe.text_kind import looks_like_json
 from modelbuild.records import record
 
 #: Budgets of a document; a recipe of a thousand models stays far below each of them.
@@ -65,6 +65,8 @@ def parse_recipe_text(data: bytes, path: str) -> Node:
         raise too_large(path, len(data))
     text = decode_text(data, path)
     if looks_like_json(data):
+        from modelbuild.recipe.json_nodes import read_json_nodes
+
         if len(data) > TEXT_LIMIT_BYTES and has_more_marks(data, 3 * NODE_LIMIT):  # each value has at most three
             raise RecipeError("LIMIT", "too many values", Position(path, 1, 1))
         root = read_json_nodes(text, path, max_depth=DEPTH_LIMIT, max_nodes=NODE_LIMIT)

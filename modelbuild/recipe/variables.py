@@ -6,7 +6,6 @@ a declaration gives with `env`), the command line.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -15,6 +14,7 @@ from modelbuild.recipe.interpolation import Interpolator, VariableValue
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode, to_plain
 from modelbuild.recipe.scalars import Scalar, read_plain
 from modelbuild.records import record
+from modelbuild.similar_names import similar_names
 
 #: Variables that are made of variables that are made of variables …
 CHAIN_LIMIT = 64
@@ -118,7 +118,7 @@ def variable_values(
     given = dict(assignments)
     for name in given:
         if name not in variables:
-            near = difflib.get_close_matches(name, variables, n=3) or sorted(variables)
+            near = similar_names(name, variables, n=3) or sorted(variables)
             hint = f"declared are {', '.join(near)}" if near else "the recipe declares no variables"
             raise UsageError("UNKNOWN", f"--var {printable(name)}: the recipe declares no such variable", hint=hint)
     return _Values(variables, given, environment, problems).all()
@@ -198,7 +198,7 @@ class _Values:
         if value.text not in allowed:
             message = f"{variable.name}: one of {', '.join(map(printable, allowed))} expected, "
             message += f"{printable(value.text)!r} found, from {value.origin}"
-            near = difflib.get_close_matches(value.text, allowed, n=1)
+            near = similar_names(value.text, allowed, n=1)
             hint = f"did you mean {near[0]}?" if near else ""
             raise RecipeError("TYPE", message, variable.position, hint=hint)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import enum
 from collections.abc import Mapping
 from pathlib import Path
 
 from modelbuild.errors import InputError
 from modelbuild.formats.files import does_exist, is_directory, open_input
+from modelbuild.similar_names import similar_names
 
 GGUF_MAGIC = b"GGUF"
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -72,5 +72,5 @@ def _near_names(path: Path) -> str:
         names = [entry.name for entry in path.parent.iterdir()]
     except OSError:
         return f"the directory {path.parent} does not exist"
-    near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
+    near = similar_names(path.name, names, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(sorted(near))}?" if near else "in a recipe, paths are relative to its directory"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 
 from modelbuild.late_pattern import late_pattern
 
@@ -42,10 +41,14 @@ def format_go_float(number: float) -> str:
     magnitude = abs(number)
     if magnitude == 0:
         return "-0" if math.copysign(1.0, number) < 0 else "0"
+    text = repr(number)
+    if "e" not in text:
+        return text.removesuffix(".0")
+    from decimal import Decimal  # which hardly any number needs
+
     if _PLAIN_MIN <= magnitude < _PLAIN_MAX:
-        text = format(Decimal(repr(number)), "f")
-        return text.rstrip("0").rstrip(".") if "." in text else text
-    digits, exponent = f"{Decimal(repr(number)):e}".split("e")
+        return format(Decimal(text), "f")
+    digits, exponent = f"{Decimal(text):e}".split("e")
     digits = digits.rstrip("0").rstrip(".") if "." in digits else digits
     return f"{digits}e{'-' if exponent.startswith('-') else '+'}{exponent.lstrip('+-').lstrip('0')}"
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from modelbuild.digest import Digest, digest_of, is_digest
+from modelbuild.digest import Digest, digest_of, is_digest, sha256_hex
 from modelbuild.errors import InputError, printable
 from modelbuild.formats.files import open_input
 from modelbuild.formats.json_text import parse_json
@@ -110,7 +109,7 @@ def listed_digest(data: bytes) -> str:
     consumed = _FIRST_BUFFER_BYTES
     while consumed < document_bytes:
         consumed = 2 * consumed + _FIRST_BUFFER_BYTES
-    return hashlib.sha256(data[:consumed]).hexdigest()
+    return sha256_hex(data[:consumed])
 
 
 def decode_manifest(data: bytes, path: Path) -> Manifest:

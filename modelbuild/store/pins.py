@@ -6,12 +6,11 @@ use. The other program that shares a store knows nothing of pins.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from modelbuild.digest import Digest, is_digest
+from modelbuild.digest import Digest, is_digest, sha256_hex
 from modelbuild.errors import StoreError, printable
 from modelbuild.records import record
 from modelbuild.store.blobs import PIN_PREFIX, BlobStore
@@ -60,7 +59,7 @@ def pinned_blobs(pins: Iterable[Pin]) -> set[Digest]:
 
 
 def _path(blobs: BlobStore, name: str) -> Path:
-    return blobs.staging / f"{PIN_PREFIX}{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+    return blobs.staging / f"{PIN_PREFIX}{sha256_hex(name.encode())[:32]}"
 
 
 def _paths(blobs: BlobStore) -> Iterator[Path]:

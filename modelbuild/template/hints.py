@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-
 from modelbuild.late_pattern import late_pattern
+from modelbuild.similar_names import similar_names
 from modelbuild.template.functions import FUNCTIONS
 
 #: Of a conversation and of its messages; what people forget the dot of.
@@ -39,8 +38,8 @@ def hint_for(message: str) -> str:
 
 
 def _function_hint(name: str) -> str:
-    near = difflib.get_close_matches(name, FUNCTIONS, n=1, cutoff=0.7)
+    near = similar_names(name, FUNCTIONS, n=1, cutoff=0.7)
     if near:
         return f"did you mean {near[0]}?"
-    field = difflib.get_close_matches(name.capitalize(), _FIELDS, n=1, cutoff=0.7)
+    field = similar_names(name.capitalize(), _FIELDS, n=1, cutoff=0.7)
     return f"a variable has a dot in front: .{field[0] if field else name}"

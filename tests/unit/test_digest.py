@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
+
 import pytest
 
+from modelbuild import digest
 from modelbuild.digest import digest_of, is_digest, parse_digest
 from modelbuild.errors import InputError
 
@@ -42,3 +46,17 @@ def test_only_the_canonical_spelling_is_a_digest() -> None:
 def test_digest_of_known_bytes() -> None:
     """The standard's own test vector."""
     assert "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" == digest_of(b"abc")
+
+
+@pytest.mark.parametrize("has_own", [True, False], ids=["Python's own", "OpenSSL's"])
+@pytest.mark.parametrize("size", [0, 1, 1 << 18, (1 << 18) + 1])
+def test_digest_is_sha_256_whoever_computes_it(size: int, has_own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small texts and large ones, with a Python that has its own SHA-256 and with one that does not."""
+    digest._small_sha256.cache_clear()
+    if not has_own:
+        monkeypatch.setitem(sys.modules, "_sha2", None)
+        monkeypatch.setitem(sys.modules, "_sha256", None)
+    data = b"x" * size
+
+    assert "sha256:" + hashlib.sha256(data).hexdigest() == digest_of(data)
+    digest._small_sha256.cache_clear()

@@ -21,7 +21,7 @@ LAYERS = [
     {"recipe", "sources", "convert", "quantize", "template", "store", "remote"},
     {"formats"},
     {"model_name", "digest", "places", "extras"},
-    {"events", "errors", "records", "late_pattern"},
+    {"events", "errors", "records", "late_pattern", "similar_names"},
 ]
 #: Sideways edges with their reasons.
 ALLOWED = {

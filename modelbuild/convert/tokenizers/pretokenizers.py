@@ -7,16 +7,16 @@ structure of the pre-tokenizer, where the family's preference and the handling o
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from modelbuild.convert.tokenizers.check_hash import name_by_check_hash
 from modelbuild.convert.tokenizers.files import TokenizerFiles
 from modelbuild.convert.tokenizers.table import pre_tokenizer_table
+from modelbuild.digest import sha256_hex
 from modelbuild.errors import UnsupportedError, UsageError, printable
 from modelbuild.records import record
+from modelbuild.similar_names import similar_names
 
 if TYPE_CHECKING:
     from modelbuild.convert.model import Model
@@ -29,7 +29,7 @@ def check_pre_tokenizer_name(name: str) -> str:
     known = pre_tokenizer_table().ignores_merges
     if name in known:
         return name
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = similar_names(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known names: {', '.join(sorted(known))}"
     raise UsageError("UNKNOWN", f"unknown pre-tokenizer {printable(name)!r}", hint=hint)
 
@@ -96,7 +96,7 @@ def _choose(candidates: Sequence[str], preferred: Sequence[str], *, ignores_merg
 def split_digest(files: TokenizerFiles) -> str:
     """SHA-256 over all split expressions, concatenated; empty when there is none."""
     text = "".join(_expressions(files))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() if text else ""
+    return sha256_hex(text.encode("utf-8", "surrogatepass")) if text else ""
 
 
 def near_names(files: TokenizerFiles) -> list[str]:
@@ -108,7 +108,7 @@ def near_names(files: TokenizerFiles) -> list[str]:
     ways: dict[str, str] = {}
     for name, expressions in pre_tokenizer_table().expressions.items():
         ways.setdefault(_comparable("".join(expressions)), name)
-    return [ways[way] for way in difflib.get_close_matches(found, ways, n=3, cutoff=0.6)] if found else []
+    return [ways[way] for way in similar_names(found, ways, n=3, cutoff=0.6)] if found else []
 
 
 def _comparable(expressions: str) -> str:
