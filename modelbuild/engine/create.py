@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -186,7 +187,8 @@ class _Creation:
     def _touch_manifest(self) -> None:
         """A creation that changes nothing still makes the model the most recent one, as in Ollama."""
         now_ns = time.time_ns()
-        os.utime(self._store.manifest_path(self._publish.target), ns=(now_ns, now_ns))
+        with suppress(FileNotFoundError):  # it was made, and somebody deletes it already
+            os.utime(self._store.manifest_path(self._publish.target), ns=(now_ns, now_ns))
 
 
 def _opening(request: CreateRequest, files: tuple[str, ...]) -> tuple[Status, ...]:

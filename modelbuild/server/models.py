@@ -6,9 +6,9 @@ import asyncio
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from aiohttp import web
 
@@ -24,8 +24,9 @@ from modelbuild.store.store import Store
 
 if TYPE_CHECKING:
     from modelbuild.engine.model_answers import ModelLister
-    from modelbuild.store.config import ModelConfig
 
+_T = TypeVar("_T")
+_CLOUD_DISABLED = "ollama cloud is disabled: remote model details are unavailable"
 _COPY = Record("api.CopyRequest", {"source": Text(), "destination": Text()})
 _DELETE = Record("api.DeleteRequest", {"model": Text(), "name": Text()})
 _SHOW = Record(
@@ -110,6 +111,7 @@ class ModelRoutes:
             return self._lister.list_models()
 
     def _show(self, body: dict[str, object]) -> dict[str, object]:
+        from modelbuild.engine.describe import describe_model
         from modelbuild.engine.model_answers import ShowOptions, show_model
 
         text = text_of(body, "model") or text_of(body, "name")
@@ -120,11 +122,7 @@ class ModelRoutes:
             name = self._store.spelling(parse_name(reference))
         except InputError as error:
             raise Refusal(400, "invalid model name") from error
-        config = self._config(name)
-        if config is None or (source == "local" and config.remote_host):
-            raise Refusal(404, f"model '{text if source else name}' not found")
-        if config.remote_host:
-            raise Refusal(403, "ollama cloud is disabled: remote model details are unavailable")
+        missing = Refusal(404, f"model '{text if source else name}' not found")
         options = ShowOptions(
             system=text_of(body, "system"),
             parameters=cast("Mapping[str, object] | None", body.get("options")),
@@ -132,32 +130,42 @@ class ModelRoutes:
             use_go_template=go_template_choice(os.environ.get("OLLAMA_GO_TEMPLATE", "")),
             blob_text=self._places.blob,
         )
-        shown = show_model(self._store, name, options)
+
+        def look() -> dict[str, object] | None:
+            config = describe_model(self._store, name).config
+            if config.remote_host:
+                raise missing if source == "local" else Refusal(403, _CLOUD_DISABLED)
+            return show_model(self._store, name, options)
+
+        shown = self._while_steady(name, look)
         if shown is None:
-            raise Refusal(404, f"model '{name}' not found")
+            raise missing
         return shown
 
-    def _config(self, name: ModelName) -> ModelConfig | None:
-        """The config of a stored model; None when there is no such model."""
-        from modelbuild.engine.describe import describe_model
-
-        is_stored = self._store.manifest_path(name).is_file()
-        return describe_model(self._store, name).config if is_stored else None
+    def _while_steady(self, name: ModelName, look: Callable[[], _T]) -> _T | None:
+        """What a look at a model gives, again when it was replaced meanwhile; None when there is no such model."""
+        while (before := self._store.find(name)) is not None:
+            try:
+                return look()
+            except (InputError, FileNotFoundError):
+                if self._store.find(name) == before:
+                    raise
+        return None
 
     def _copy(self, source_text: str, target_text: str) -> None:
         source = self._parse(source_text, "source")
         target = self._parse(target_text, "destination")
-        if not self._store.manifest_path(source).is_file():
+        if self._while_steady(source, lambda: self._store.copy(source, target)) is None:
             raise Refusal(404, f"model {quoted(source_text)} not found")
-        self._store.copy(source, target)
 
     def _delete(self, text: str) -> None:
         if not text:
             raise Refusal(400, "model is required")
         name = self._parse(local_name(text), "name")
-        if not self._store.manifest_path(name).is_file():
-            raise Refusal(404, f"model '{text}' not found")
-        self._store.remove(name)
+        try:
+            self._store.remove(name)
+        except InputError as error:
+            raise Refusal(404, f"model '{text}' not found") from error
 
     def _is_stored(self, text: str) -> bool:
         try:

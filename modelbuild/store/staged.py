@@ -171,13 +171,15 @@ def free_space(root: Path) -> int:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable."""
+    """Make the names in a directory durable; one that somebody has removed meanwhile has none."""
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    except FileNotFoundError:
+        return
     except OSError as error:
         raise unusable_store(directory, error) from error
 
