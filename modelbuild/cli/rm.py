@@ -15,11 +15,13 @@ from modelbuild.cli.settings import current_settings, settings_options
 def command(context: click.Context, names: tuple[str, ...]) -> None:
     """Remove models from the store, and the blobs that no other model uses."""
     from modelbuild.cli.render import format_size
+    from modelbuild.engine.garbage import note_eviction
     from modelbuild.engine.stored import find_name
     from modelbuild.errors import ProblemCollector
     from modelbuild.store.store import Store
 
-    store = Store(current_settings(context).store)
+    settings = current_settings(context)
+    store = Store(settings.store)
     problems = ProblemCollector()
     found = []
     for text in names:
@@ -28,6 +30,7 @@ def command(context: click.Context, names: tuple[str, ...]) -> None:
     problems.finish()  # all names are looked at before the first model goes
     for name in dict.fromkeys(found):
         collected = store.remove(name)
+        note_eviction(settings.cache, collected.removed, "modelbuild rm")
         click.echo(f"removed {name} ({format_size(collected.freed_bytes)} freed)")
         if collected.waiting:
             click.echo(f"note: {collected.waiting}", err=True)

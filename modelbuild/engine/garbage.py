@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from modelbuild.digest import Digest, is_digest
 from modelbuild.engine.run_log import RunRecord
-from modelbuild.errors import StoreError
+from modelbuild.errors import ModelbuildError, StoreError
 from modelbuild.records import record
 from modelbuild.store.blobs import PIN_PREFIX
 from modelbuild.store.lock import own_directory
@@ -135,6 +135,14 @@ def measure_disk(store: Store, cache: Path) -> DiskUse:
     )
 
 
+def note_eviction(cache: Path, digests: Sequence[Digest], by: str) -> None:
+    """Leave word of blobs that are gone, for explanations; a cache that takes none must hinder nothing."""
+    if not digests:
+        return
+    with suppress(ModelbuildError), closing(State(cache)) as state:
+        state.record_tombstones(digests, by)
+
+
 def _unreferenced_blobs(store: Store, kept: set[Digest], now_s: float) -> Iterator[Candidate]:
     for path, status in _files(store.blobs.blobs):
         digest = path.name.replace("-", ":", 1)
@@ -169,5 +177,5 @@ def _delete(item: Candidate, state: State) -> bool:
     except OSError as error:
         raise unusable_store(item.path, error) from error
     if item.digest:
-        state.record_tombstone(Digest(item.digest), _BY)
+        state.record_tombstones([Digest(item.digest)], _BY)
     return True

@@ -22,7 +22,7 @@ from modelbuild import __version__
 from modelbuild.store.state import RACY_WINDOW_NS, State, trusted_since
 
 #: Raised when the stored form changes.
-_SNAPSHOT_VERSION = 3
+_SNAPSHOT_VERSION = 4
 #: Young files are compared by content if that is cheaper than planning.
 _CHEAP_HASH_BYTES = 1 << 20
 
@@ -51,6 +51,8 @@ def find_unchanged(state: State, key: str) -> tuple[list[SnapshotModel], int] | 
     if record["environment"] != _fingerprints((name, os.environ.get(name)) for name, _ in record["environment"]):
         return None
     if not all(_is_same_blob(*item) for item in record["blobs"]):
+        return None
+    if not all(_is_same_output(*item) for item in record["outputs"]):
         return None
     verdicts = [_compare(*row) for row in record["files"]]
     if None in verdicts:
@@ -91,10 +93,8 @@ def record_unchanged(
         rows.append([str(path.absolute()), _fields(status), _content(path, status), started_ns])
     record = {
         "files": rows,
-        "blobs": [
-            *([str(path), *_blob_fields(path.lstat())] for path in sorted(set(blobs))),
-            *([str(path.absolute()), path.lstat().st_size, path.lstat().st_mtime_ns] for path in sorted(set(outputs))),
-        ],
+        "blobs": [[str(path), *_blob_fields(path.lstat())] for path in sorted(set(blobs))],
+        "outputs": [[str(path.absolute()), _fields(path.lstat())] for path in sorted(set(outputs))],
         "models": [[item.name, item.digest, item.size_bytes] for item in models],
         "actions": actions,
         "environment": _fingerprints(environment),
@@ -132,6 +132,14 @@ def _is_same_blob(path: str, size_bytes: int, mtime_ns: int) -> bool:
     except OSError:
         return False
     return stat.S_ISREG(status.st_mode) and status.st_size == size_bytes and mtime_ns in (0, status.st_mtime_ns)
+
+
+def _is_same_output(path: str, wanted: list[int]) -> bool:
+    """A file that its owner may do anything with; its times are never made up for, since planning compares contents."""
+    try:
+        return _fields(os.lstat(path)) == wanted
+    except OSError:
+        return False
 
 
 def _compare(path: str, wanted: list[int], content: str | None, recorded_ns: int) -> bool | None:

@@ -11,7 +11,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -159,9 +159,10 @@ class State:
         rows = [(key, item.blob, item.offset, item.size_bytes, item.checks) for key, item in packed.items()]
         self._put("packed", *rows)
 
-    def record_tombstone(self, digest: Digest, by: str) -> None:
-        """Remember that a blob was deleted on purpose, now, and by whom; explanations quote it."""
-        self._put("tombstones", (digest, time.time_ns(), by))
+    def record_tombstones(self, digests: Iterable[Digest], by: str) -> None:
+        """Remember that blobs were deleted on purpose, now, and by whom; explanations quote it."""
+        now_ns = time.time_ns()
+        self._put("tombstones", *((digest, now_ns, by) for digest in digests))
 
     def tombstone(self, digest: Digest) -> tuple[int, str] | None:
         """When (Unix time in nanoseconds) and by whom a blob was deleted on purpose."""

@@ -120,6 +120,19 @@ def test_explanation_quotes_the_eviction(built: Space) -> None:
     assert "evicted" not in built.run("explain", "a").stdout
 
 
+def test_explanation_quotes_who_removed_the_model(built: Space) -> None:
+    """What went with a model that was removed is not just missing; and a cache that takes no notes hinders nothing."""
+    assert 0 == built.run("rm", "a").status
+    explained = built.run("explain", "a").stdout
+    built.build()
+    built.write("broken", "no directory")
+    removed = built.run("rm", "a", "--cache", "broken")
+
+    assert "is missing from the store: evicted by modelbuild rm, " in explained
+    assert "a:latest is not in the store" in explained
+    assert (0, "") == (removed.status, removed.stderr)
+
+
 def test_gc_refuses_while_a_build_holds_the_store(built: Space) -> None:
     """Blobs that a build is about to name are safe: gc says who is in the way and deletes nothing."""
     from modelbuild.store.store import Store

@@ -199,3 +199,18 @@ def test_touched_import_is_read_once(space: Space, monkeypatch: pytest.MonkeyPat
 
     assert path.stat().st_size == sum(read)
     assert "nothing to do" in outcome.stderr
+
+
+def test_an_edited_output_of_the_same_size_and_time_is_made_again(space: Space) -> None:
+    """What a build has written beside the store is its own only as long as nobody has touched it."""
+    space.write("weights.gguf", write_gguf())
+    space.recipe("model: m\nfrom: ./weights.gguf\noutputs: {gguf: ./out.gguf}\n")
+    space.build()
+    output = space.root / "out.gguf"
+    wanted, before = output.read_bytes(), output.stat()
+    output.write_bytes(wanted[:-1] + bytes([wanted[-1] ^ 1]))
+    os.utime(output, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    assert "out.gguf was changed by somebody else" in space.build().stderr
+    assert wanted == output.read_bytes()
+    assert "nothing to do" in space.build().stderr
