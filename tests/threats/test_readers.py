@@ -232,7 +232,7 @@ CASES: dict[str, tuple[Case, str]] = {
     "y16-digits": (field_of("parameters", '{"temperature":' + "1" * 10_000 + "}"), "400"),
     "y17-quotes": (modelfile(b'FROM x\nSYSTEM """a\n'), "MODELFILE"),
     "y17-size": (modelfile(b"#" * (5 << 20)), "LIMIT"),
-    "y17-nul": (modelfile(b"FROM x\n\0SYSTEM b\n"), "MODELFILE"),
+    "y17-nul": (modelfile(b"FROM x\n\0\0SYSTEM b\n"), "MODELFILE"),
     "y17-comments": (modelfile(b"# a\n# b\n"), "MODELFILE"),
     "p01": (template("{{ ''.__class__.__mro__ }}"), "TEMPLATE"),
     "p03-unclosed": (template("{{ .Prompt"), "TEMPLATE"),
