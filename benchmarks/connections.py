@@ -1,6 +1,6 @@
 """What a crowd costs `modelbuild serve`: connections opened at once and held, how they are answered, peak memory.
 
-    python benchmarks/connections.py [--count 10000]
+    python -m benchmarks.connections [--count 10000]
 
 Prints a row for the server at rest and one for the crowd. Needs a limit of open files above the count.
 """
@@ -8,13 +8,9 @@ Prints a row for the server at rest and one for the crowd. Needs a limit of open
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 from pathlib import Path
-
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
 
 
 def main() -> None:

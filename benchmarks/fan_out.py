@@ -1,6 +1,6 @@
 """A checkpoint to five types from one read, its disk, and a build after one tensor changed.
 
-usage: fan_out.py [GIB]
+usage: python -m benchmarks.fan_out [GIB]
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+from benchmarks import checkpoint, measure
+from benchmarks.measure import Row, as_table
 
-from benchmarks import checkpoint, measure  # noqa: E402
-from benchmarks.measure import Row, as_table  # noqa: E402
+ROOT = Path(__file__).parents[1]
 
 TYPES = ("Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "Q3_K_M")
 #: How often the disk is looked at. A file that is being written has its place from the beginning.

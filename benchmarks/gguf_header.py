@@ -3,7 +3,7 @@
 The file is generated: 150,000 tokens with scores and types, 300,000 merges, 300 tensors without data worth reading.
 Each reader runs in a process of its own; figures are CPU seconds of opening and growth of the resident set.
 
-    python benchmarks/gguf_header.py
+    python -m benchmarks.gguf_header
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Millions of weights packed per second of CPU time, beside llama.cpp's own quantizer, type by type.
 
-    python benchmarks/kernels.py                  # all types, every code path of this processor, and numpy
-    python benchmarks/kernels.py Q4_K Q8_0 --importance
+    python -m benchmarks.kernels                  # all types, every code path of this processor, and numpy
+    python -m benchmarks.kernels Q4_K Q8_0 --importance
 
 One thread. Each figure is the best of several runs of the same weights; the runs of all competitors take turns, so that
 a busy machine slows all of them. What is packed is compared as well: a wrong byte ends the benchmark.
@@ -12,22 +12,17 @@ types and IQ4_NL.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from modelbuild.formats.gguf.types import GgmlType, row_bytes  # noqa: E402
-from modelbuild.quantize import kernels  # noqa: E402
-from modelbuild.quantize.reference import PACKERS  # noqa: E402
-from modelbuild.quantize.targets import SEARCH_NEEDS_IMPORTANCE  # noqa: E402
-from tests.unit.quantize.llamacpp_oracle import pack_with_llamacpp  # noqa: E402
+from modelbuild.formats.gguf.types import GgmlType, row_bytes
+from modelbuild.quantize import kernels
+from modelbuild.quantize.reference import PACKERS
+from modelbuild.quantize.targets import SEARCH_NEEDS_IMPORTANCE
+from tests.unit.quantize.llamacpp_oracle import pack_with_llamacpp
 
 Float32 = npt.NDArray[np.float32]
 Uint8 = npt.NDArray[np.uint8]

@@ -40,9 +40,8 @@ Peers that are not installed are skipped, and the table says what to install.
 _TAIL = """
 ## In detail
 
-Each comparison can be run alone in more detail: `benchmarks/noop.py`, `checkpoint.py`, `fan_out.py`, `kernels.py`,
-`gguf_header.py`, `store.py`, `watch.py`, and `upload.py` and `connections.py` for the server, whose peers are other
-servers.
+Each comparison can be run alone in more detail, as in `python -m benchmarks.noop`: `checkpoint`, `fan_out`, `kernels`,
+`gguf_header`, `store`, `watch`, and `upload` and `connections` for the server, whose peers are other servers.
 `tests/native/test_speed.py` and `tests/e2e/test_costs.py` hold the ratios of kernels, of builds with nothing to do, of
 hashing and of edits in every test run, with room for a busy machine.
 """

@@ -1,6 +1,6 @@
 """Work on files that are there already: hashing, taking over a GGUF, and editing a prompt of a large model.
 
-usage: store.py [GIB]
+usage: python -m benchmarks.store [GIB]
 
 The GGUF is sparse: reading its zeros costs what other bytes cost from the page cache, and writing it costs nothing.
 """
@@ -12,11 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+from benchmarks import measure
+from benchmarks.measure import Row, Skipped, as_table
 
-from benchmarks import measure  # noqa: E402
-from benchmarks.measure import Row, Skipped, as_table  # noqa: E402
+ROOT = Path(__file__).parents[1]
 
 ROUNDS = 3
 #: Files as young as their records are read again; old ones are what is usual. Each edit gets a time of its own.

@@ -1,6 +1,6 @@
 """What receiving a blob costs, per HTTP server: CPU seconds per GiB, peak memory, and how long other requests wait.
 
-    python benchmarks/upload.py [--mib 512] [--only NAME]...
+    python -m benchmarks.upload [--mib 512] [--only NAME]...
 
 Every candidate hashes the body and writes it to a file, through a minimal application; `modelbuild` is the real
 `modelbuild serve`. It gets the file twice: once alone, and once while other requests are measured. The yardstick is
@@ -30,10 +30,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+from benchmarks.measure import Row, Skipped
 
-from benchmarks.measure import Row, Skipped  # noqa: E402
+ROOT = Path(__file__).parents[1]
 
 CANDIDATES = (
     "granian",

@@ -1,6 +1,6 @@
 """Save to finished: a template edit in a running watch, the cost of watching at rest, what a burst of writes causes.
 
-usage: watch.py [--edits N] [--idle SECONDS]
+usage: python -m benchmarks.watch [--edits N] [--idle SECONDS]
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+from benchmarks.measure import Row, Skipped, as_table
 
-from benchmarks.measure import Row, Skipped, as_table  # noqa: E402
+ROOT = Path(__file__).parents[1]
 
 MODELS = 10
 BUDGET_MS, IDLE_BUDGET_MS_PER_S = 300.0, 1.0
