@@ -1,7 +1,8 @@
 """Records that cost little to define.
 
-A command defines some two hundred records before it does anything, and makes few of them. A frozen data class compiles
-six functions for each; here `__init__` alone is compiled, when the first record of a class is made, the rest is shared.
+A command defines some two hundred records before it does anything, and makes few of most of them. A frozen data class
+compiles six functions for each; here `__init__` alone is compiled, once a class has made many records, the rest is
+shared.
 In everything else a record is what `@dataclass(frozen=True, slots=True)` makes, for `replace`, `asdict` and `fields` as
 well, and `@record(frozen=False)` what `@dataclass(slots=True)` makes; whatever needs more (an order, computed fields,
 keyword-only ones) is a data class.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field
+from functools import partial
 from operator import attrgetter
 from typing import Any, TypeVar, dataclass_transform, overload
 
@@ -51,7 +53,7 @@ def _define(cls: _Class, *, eq: bool, frozen: bool) -> _Class:
         "__qualname__": cls.__qualname__,
         "__dataclass_fields__": _Late(lambda: _declared(cls).__dataclass_fields__),
         "__dataclass_params__": _Late(lambda: _declared(cls).__dataclass_params__),
-        "__init__": _Late(lambda: _initializer(made, names, defaults)),
+        "__init__": _LateInit(lambda: _initializer(made, names, defaults), names, defaults),
         "_defaults": defaults,
     }
     shared = {"__repr__": _show, "__reduce__": _rebuild} | (_FROZEN if frozen else {})
@@ -74,6 +76,39 @@ class _Late:
     def __get__(self, instance: object, owner: type) -> Any:
         setattr(self._owner, self._name, self._make())
         return getattr(owner if instance is None else instance, self._name)
+
+
+class _LateInit(_Late):
+    """`__init__`: the first records of a class are filled one field after the other, then it pays to compile it.
+
+    Whoever asks the class for it gets the compiled one, which says for a wrong call what is wrong.
+    """
+
+    def __init__(self, make: Callable[[], Any], names: Sequence[str], defaults: dict[str, Any]) -> None:
+        super().__init__(make)
+        self._names, self._defaults = names, defaults
+        self._left = _FILLED_BY_HAND
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        self._left -= 1
+        return super().__get__(instance, owner) if instance is None or self._left < 0 else partial(self._fill, instance)
+
+    def _fill(self, instance: Any, /, *args: object, **given: object) -> None:
+        values = dict(zip(self._names, args, strict=False))
+        is_wrong = len(args) > len(self._names) or not values.keys().isdisjoint(given)
+        values |= given
+        for name in self._names:
+            value = values.pop(name) if name in values else self._defaults.get(name, MISSING)
+            if isinstance(value, Field):
+                value = value.default if value.default_factory is MISSING else value.default_factory()
+            is_wrong = is_wrong or value is MISSING
+            object.__setattr__(instance, name, value)
+        if values or is_wrong:
+            super().__get__(instance, type(instance))(*args, **given)
+
+
+#: Compiling takes as long as filling some forty records.
+_FILLED_BY_HAND = 16
 
 
 def _declared(cls: Any) -> Any:

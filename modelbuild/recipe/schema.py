@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from functools import cache
 from pathlib import Path
@@ -171,9 +171,8 @@ def _compile(part: Mapping[str, Any], schema: Mapping[str, Any], known: dict[int
     unknown = set(whole) - _KEYWORDS
     if unknown:
         raise ValueError(f"keywords that the checker does not know: {', '.join(sorted(unknown))}")
-    for key in ("if", "then", "else"):
-        if key in whole:
-            checker.branches[key] = whole[key] if key == "if" else _compile(whole[key], schema, known)
+    checker.condition = whole.get("if")
+    checker.branches = _Checkers({key: whole[key] for key in ("then", "else") if key in whole}, schema, known)
     types = whole.get("type", list(_TYPE_NAMES))
     checker.types = frozenset([types] if isinstance(types, str) else types)
     pattern = whole.get("pattern")
@@ -182,7 +181,7 @@ def _compile(part: Mapping[str, Any], schema: Mapping[str, Any], known: dict[int
         checker.types -= {"string"}
     elif pattern is not None:
         checker.pattern = re.compile(pattern, re.ASCII)
-    checker.properties = {key: _compile(item, schema, known) for key, item in whole.get("properties", {}).items()}
+    checker.properties = _Checkers(whole.get("properties", {}), schema, known)
     extra = whole.get("additionalProperties", True)
     checker.extra = _compile(extra, schema, known) if isinstance(extra, dict) else None
     checker.is_closed = extra is False
@@ -203,13 +202,32 @@ def _compile(part: Mapping[str, Any], schema: Mapping[str, Any], known: dict[int
     return checker
 
 
+class _Checkers(Mapping[str, "_Checker"]):
+    """Schemas by name, each compiled when it is asked for: a recipe has few of all the fields that there are."""
+
+    def __init__(self, parts: Mapping[str, Any], schema: Mapping[str, Any], known: dict[int, _Checker]) -> None:
+        self._parts, self._schema, self._known = parts, schema, known
+
+    def __getitem__(self, key: str) -> _Checker:
+        return _compile(self._parts[key], self._schema, self._known)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._parts
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+
 @record(eq=False, frozen=False)
 class _Checker:
     """One compiled schema."""
 
     types: frozenset[str] = frozenset()
     may_interpolate: bool = False
-    properties: dict[str, _Checker] = field(default_factory=dict)
+    properties: Mapping[str, _Checker] = field(default_factory=dict)
     extra: _Checker | None = None
     is_closed: bool = False
     items: _Checker | None = None
@@ -218,7 +236,8 @@ class _Checker:
     key_pattern: re.Pattern[str] | None = None
     keywords: dict[str, Any] = field(default_factory=dict)
     names: dict[str, object] = field(default_factory=dict)
-    branches: dict[str, Any] = field(default_factory=dict)
+    condition: Mapping[str, Any] | None = None
+    branches: Mapping[str, _Checker] = field(default_factory=dict)
     title: str = ""
     expected: str = ""
     unknown: str = ""
@@ -303,10 +322,8 @@ class _Checker:
         return node if all(map(_is_same, items, node.items)) else SequenceNode(items, node.position)
 
     def _check_mapping(self, node: MappingNode, findings: Findings, where: tuple[str, ...]) -> Node:
-        if self.branches:
-            branch = "then" if _holds(self.branches["if"], node) else "else"
-            checked: Node = self.branches[branch].check(node, findings, where)
-            return checked
+        if self.condition is not None:
+            return self.branches["then" if _holds(self.condition, node) else "else"].check(node, findings, where)
         if "object" not in self.types or len(node.entries) < self.keywords.get("minProperties", 0):
             self._refuse(node, findings, where)
             return node
