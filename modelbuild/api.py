@@ -24,7 +24,8 @@ from modelbuild.engine.create import CreateOptions, Status, create_model
 from modelbuild.engine.describe import ModelDetails, ModelRow, describe_model, describe_models
 from modelbuild.engine.executor import executor_named
 from modelbuild.engine.facts import decide_all
-from modelbuild.engine.run import RunOptions, run_plan
+from modelbuild.engine.run import run_plan
+from modelbuild.engine.run_options import RunOptions
 from modelbuild.engine.snapshot import find_unchanged, snapshot_key
 from modelbuild.engine.stored import find_name
 from modelbuild.engine.verify import Verification, verify_store

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from modelbuild.engine.run import RunOptions
+    from modelbuild.engine.run_options import RunOptions
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _KEY = "modelbuild.executor_options"
@@ -25,7 +25,7 @@ class ExecutorOptions(NamedTuple):
     def to_run_options(self) -> RunOptions:
         """The options of a run that differs from others in nothing else."""
         from modelbuild.engine.executor import executor_named
-        from modelbuild.engine.run import RunOptions
+        from modelbuild.engine.run_options import RunOptions
 
         return RunOptions(workers=self.jobs, executor=executor_named(self.executor))
 

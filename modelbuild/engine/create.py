@@ -19,7 +19,8 @@ from modelbuild.engine.create_answers import answer_for
 from modelbuild.engine.create_files import check_file_sets
 from modelbuild.engine.layer_facts import read_gguf_facts
 from modelbuild.engine.publish import detect_for_files
-from modelbuild.engine.run import RunOptions, run_plan
+from modelbuild.engine.run import run_plan
+from modelbuild.engine.run_options import RunOptions
 from modelbuild.errors import ModelbuildError, printable
 from modelbuild.events import ActionFinished, ActionProgress, ActionStarted, ActionWaiting, Emit, Event, ignore_event
 from modelbuild.plan.graph import COPY_PRESET, Action, AssembleWork, ImportWork, Plan, PublishWork, SlotRole

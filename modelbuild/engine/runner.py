@@ -7,11 +7,11 @@ on: an action that another process works on is put aside and asked for again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING
 
-from modelbuild.engine.executor import HashTask, MakeExecutor, Outcome, RunTask, Task
+from modelbuild.engine.executor import HashTask, Outcome, RunTask, Task
 from modelbuild.engine.facts import decide_all
 from modelbuild.engine.locks import ActionLocks, Held, Taken
 from modelbuild.engine.needs import (
@@ -22,7 +22,8 @@ from modelbuild.engine.needs import (
     need_of_reading,
     turns_of,
 )
-from modelbuild.engine.publish import Approve, publish_model
+from modelbuild.engine.publish import publish_model
+from modelbuild.engine.run_options import RunOptions
 from modelbuild.engine.workbench import Workbench, known_files
 from modelbuild.errors import InputError, ModelbuildError, ProblemCollector
 from modelbuild.events import ActionFinished, ActionStarted, ActionWaiting, ModelFinished, RunFinished, RunStarted
@@ -41,19 +42,6 @@ if TYPE_CHECKING:
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.005, 0.2
 #: Begins the names of locks that stand for a part of the machine; no key and no path begins so.
 _TURN = "turn: "
-
-
-@record
-class RunnerOptions:
-    """How a runner works; see RunOptions."""
-
-    make_executor: MakeExecutor
-    jobs: int | None
-    force: bool
-    keep_going: bool
-    check: Callable[[], None]
-    approve: Approve
-    locks: Path | None
 
 
 @record(frozen=False)
@@ -85,14 +73,14 @@ class _Running:
 class Runner:
     """One execution of a plan."""
 
-    def __init__(self, plan: Plan, bench: Workbench, options: RunnerOptions) -> None:
+    def __init__(self, plan: Plan, bench: Workbench, options: RunOptions) -> None:
         self._plan = plan
         self._bench = bench
         self._emit = bench.emit
         self._options = options
         self._locks = ActionLocks(options.locks or bench.state.path.parent)
-        self._executor = options.make_executor(bench)
-        self._limits = machine_limits(bench.store, options.jobs)
+        self._executor = options.executor(bench)
+        self._limits = machine_limits(bench.store, options.workers)
         self._summary = RunSummary()
         self._todo = {action.id: action for action in plan.actions}
         self._running: dict[str, _Running] = {}

@@ -80,7 +80,7 @@ class CreateRoute:
         def run(worker: Worker) -> None:
             from modelbuild.engine.create import CreateOptions, create_model
             from modelbuild.engine.executor import executor_named
-            from modelbuild.engine.run import RunOptions
+            from modelbuild.engine.run_options import RunOptions
             from modelbuild.store.state import State
 
             state = State(settings.cache)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from modelbuild.engine.local_workers import LocalWorkers
-from modelbuild.engine.runner import Runner, RunnerOptions
+from modelbuild.engine.run_options import RunOptions
+from modelbuild.engine.runner import Runner
 from modelbuild.errors import UsageError
 from tests.space import Space
 
@@ -18,11 +19,11 @@ RECIPE = "model: m\nfrom: 'big:120b'\nremote_host: 'https://models.example.com'\
 
 
 @pytest.fixture
-def given(monkeypatch: pytest.MonkeyPatch) -> list[RunnerOptions]:
+def given(monkeypatch: pytest.MonkeyPatch) -> list[RunOptions]:
     """The options of each run; none gets any further: a command leaves as after Ctrl-C, a server answers an error."""
-    taken: list[RunnerOptions] = []
+    taken: list[RunOptions] = []
 
-    def take(self: Runner, plan: object, bench: object, options: RunnerOptions) -> None:
+    def take(self: Runner, plan: object, bench: object, options: RunOptions) -> None:
         taken.append(options)
         raise KeyboardInterrupt if current_thread() is main_thread() else UsageError("USAGE", "that was far enough")
 
@@ -31,18 +32,18 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[RunnerOptions]:
 
 
 @pytest.mark.parametrize("command", ["build", "check", "watch"])
-def test_commands_hand_them_to_the_run(space: Space, given: list[RunnerOptions], command: str) -> None:
+def test_commands_hand_them_to_the_run(space: Space, given: list[RunOptions], command: str) -> None:
     """What is typed is what the runner gets; without it all cores, in this process."""
     space.recipe(RECIPE)
 
     assert [130, 130] == [space.run(command, "recipe.yaml", *options).status for options in (OPTIONS, ())]
-    assert [LocalWorkers, "InlineExecutor"] == [given[0].make_executor, getattr(given[1].make_executor, "__name__", "")]
-    assert [1, None] == [options.jobs for options in given]
+    assert [LocalWorkers, "InlineExecutor"] == [given[0].executor, getattr(given[1].executor, "__name__", "")]
+    assert [1, None] == [options.workers for options in given]
 
 
 @pytest.mark.parametrize("command", ["serve", "watch"])
 def test_servers_hand_them_to_every_creation(
-    space: Space, given: list[RunnerOptions], monkeypatch: pytest.MonkeyPatch, command: str
+    space: Space, given: list[RunOptions], monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     """A creation by request runs as the server was told to, also beside a watch."""
     pytest.importorskip("aiohttp", reason="the extra `server` is not installed")
@@ -65,4 +66,4 @@ def test_servers_hand_them_to_every_creation(
             "POST", "/api/create", {"model": "m", "from": "big:120b", "remote_host": "https://models.example.com"}
         )
     assert "that was far enough" in answer.body.decode()
-    assert [(LocalWorkers, 1)] == [(options.make_executor, options.jobs) for options in given]
+    assert [(LocalWorkers, 1)] == [(options.executor, options.workers) for options in given]

@@ -11,7 +11,7 @@ from modelbuild.engine import blocks
 from modelbuild.engine.build import BuildRequest, build_recipe
 from modelbuild.engine.check import rebuild_and_compare
 from modelbuild.engine.locks import ActionLocks, Held
-from modelbuild.engine.run import RunOptions
+from modelbuild.engine.run_options import RunOptions
 from modelbuild.events import ActionFinished, ActionWaiting, Event
 from modelbuild.store.state import State
 from tests.checkpoints import write_checkpoint

@@ -10,7 +10,7 @@ import pytest
 
 from modelbuild.engine.build import BuildRequest, build_recipe
 from modelbuild.engine.executor import InlineExecutor, MakeExecutor, Outcome, Task, executor_named
-from modelbuild.engine.run import RunOptions
+from modelbuild.engine.run_options import RunOptions
 from modelbuild.engine.workbench import Workbench
 from modelbuild.errors import InputError, Position, Problems, RecipeError, UsageError
 from modelbuild.events import ActionFinished, ActionStarted, Event, RunFinished, ignore_event
