@@ -6,8 +6,10 @@ import asyncio
 import base64
 import itertools
 import json
+import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +19,7 @@ from typing import Any
 import aiohttp
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-_WAIT_S = 30.0
+_WAIT_S = 120.0
 
 
 class Page:
@@ -84,17 +86,26 @@ async def browser_page(profile: Path) -> AsyncIterator[Page]:
         "--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"
     ]  # fmt: skip
     command = [str(PROGRAM), *options, f"--user-data-dir={profile}", "--remote-debugging-port=0", "about:blank"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # It leaves files behind; and with a longer path than this one it could not make a socket among them.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+        async with _tab(command, place, profile) as socket:
+            yield Page(socket)
+
+
+@asynccontextmanager
+async def _tab(command: list[str], place: str, profile: Path) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    environment = os.environ | {"TMPDIR": place}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         port = await _debugging_port(profile / "DevToolsActivePort")
         async with aiohttp.ClientSession() as session:
             async with session.get(f"http://127.0.0.1:{port}/json") as response:
                 tab = next(item for item in await response.json() if item["type"] == "page")
             async with session.ws_connect(tab["webSocketDebuggerUrl"], max_msg_size=0) as socket:
-                yield Page(socket)
+                yield socket
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 async def _debugging_port(path: Path) -> int:

@@ -77,7 +77,7 @@ def test_pages(tmp_path: Path) -> None:
         data = write_gguf()
         client.ask("POST", f"/api/blobs/{digest_of(data)}", data)
         create(client, model="first", files={"m.gguf": digest_of(data)})
-        asyncio.run(asyncio.wait_for(scene(client), 90))
+        asyncio.run(asyncio.wait_for(scene(client), 300))
 
 
 def fail(beside: ServerBeside, model: str) -> None:
@@ -123,7 +123,7 @@ def test_page_of_an_empty_store_on_a_small_screen(tmp_path: Path) -> None:
         async with browser_page(tmp_path / "profile") as page:
             await follow(ServerSettings(tmp_path / "models", tmp_path / "cache", port=0), page)
 
-    asyncio.run(asyncio.wait_for(scene(), 90))
+    asyncio.run(asyncio.wait_for(scene(), 300))
 
 
 async def watch(address: str, space: Space, page: Page) -> None:
@@ -158,7 +158,7 @@ def test_page_beside_a_watch(space: Space, tmp_path: Path) -> None:
                 await watch(address, space, page)
                 assert [] == page.problems
 
-        asyncio.run(asyncio.wait_for(scene(), 90))
+        asyncio.run(asyncio.wait_for(scene(), 300))
         command.type(b"\x03")
         assert 130 == command.end()
     finally:
