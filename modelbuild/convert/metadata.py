@@ -121,6 +121,8 @@ def _texts(checkpoint: Checkpoint, card: Mapping[str, object], count: ParameterC
         if value is not None:
             texts[key] = value
     config_name = checkpoint.read_object(CONFIG, nonfinite=True).get("_name_or_path")
+    if config_name == "":  # saved from a model that was never loaded: the reference then leaves the name out
+        texts.setdefault("name", "")
     if isinstance(config_name, str) and config_name and config_name.count("/") <= 1:
         _fill(texts, parse_model_id(config_name[:_TEXT_LIMIT], count.total))
     if checkpoint.directory_name:

@@ -47,7 +47,7 @@ def special_keys(files: TokenizerFiles, model: Model, count: int) -> Iterable[Ke
 def read_vocabulary(files: TokenizerFiles, model: Model) -> Vocabulary:
     """Tokens of tokenizer.json (or vocab.json), padded to the configuration's vocabulary and the embedding's rows."""
     base = check_ids(_base_tokens(files), files.path)
-    added = _added_tokens(files, base)
+    added = _added_tokens(files, base, model.config.optional_integer("vocab_size", "vocab_size"))
     count = token_count(model, max((*base, *added), default=-1) + 1)
     vocabulary = Vocabulary.of_placeholders(files.path, count)
     for number, text in base.items():
@@ -74,11 +74,11 @@ def _base_tokens(files: TokenizerFiles) -> list[tuple[str, object]]:
     return list(files.checkpoint.read_object("vocab.json", TOKENIZER_LIMIT_BYTES).items())
 
 
-def _added_tokens(files: TokenizerFiles, base: Mapping[int, str]) -> dict[int, tuple[str, bool]]:
+def _added_tokens(files: TokenizerFiles, base: Mapping[int, str], count: int | None) -> dict[int, tuple[str, bool]]:
     """Added tokens by id: those of tokenizer.json, then of the other files where the id is still free.
 
-    Special tokens that only stand in the vocabulary proper are added tokens as well: the reference library adds them
-    when it loads a tokenizer.
+    Special tokens that only stand in the vocabulary proper, or that files name without giving them an id, are added
+    tokens as well: the reference library adds them when it loads a tokenizer, the latter after all others.
     """
     check_ids([(token.content, token.id) for token in files.added_tokens], files.path)
     added = {token.id: (token.content, token.special) for token in files.added_tokens}
@@ -89,8 +89,10 @@ def _added_tokens(files: TokenizerFiles, base: Mapping[int, str]) -> dict[int, t
             known.add(text)
     ids = {text: number for number, text in base.items()}
     for text in _named_special_tokens(files):
-        if text not in known and text in ids:
-            added[ids[text]] = (text, True)
+        number = ids.get(text, max((*base, *added), default=-1) + 1)
+        if text not in known and (text in ids or count is None or number < count):
+            added[number] = (text, True)
+            known.add(text)
     return added
 
 

@@ -70,6 +70,8 @@ class _Reader:
         self._kinds = kinds
         self.found = SpecialTokens()
         self._texts = {kind: content_of(files.config.get(f"{kind}_token")) for kind in kinds}
+        #: Kinds whose token is an object in the file: the reference takes none of them for the one in a template.
+        self._objects = {kind for kind in kinds if isinstance(files.config.get(f"{kind}_token"), dict)}
 
     def read_normalizer(self, normalizer: Mapping[str, object], depth: int = 0) -> None:
         """Does the tokenizer lower-case its input?"""
@@ -87,13 +89,22 @@ class _Reader:
         if not self._files.document:
             return
         if self._files.config:  # BERT's tokenizer calls its first and last token by other names
-            self._texts["bos"] = self._texts.get("bos") or self._texts.get("cls")
-            self._texts["eos"] = self._texts.get("eos") or self._texts.get("sep")
+            self._take("bos", "cls")
+            self._take("eos", "sep")
         processor = self._files.part(self._files.document, "post_processor")
         inner = processor.get("processors")
         for item in inner if isinstance(inner, list) else [processor]:
             if isinstance(item, dict):
                 self._read_processor(item)
+
+    def _take(self, kind: str, other: str) -> None:
+        if not self._texts.get(kind):
+            self._texts[kind] = self._texts.get(other)
+            if other in self._objects:
+                self._objects.add(kind)
+
+    def _is(self, token: str | None, *kinds: str) -> bool:
+        return token is not None and any(self._texts.get(kind) == token and kind not in self._objects for kind in kinds)
 
     def _read_processor(self, processor: Mapping[str, object]) -> None:
         kind = processor.get("type")
@@ -121,21 +132,26 @@ class _Reader:
             self._read_pair(pair, first, last)
 
     def _read_first(self, first: str) -> None:
+        """A first token that has no name yet gets those that are free."""
         texts = self._texts
-        if not self._files.config or not texts.get("bos"):
+        if not self._files.config:
             texts["bos"] = first
-        self.found.flags["bos"] = first in (texts.get("bos"), texts.get("cls"))
+        elif not self._is(first, "bos", "cls"):
+            for kind in ("bos", "cls"):
+                texts[kind] = texts.get(kind) or first
+        self.found.flags["bos"] = self._is(first, "bos", "cls")
 
     def _read_last(self, last: str) -> None:
         """A last token that is not the configured end takes its place; the configured one ends a turn."""
         configured = self._texts.get("eos")
-        if self._files.config and configured and last != configured:
+        if self._files.config and configured and not self._is(last, "eos"):
             for kind in ("eot", "eom"):
                 if kind not in self._kinds:
                     self._kinds.append(kind)
                     self._texts[kind] = configured
                     break
         self._texts["eos"] = last
+        self._objects.discard("eos")
         self.found.flags["eos"] = True
 
     def _read_pair(self, pair: list[_Piece], first: str | None, last: str | None) -> None:
@@ -149,9 +165,8 @@ class _Reader:
         middle = pair[1:-1]
         if not middle:
             return
-        separators = (self._texts.get("sep"), self._texts.get("eos"))
-        add = bool(middle[0].special) and middle[0].special in separators and not last
-        if len(middle) == 2 and middle[1].special and middle[1].special in separators:
+        add = self._is(middle[0].special, "sep", "eos") and not last
+        if len(middle) == 2 and self._is(middle[1].special, "sep", "eos"):
             add = True
         self.found.flags["sep"] = add
         if add and not self._texts.get("sep"):

@@ -8,7 +8,7 @@ import pytest
 
 from modelbuild.convert.metadata import count_parameters
 from modelbuild.convert.model_card import read_model_card
-from tests.checkpoints import convert, keys_of, write_checkpoint
+from tests.checkpoints import convert, keys_of, llama_config, write_checkpoint
 
 CARD = """---
 license: mit
@@ -39,6 +39,13 @@ def test_card_names_licence_ancestors_and_tags(tmp_path: Path) -> None:
         "general.tags": ["a", "b", "text-generation"],
         "general.languages": ["en", "no"],
     }.items() <= keys.items()
+
+
+def test_configuration_with_an_empty_name_gives_none(tmp_path: Path) -> None:
+    """Older libraries write it for a model that was made, not loaded; the reference then has no name either."""
+    keys = keys_of(convert(write_checkpoint(tmp_path / "My-Model", llama_config(_name_or_path=""))))
+
+    assert "general.name" not in keys
 
 
 def test_sampling_defaults_are_typed(tmp_path: Path) -> None:

@@ -61,6 +61,20 @@ def test_special_token_in_the_vocabulary_proper_is_control(tmp_path: Path) -> No
     assert (CONTROL, NORMAL) == (keys["tokenizer.ggml.token_type"][6], keys["tokenizer.ggml.token_type"][5])
 
 
+def test_special_token_without_an_id_follows_all_others(tmp_path: Path) -> None:
+    """The reference library gives it the next one, as long as the vocabulary has room."""
+    directory = write_checkpoint(
+        tmp_path / "m",
+        llama_config(vocab_size=13),
+        llama_tensors(rows=13),
+        tokenizer_config__json={"bos_token": "<|begin|>", "unk_token": "<unk>", "pad_token": "<pad>"},
+    )
+
+    keys = keys_of(convert(directory))
+
+    assert (["<unk>"], [CONTROL]) == (keys["tokenizer.ggml.tokens"][12:], keys["tokenizer.ggml.token_type"][12:])
+
+
 def test_pairs_are_merges_too(tmp_path: Path) -> None:
     """A blank inside a part is written as its byte."""
     vocabulary = {**bpe_tokenizer()["model"]["vocab"], "Ġa": 12}

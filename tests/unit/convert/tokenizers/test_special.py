@@ -118,3 +118,17 @@ def test_lower_casing_is_found(tmp_path: Path, normalizer: object, expected: boo
 def test_minus_one_means_none(tmp_path: Path) -> None:
     """Old configurations spell a missing padding token so."""
     assert {} == read(tmp_path, None, {}, {"pad_token_id": -1}).ids
+
+
+def test_unknown_first_token_counts_as_the_classifiers(tmp_path: Path) -> None:
+    """A template begins with another token than the configured one: it is added, and nothing takes its name."""
+    found = read(tmp_path, template([OTHER, A], [OTHER, A, B]), {"bos_token": "<|begin|>"}, {})
+
+    assert ({"bos": 10, "cls": 12}, True) == (found.ids, found.flags["bos"])
+
+
+def test_an_end_that_is_written_as_an_object_also_ends_a_turn(tmp_path: Path) -> None:
+    """The converter does not recognise it in the template, and writes the same token twice."""
+    found = read(tmp_path, template([A, END], [A, END, B, END]), {"eos_token": {"content": "<|end|>"}}, {})
+
+    assert {"eos": 11, "eot": 11} == found.ids
