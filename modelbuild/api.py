@@ -34,7 +34,7 @@ from modelbuild.events import Emit, Event, ModelFinished, Warned, ignore_event
 from modelbuild.formats.files import open_input
 from modelbuild.formats.new_file import new_file
 from modelbuild.model_name import parse_name
-from modelbuild.places import default_cache, default_store, is_pruning
+from modelbuild.places import default_cache, default_store, expanded, is_pruning
 from modelbuild.plan.planner import make_plan
 from modelbuild.plan.preview import ActionPreview, preview_actions
 from modelbuild.recipe.documents import parse_recipe
@@ -177,9 +177,9 @@ def create(
     """
     body = request if isinstance(request, bytes) else _as_json(request, "request")
     wanted = parse_create_request(body)
-    target = Store(_place(store, default_store()), prune=is_pruning())
+    target = Store(_place(store, default_store), prune=is_pruning())
     collected = _Collector(ignore_event)
-    with _state(_place(cache, default_cache())) as state:
+    with _state(_place(cache, default_cache)) as state:
         report = on_status or _ignore_status
         create_model(wanted, target, state, report, CreateOptions(rewrite_gguf=rewrite_gguf), collected)
     return collected.models[-1]
@@ -187,48 +187,48 @@ def create(
 
 def list_models(*, store: Place = None) -> list[ModelRow]:
     """One row for every model of the store, sorted by name; a damaged one says so in `damage`."""
-    return describe_models(Store(_place(store, default_store())))
+    return describe_models(Store(_place(store, default_store)))
 
 
 def show(name: str, *, store: Place = None) -> ModelDetails:
     """Everything about one model of the store."""
-    target = Store(_place(store, default_store()))
+    target = Store(_place(store, default_store))
     return describe_model(target, find_name(target, name))
 
 
 def copy(source: str, target: str, *, store: Place = None) -> None:
     """Give a model a second name."""
-    place = Store(_place(store, default_store()), prune=is_pruning())
+    place = Store(_place(store, default_store), prune=is_pruning())
     place.copy(find_name(place, source), place.spelling(parse_name(target)))
 
 
 def remove(*names: str, store: Place = None) -> int:
     """Remove models and the blobs that no other model uses; returns the bytes freed. All names are checked first."""
-    place = Store(_place(store, default_store()))
+    place = Store(_place(store, default_store))
     return sum(place.remove(name).freed_bytes for name in [find_name(place, text) for text in names])
 
 
 def verify(*names: str, store: Place = None) -> Verification:
     """Hash every blob of these models, or of all, and compare it with its name."""
-    place = Store(_place(store, default_store()))
+    place = Store(_place(store, default_store))
     return verify_store(place, [find_name(place, text) for text in names])
 
 
 def compare(old: str, new: str, *, data: bool = True, store: Place = None) -> list[Difference]:
     """What differs between two models, or two GGUF files; without `data` no weights are read."""
-    return compare_stored(Store(_place(store, default_store())), old, new, data=data)
+    return compare_stored(Store(_place(store, default_store)), old, new, data=data)
 
 
 def export_archive(names: Sequence[str], path: str | os.PathLike[str], *, store: Place = None) -> list[ArchivedModel]:
     """Write models into an archive; the same models give the same bytes."""
-    place = Store(_place(store, default_store()))
+    place = Store(_place(store, default_store))
     with new_file(Path(path)) as target:
         return export_models(place, [find_name(place, name) for name in names], target)
 
 
 def import_archive(path: str | os.PathLike[str], *, force: bool = False, store: Place = None) -> list[ArchivedModel]:
     """Take over the models of an archive; `force` replaces models of the same name that differ."""
-    place = Store(_place(store, default_store()), prune=is_pruning())
+    place = Store(_place(store, default_store), prune=is_pruning())
     with open_input(Path(path)) as source, open(source.fd, "rb", closefd=False) as stream:
         return import_models(place, stream, force=force)
 
@@ -261,8 +261,8 @@ def _request(
     path = Path.cwd() / "recipe.json" if isinstance(recipe, Mapping) else Path(recipe)
     return BuildRequest(
         path,
-        _place(store, default_store()),
-        _place(cache, default_cache()),
+        _place(store, default_store),
+        _place(cache, default_cache),
         tuple(models),
         RunOptions(
             options.link,
@@ -277,7 +277,7 @@ def _request(
             tuple((options.variables or {}).items()),
             tuple(options.overrides),
             os.environ,
-            tuple(Path(root) for root in options.roots),
+            tuple(map(expanded, options.roots)),
             options.rewrite_gguf,
         ),
     )
@@ -330,8 +330,8 @@ def _store(request: BuildRequest) -> Store:
     return Store(request.store, prune=request.prune)
 
 
-def _place(given: Place, default: Path) -> Path:
-    return (default if given is None else Path(given)).expanduser().absolute()
+def _place(given: Place, default: Callable[[], Path]) -> Path:
+    return (default() if given is None else expanded(given)).absolute()
 
 
 @contextmanager

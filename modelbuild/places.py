@@ -8,16 +8,25 @@ from pathlib import Path
 
 def default_store() -> Path:
     """MODELBUILD_STORE, else OLLAMA_MODELS, else ~/.ollama/models."""
-    chosen = _variable("MODELBUILD_STORE") or _variable("OLLAMA_MODELS")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".ollama" / "models"
+    return expanded(_variable("MODELBUILD_STORE") or _variable("OLLAMA_MODELS") or "~/.ollama/models")
 
 
 def default_cache() -> Path:
     """MODELBUILD_CACHE, else modelbuild/ in the user's cache directory."""
     if chosen := _variable("MODELBUILD_CACHE"):
-        return Path(chosen).expanduser()
-    base = _variable("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "modelbuild"
+        return expanded(chosen)
+    return expanded(_variable("XDG_CACHE_HOME") or "~/.cache") / "modelbuild"
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path with the home directory that a `~` at its beginning stands for; UsageError PATH when there is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:  # an unknown user; or a user number without a name, and no HOME, as in containers
+        from modelbuild.errors import UsageError, printable
+
+        hint = "set HOME, or say where with --store and --cache"
+        raise UsageError("PATH", f"there is no such home directory: {printable(str(path))!r}", hint=hint) from error
 
 
 def is_pruning() -> bool:

@@ -12,6 +12,7 @@ from modelbuild.cli.build import DEFAULT_RECIPE
 from modelbuild.cli.settings import current_settings, settings_options
 from modelbuild.errors import InputError, UsageError, printable
 from modelbuild.formats.files import does_exist
+from modelbuild.places import expanded
 
 
 @click.command(name="init")
@@ -45,7 +46,7 @@ def command(context: click.Context, source: str, output: Path, name: str, *, for
     with new_file(output) as target:
         target.write(text.encode())
     click.echo(f"wrote {output}: {fields['model']} from {fields.get('from', 'files')}")
-    if source and not does_exist(Path(source).expanduser()):
+    if source and not does_exist(expanded(source)):
         _warn_of_unknown(source, current_settings(context).store)
 
 

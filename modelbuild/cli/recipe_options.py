@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from modelbuild.errors import UsageError, printable
+from modelbuild.places import expanded
 from modelbuild.recipe.options import LoadOptions
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -42,7 +43,7 @@ def current_recipe_options(context: click.Context) -> LoadOptions:
         variables=tuple(map(_split, said.get("assignments", ()))),
         overrides=tuple(said.get("overrides", ())),
         environment=os.environ,
-        roots=tuple(Path(root).expanduser() for root in roots),
+        roots=tuple(map(expanded, roots)),
         rewrite_gguf=bool(said.get("rewriting")),
     )
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from modelbuild.places import default_cache, default_store, is_pruning
+from modelbuild.places import default_cache, default_store, expanded, is_pruning
 
 __all__ = ["PROGRESS_MODES", "Settings", "current_settings", "is_pruning", "settings_options"]
 
@@ -17,11 +17,24 @@ PROGRESS_MODES = ("auto", "tty", "plain", "json", "quiet")
 
 
 class Settings(NamedTuple):
-    """The models directory, the cache directory and the progress renderer."""
+    """The models directory, the cache directory and the progress renderer.
 
-    store: Path
-    cache: Path
+    given_store, given_cache: what an option says, None without one.
+    """
+
+    given_store: Path | None = None
+    given_cache: Path | None = None
     progress: str = "auto"
+
+    @property
+    def store(self) -> Path:
+        """The models directory; UsageError PATH when nobody says where it is and there is no home."""
+        return self.given_store or default_store().absolute()
+
+    @property
+    def cache(self) -> Path:
+        """The cache directory, likewise."""
+        return self.given_cache or default_cache().absolute()
 
 
 def settings_options(command: _Command) -> _Command:
@@ -42,7 +55,7 @@ def current_settings(context: click.Context) -> Settings:
     """The settings made of defaults, environment and options."""
     root = context.find_root()
     if not isinstance(root.obj, Settings):
-        root.obj = Settings(default_store().absolute(), default_cache().absolute())
+        root.obj = Settings()
     return root.obj
 
 
@@ -51,7 +64,7 @@ def _set(context: click.Context, parameter: click.Parameter, value: Path | str |
     if isinstance(value, str):
         settings = settings._replace(progress=value)
     elif value is not None:
-        directory = value.expanduser().absolute()
+        place = expanded(value).absolute()
         is_store = parameter.name == "store"
-        settings = settings._replace(store=directory) if is_store else settings._replace(cache=directory)
+        settings = settings._replace(given_store=place) if is_store else settings._replace(given_cache=place)
     context.find_root().obj = settings

@@ -14,6 +14,7 @@ from modelbuild.errors import printable
 from modelbuild.formats.files import InputFile, open_input
 from modelbuild.formats.gguf.metadata import Metadata
 from modelbuild.formats.gguf.reader import GgufHeader, TensorInfo, open_gguf
+from modelbuild.places import expanded
 from modelbuild.records import record
 from modelbuild.store.manifest import Layer
 from modelbuild.store.store import Store
@@ -72,7 +73,7 @@ def _is_path(text: str) -> bool:
 def _path_of(store: Store, text: str) -> Path:
     """A path, or the weights of a stored model."""
     if _is_path(text):
-        return Path(text).expanduser()
+        return expanded(text)
     layers = describe_model(store, find_name(store, text)).manifest.of_kind("model")
     return store.blobs.path(layers[0].digest) if layers else Path(text)
 

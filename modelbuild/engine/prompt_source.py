@@ -10,6 +10,7 @@ from modelbuild.engine.describe import describe_model
 from modelbuild.errors import InputError
 from modelbuild.formats.files import open_input
 from modelbuild.model_name import parse_name
+from modelbuild.places import expanded
 from modelbuild.records import record
 from modelbuild.store.store import Store
 from modelbuild.template.capabilities import DEFAULT_TEMPLATE
@@ -52,7 +53,7 @@ def find_prompt_source(source: str, store: Store, *, use_jinja: bool) -> PromptS
     """
     if not source.startswith(("./", "../", "/", "~")) and source not in (".", ".."):
         return _of_model(source, store, use_jinja=use_jinja)
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_dir():
         return _chosen(*_of_checkpoint(path), path, use_jinja=use_jinja)
     with open_input(path) as file:

@@ -28,8 +28,8 @@ class AllowedRoots:
     """
 
     def __init__(self, directory: Path, allowed: Sequence[Path] = ()) -> None:
-        self._places = tuple(os.path.abspath(root.expanduser()) for root in (directory, *allowed))  # noqa: PTH100
-        self._roots = tuple(os.path.realpath(root.expanduser()) for root in (directory, *allowed))
+        self._places = tuple(os.path.abspath(root) for root in (directory, *allowed))  # noqa: PTH100
+        self._roots = tuple(os.path.realpath(root) for root in (directory, *allowed))
         self._known: dict[tuple[str, str], Path] = {}
 
     def path(self, text: str, directory: Path) -> Path:

@@ -9,6 +9,7 @@ from modelbuild.errors import InputError
 from modelbuild.formats.files import does_exist, is_regular, open_input
 from modelbuild.late_pattern import late_pattern
 from modelbuild.model_name import parse_name
+from modelbuild.places import expanded
 from modelbuild.recipe.located import with_near_names
 from modelbuild.recipe.modelfile_nodes import default_name, modelfile_to_nodes
 from modelbuild.recipe.nodes import to_plain
@@ -27,7 +28,7 @@ def starter_fields(source: str, directory: Path) -> Mapping[str, object]:
     directory: where the recipe will stand; paths in it are relative to that.
     Raises RecipeError for a bad Modelfile, InputError PATH or MODELNAME for what is neither a path nor a name.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     if not does_exist(path):
         if source.startswith(("./", "../", "/", "~")):
             raise with_near_names(InputError("PATH", "no such file or directory", path=path), path)
