@@ -74,10 +74,10 @@ def command(
     require_server()
     from modelbuild.server.guard import parse_origins
     from modelbuild.server.run import run_server
-    from modelbuild.server.settings import ServerSettings, parse_address
+    from modelbuild.server.settings import ServerSettings, default_address
 
     settings, executing = current_settings(context), current_executor_options(context)
-    default_host, default_port = parse_address(os.environ.get("OLLAMA_HOST", "").strip().strip("\"'"))
+    default_host, default_port = default_address(os.environ)
     run_server(
         ServerSettings(
             store=settings.store,
@@ -112,8 +112,9 @@ def require_server() -> None:
 
 
 def _announce(host: str, port: int) -> None:
-    shown = f"[{host}]" if ":" in host else host
-    click.echo(f"listening on http://{shown}:{port}", err=True)
+    from modelbuild.server.settings import url_of
+
+    click.echo(f"listening on {url_of(host, port)}", err=True)
 
 
 def _read_token(path: Path) -> str:

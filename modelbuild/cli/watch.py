@@ -155,9 +155,9 @@ def _serving(settings: Settings, executing: ExecutorOptions, port: int | None) -
     """A server beside the loop, on OLLAMA_HOST."""
     require_server()
     from modelbuild.server.beside import ServerBeside
-    from modelbuild.server.settings import ServerSettings, parse_address
+    from modelbuild.server.settings import ServerSettings, default_address, url_of
 
-    host, default_port = parse_address(os.environ.get("OLLAMA_HOST", "").strip().strip("\"'"))
+    host, default_port = default_address(os.environ)
     server = ServerBeside(
         ServerSettings(
             store=settings.store,
@@ -170,7 +170,7 @@ def _serving(settings: Settings, executing: ExecutorOptions, port: int | None) -
         )
     )
     bound = server.start()
-    click.echo(f"listening on http://{f'[{host}]' if ':' in host else host}:{bound}/ui/", err=True)
+    click.echo(f"listening on {url_of(host, bound)}/ui/", err=True)
     try:
         yield server
     finally:

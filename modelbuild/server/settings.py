@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from modelbuild.errors import UsageError, printable
@@ -67,6 +68,16 @@ class ServerSettings:
     jobs: int | None = None
     executor: str = "inline"
     limits: Limits = Limits()
+
+
+def default_address(environment: Mapping[str, str]) -> tuple[str, int]:
+    """Host and port that the environment asks for, in quotation marks or not; UsageError ADDRESS as `parse_address`."""
+    return parse_address(environment.get("OLLAMA_HOST", "").strip().strip("\"'"))
+
+
+def url_of(host: str, port: int) -> str:
+    """The address as a browser takes it."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def parse_address(text: str) -> tuple[str, int]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +16,10 @@ from modelbuild.plan.graph import Plan
 from modelbuild.records import record
 from modelbuild.store.state import State
 from modelbuild.watch.debounce import QUIET_S, Debouncer
-from modelbuild.watch.look import LONG_STILL_S, STILL_S, Look, look_at, may_be_incomplete
+from modelbuild.watch.inputs import Inputs, Looks
+from modelbuild.watch.look import LONG_STILL_S, STILL_S, look_at, may_be_incomplete
 from modelbuild.watch.notifier import Notifier
 from modelbuild.watch.stale import Listener, StoppedError, is_made_from, is_replaced
-from modelbuild.watch.watch_set import WatchSet
 
 #: Events can be lost; this often the no-op check runs without one.
 SWEEP_S = 10.0
@@ -74,12 +73,11 @@ class WatchLoop:
         self._emit = emit
         self._on_round = on_round
         self._options = options
-        self._set = self._set_of([], [])
+        self._inputs = Inputs(request.recipe, [request.store, request.cache])
         self._notifier = Notifier(poll=options.poll, say=lambda text: emit(Warned(text)))
         self._done = 0
         self._pending: list[Path] = []
-        self._known: dict[Path, Look | None] = {}
-        self._failed_with: dict[Path, Look | None] | None = None
+        self._failed_with: Looks | None = None
         self._unreadable = self._unreadable_now = ""
         self._running: Plan | None = None
         self._judged: tuple[str, int] = ("", 0)
@@ -89,16 +87,16 @@ class WatchLoop:
     def run(self, *, rounds: int | None = None) -> None:
         """Loop until interrupted, or for a number of rounds."""
         try:
-            self._notifier.follow(self._set)
+            self._notifier.follow(self._inputs.set)
             self._round(())
             while rounds is None or self._done < rounds:
                 changed = self._wait()
                 self._notifier.refresh()
-                looks = self._looks()
+                looks = self._inputs.looks()
                 if self._has_changed():
                     self._round(changed)
                 else:
-                    self._known = looks
+                    self._inputs.known = looks
         finally:
             self._notifier.close()
 
@@ -126,7 +124,7 @@ class WatchLoop:
                 debouncer.note(time.monotonic())
                 self._say_who_grows(growing)
             elif debouncer.due_s is None and time.monotonic() >= sweep_s:
-                if not (changed := self._changed()):
+                if not (changed := self._inputs.changed()):
                     return ()
                 seen = dict.fromkeys(changed)
                 debouncer.note(time.monotonic())
@@ -141,31 +139,23 @@ class WatchLoop:
         """Which inputs are still being written? A copy under way would otherwise be built again and again."""
         if self._notifier.tells_closing:
             return self._notifier.open_files()
-        before = {path: look_at(path) for path in self._with_entries(paths)}
-        is_guess = any(may_be_incomplete(self._known.get(path), look) for path, look in before.items())
+        before = {path: look_at(path) for path in self._inputs.with_entries(paths)}
+        is_guess = any(may_be_incomplete(self._inputs.known.get(path), look) for path, look in before.items())
         time.sleep(LONG_STILL_S if is_guess else STILL_S)
         return [path for path, look in before.items() if look_at(path) != look]
-
-    def _with_entries(self, paths: Sequence[Path]) -> Iterator[Path]:
-        """The paths, and what stands in those of them whose listing counts: a file may have been heard of only so."""
-        for path in paths:
-            yield path
-            if path in self._set.directories:
-                with suppress(OSError):  # it is gone again
-                    yield from path.iterdir()
 
     def _say_who_grows(self, growing: Sequence[Path]) -> None:
         """Tell the user why nothing happens, once for each wait that is not over soon."""
         if self._growing_since_s is None:
             self._growing_since_s = time.monotonic()
         elif time.monotonic() - self._growing_since_s > _PATIENCE_S:
-            self._emit(Warned(f"{self._name_of(growing[0])} is still being written; waiting for its end"))
+            self._emit(Warned(f"{self._inputs.name_of(growing[0])} is still being written; waiting for its end"))
             self._growing_since_s = float("inf")  # said
 
     def _has_changed(self) -> bool:
         """The truth behind the hints: is there something to do that was not tried in vain already?"""
         if self._failed_with is not None:
-            return self._looks() != self._failed_with or self._reads_otherwise()
+            return self._inputs.looks() != self._failed_with or self._reads_otherwise()
         request = self._request
         options = request.recipe_options.fingerprint()
         key = snapshot_key(request.recipe, request.store, request.wanted, options)
@@ -181,20 +171,12 @@ class WatchLoop:
             return str(error) != self._unreadable
         return True
 
-    def _looks(self) -> dict[Path, Look | None]:
-        return {path: look_at(path) for path in sorted(self._set.files | self._set.directories)}
-
-    def _changed(self) -> list[Path]:
-        """Inputs that look different from when the last build began; directories only where no file does."""
-        different = [path for path, before in self._known.items() if look_at(path) != before]
-        return [path for path in different if path in self._set.files] or different
-
     # -- building ----------------------------------------------------------------------------------------------------
 
     def _round(self, changed: tuple[Path, ...]) -> None:
         started_s = time.monotonic()
-        changes = self._changes()
-        self._known = self._looks()
+        changes = self._inputs.changes()
+        self._inputs.known = self._inputs.looks()
         # Where no input looks different, and nothing failed before, there will most likely be nothing to tell.
         may_be_idle = self._done > 0 and not changes and self._failed_with is None
         listener = Listener(self._emit, self._is_wasted, may_be_idle=may_be_idle)
@@ -206,11 +188,11 @@ class WatchLoop:
             models = tuple(str(name) for name in loaded.plan.models)
             build_plan(loaded, self._stoppable(listener), self._state, listener)
         except (StoppedError, FileNotFoundError):  # an input may vanish wherever the engine looks at it
-            is_stopped, failure = True, f"stopped, {self._names_of_changed()} changed meanwhile"
+            is_stopped, failure = True, f"stopped, {self._inputs.names_of_changed()} changed meanwhile"
         except ModelbuildError as error:
             failure = str(error)
         # What was there before the attempt failed; what is saved during it is tried again.
-        self._failed_with = dict(self._known) if failure and not is_stopped else None
+        self._failed_with = self._inputs.known if failure and not is_stopped else None
         if listener.is_idle and not failure:
             return
         self._done += 1
@@ -218,53 +200,21 @@ class WatchLoop:
         built = tuple(listener.built)
         self._on_round(Round(changed, models, built, listener.ran, seconds, failure, changes, is_stopped))
 
-    def _changes(self) -> tuple[str, ...]:
-        """In words, what happened to inputs since the last build; a file with several paths is named once."""
-        words: dict[Path, str] = {}
-        for path in sorted(self._changed(), key=lambda path: len(path.parts)):
-            words.setdefault(path.resolve(), self._in_words(path))
-        return tuple(sorted(set(words.values())))
-
-    def _in_words(self, path: Path) -> str:
-        name = self._name_of(path)
-        if path not in self._set.files:
-            return f"{name} changed"
-        before, now = self._known.get(path), look_at(path)
-        return f"{name} {'is gone' if now is None else 'appeared' if before is None else 'saved'}"
-
-    def _name_of(self, path: Path) -> str:
-        """A path as the recipe would name it; one outside of its directory by its last part."""
-        base = self._request.recipe.absolute().parent
-        for directory in (base, base.resolve()):
-            if path.is_relative_to(directory):
-                return str(path.relative_to(directory)) if path != directory else path.name
-        return path.name
-
     def _load(self, emit: Emit) -> LoadedPlan:
+        """The plan to run, whose inputs are listened to from now on; with a recipe in error the last good set stays."""
         try:
             loaded = load_plan(self._request, emit)
         except ModelbuildError as error:
             self._unreadable = str(error)
             raise
-        directories = (*loaded.recipe.directories, *loaded.plan.watched_directories)
-        self._follow(loaded.recipe.files, loaded.plan.input_files, directories)
-        self._known = {path: self._known.get(path, look) for path, look in self._looks().items()}
+        self._inputs.follow(
+            (*loaded.recipe.files, *loaded.plan.input_files),
+            (*loaded.recipe.directories, *loaded.plan.watched_directories),
+        )
+        self._notifier.follow(self._inputs.set)
+        self._inputs.note_new()
         self._running = loaded.plan
         return loaded
-
-    def _follow(self, *files_and_directories: Sequence[Path]) -> None:
-        """Listen to what the recipe names now. A recipe that cannot be read does not come here: the last set stays."""
-        *files, directories = files_and_directories
-        self._set = self._set_of([path for group in files for path in group], directories)
-        self._notifier.follow(self._set)
-
-    def _set_of(self, files: Sequence[Path], directories: Sequence[Path]) -> WatchSet:
-        request = self._request
-        recipe = request.recipe.absolute()
-        return WatchSet.of([recipe, *files], directories, [request.store, request.cache], recipe.parent)
-
-    def _names_of_changed(self) -> str:
-        return ", ".join(dict.fromkeys(map(self._name_of, self._changed()))) or "an input"
 
     # -- a build whose inputs change ---------------------------------------------------------------------------------
 
@@ -282,7 +232,7 @@ class WatchLoop:
         judging = action, len(self._pending)
         if not self._pending or judging == self._judged or self._running is None:
             return False
-        changed = self._changed()
+        changed = self._inputs.changed()
         if is_made_from(action, self._running, changed):
             return True
         if time.monotonic() - self._last_event_s < QUIET_S or self._notifier.open_files():
