@@ -9,7 +9,6 @@ import click
 from modelbuild.cli.render import format_size
 from modelbuild.cli.settings import current_settings, settings_options
 from modelbuild.late_pattern import late_pattern
-from modelbuild.store.state import State
 
 _SIZE = late_pattern(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([kKmMgGtT]?)i?[bB]?")
 _AGE = late_pattern(r"([0-9]{1,9})\s*([smhd]?)")
@@ -64,14 +63,10 @@ def command(
     from modelbuild.store.store import Store
 
     settings = current_settings(context)
-    state = State(settings.cache)
-    try:
-        limits = GarbageLimits(older_than, max_size, keep_free)
-        kept = [*map(parse_digest, pins), *blobs_of_runs(stored_runs(settings.cache)[:keep_runs])]
-        store = Store(settings.store)
-        gone = collect_garbage(store, state, limits, kept, dry_run=dry_run, follow_links=follow_links)
-    finally:
-        state.close()
+    limits = GarbageLimits(older_than, max_size, keep_free)
+    kept = [*map(parse_digest, pins), *blobs_of_runs(stored_runs(settings.cache)[:keep_runs])]
+    store = Store(settings.store)
+    gone = collect_garbage(store, settings.cache, limits, kept, dry_run=dry_run, follow_links=follow_links)
     for item in gone:
         click.echo(f"{'would delete' if dry_run else 'deleted'} {item.path.name}  {format_size(item.size_bytes)}")
     total = format_size(sum(item.size_bytes for item in gone))

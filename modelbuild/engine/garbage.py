@@ -82,7 +82,7 @@ def choose_garbage(candidates: Iterable[Candidate], limits: GarbageLimits, free_
 
 def collect_garbage(
     store: Store,
-    state: State,
+    cache: Path,
     limits: GarbageLimits,
     pins: Sequence[Digest] = (),
     *,
@@ -91,6 +91,8 @@ def collect_garbage(
     now_s: Callable[[], float] = time.time,
 ) -> list[Candidate]:
     """Delete what nothing needs, or only list it; roots are all manifests, the store's pins, and what `pins` names.
+
+    What was deleted is noted in the cache, if that takes notes.
 
     Raises StoreError when a build is running or a manifest cannot be read: then nothing is certain. Also when `blobs/`
     is a link and `follow_links` is false: another store may use what it leads to, with manifests that are not seen.
@@ -106,7 +108,12 @@ def collect_garbage(
         chosen = choose_garbage(candidates, limits, free_space(store.root))
         if dry_run:
             return chosen
-        return [item for item in chosen if _delete(item, state)]
+        gone: list[Candidate] = []
+        try:
+            gone.extend(item for item in chosen if _delete(item))
+        finally:  # only now: on a full disk there is room for a note when something has been deleted, not before
+            note_eviction(cache, [Digest(item.digest) for item in gone if item.digest], _BY)
+        return gone
 
 
 def blobs_of_runs(runs: Iterable[RunRecord]) -> set[Digest]:
@@ -168,7 +175,7 @@ def _files(directory: Path) -> Iterator[tuple[Path, os.stat_result]]:
                 yield path, path.lstat()
 
 
-def _delete(item: Candidate, state: State) -> bool:
+def _delete(item: Candidate) -> bool:
     """Delete a file; false when it was gone already. StoreError where nothing may be deleted."""
     try:
         item.path.unlink()
@@ -176,6 +183,4 @@ def _delete(item: Candidate, state: State) -> bool:
         return False
     except OSError as error:
         raise unusable_store(item.path, error) from error
-    if item.digest:
-        state.record_tombstones([Digest(item.digest)], _BY)
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import sys
@@ -40,7 +41,9 @@ class Notifier(FileSystemEventHandler):
         self._identities: dict[Path, tuple[int, int] | None] = {}
         self._lost: set[Path] = set()
         self._open_since_s: dict[Path, float] = {}
+        self._warnings = _Warnings(self._look_again)
         self._observer = self._start()
+        logging.getLogger("watchdog").addHandler(self._warnings)
 
     def follow(self, watch_set: WatchSet) -> None:
         """Listen for this set from now on."""
@@ -59,8 +62,8 @@ class Notifier(FileSystemEventHandler):
 
     def close(self) -> None:
         """Stop listening."""
-        self._observer.stop()
-        self._observer.join()
+        logging.getLogger("watchdog").removeHandler(self._warnings)
+        self._stop()
 
     @property
     def tells_closing(self) -> bool:
@@ -98,6 +101,15 @@ class Notifier(FileSystemEventHandler):
 
     def _is_writing(self, event: FileSystemEvent) -> bool:
         return event.event_type == "modified" and not event.is_directory and self.tells_closing
+
+    def _look_again(self) -> None:
+        """Events were lost, so anything may have happened: it is looked as after an event."""
+        for path in list(self._watches)[:1]:
+            self.paths.put(path)
+
+    def _stop(self) -> None:
+        self._observer.stop()
+        self._observer.join()
 
     def _start(self) -> BaseObserver:
         try:
@@ -142,7 +154,7 @@ class Notifier(FileSystemEventHandler):
 
     def _fall_back(self, why: str) -> None:
         """Listen by polling to what was listened to."""
-        self.close()
+        self._stop()
         self._say_polling(why)
         known, self._watches = list(self._watches), {}
         self._observer = self._start()
@@ -153,6 +165,19 @@ class Notifier(FileSystemEventHandler):
         """From now on we poll; said once, as it happens once."""
         self._say(f"{why}; looking for changes every {_POLL_INTERVAL_S:g} s instead")
         self._poll = True
+
+
+class _Warnings(logging.Handler):
+    """Takes what watchdog warns of, which is that the kernel's queue was too short, from the user's screen."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._act = act
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by watchdog's thread."""
+        del record
+        self._act()
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -120,6 +120,17 @@ def test_explanation_quotes_the_eviction(built: Space) -> None:
     assert "evicted" not in built.run("explain", "a").stdout
 
 
+def test_gc_frees_the_disk_although_the_cache_takes_no_notes(built: Space) -> None:
+    """Most of all on a full disk, where the state file cannot even be opened."""
+    orphan = built.write(f"models/blobs/sha256-{'0' * 64}", "nothing needs it")
+    built.write("broken", "no directory")
+
+    outcome = built.run("gc", "--older-than", "0", "--cache", "broken")
+
+    assert (0, "") == (outcome.status, outcome.stderr)
+    assert not orphan.exists()
+
+
 def test_explanation_quotes_who_removed_the_model(built: Space) -> None:
     """What went with a model that was removed is not just missing; and a cache that takes no notes hinders nothing."""
     assert 0 == built.run("rm", "a").status

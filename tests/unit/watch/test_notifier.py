@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import queue
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +60,18 @@ def test_reading_a_file_is_no_hint(
     notifier.on_any_event(event(str(tmp_path / "text.txt")))
 
     assert [tmp_path / name for name in expected] == _paths(notifier)
+
+
+def test_lost_events_are_a_hint_and_no_line_on_the_screen(notifier: Notifier) -> None:
+    """Where the kernel's queue was too short anything may have changed; Python shows what no handler takes."""
+    logger = logging.getLogger("watchdog.observers.inotify_c")
+    logger.warning("Inotify queue overflowed; filesystem events were lost")
+    assert (1, 1) == (len(_paths(notifier)), len(logging.getLogger("watchdog").handlers))
+
+    notifier.close()
+    logger.warning("of another watch")
+
+    assert ([], []) == (_paths(notifier), logging.getLogger("watchdog").handlers)
 
 
 def test_both_ends_of_a_move_are_hints(notifier: Notifier, tmp_path: Path) -> None:
