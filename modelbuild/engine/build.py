@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from modelbuild.engine.facts import WorldFacts
+from modelbuild.engine.remembered_recipes import RememberedRecipes
 from modelbuild.engine.run import run_plan
 from modelbuild.engine.run_log import RecordedRun
 from modelbuild.engine.run_options import RunOptions
@@ -16,6 +17,7 @@ from modelbuild.engine.snapshot import SnapshotModel, record_unchanged, snapshot
 from modelbuild.events import Emit, Warned, ignore_event
 from modelbuild.plan.graph import ExportWork, Plan
 from modelbuild.plan.planner import make_plan
+from modelbuild.recipe.documents import Parse, parse_recipe
 from modelbuild.recipe.options import LoadOptions
 from modelbuild.recipe.resolve import load_recipe
 from modelbuild.recipe.resolved import Recipe
@@ -57,13 +59,13 @@ def build_recipe(request: BuildRequest, state: State, emit: Emit = ignore_event)
 
     Raises ModelbuildError; models that were finished before stay, no other manifest has changed then.
     """
-    return build_plan(load_plan(request, emit), request, state, emit)
+    return build_plan(load_plan(request, emit, RememberedRecipes(state).parse), request, state, emit)
 
 
-def load_plan(request: BuildRequest, emit: Emit = ignore_event) -> LoadedPlan:
-    """Read the recipe and plan the wanted models; writes nothing."""
+def load_plan(request: BuildRequest, emit: Emit = ignore_event, parse: Parse = parse_recipe) -> LoadedPlan:
+    """Read the recipe and plan the wanted models; parse: what makes nodes of YAML and JSON."""
     started_ns = time.time_ns()
-    recipe = load_recipe(request.recipe, request.recipe_options)
+    recipe = load_recipe(request.recipe, request.recipe_options, parse)
     for warning in recipe.warnings:
         emit(Warned(str(warning)))
     return LoadedPlan(recipe, make_plan(recipe, Store(request.store, prune=request.prune), request.wanted), started_ns)

@@ -16,8 +16,7 @@ from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode,
 from modelbuild.recipe.resolved import RecipeWarning
 from modelbuild.recipe.roots import AllowedRoots
 from modelbuild.recipe.schema import Findings, check_node, properties_of
-from modelbuild.recipe.text import JSON_LIMIT_BYTES, TEXT_LIMIT_BYTES, parse_recipe_text, too_large
-from modelbuild.recipe.text_kind import is_modelfile, looks_like_json
+from modelbuild.recipe.text_kind import JSON_LIMIT_BYTES, TEXT_LIMIT_BYTES, is_modelfile, looks_like_json
 from modelbuild.recipe.variables import Variable, merge_variables, read_variables
 from modelbuild.records import record
 
@@ -44,6 +43,8 @@ class Document:
 
 def parse_recipe(data: bytes, path: Path) -> Node:
     """The root node of a recipe in YAML or JSON."""
+    from modelbuild.recipe.text import parse_recipe_text
+
     return parse_recipe_text(data, str(path))
 
 
@@ -57,6 +58,7 @@ def read_limited(path: Path, roots: AllowedRoots | None = None) -> bytes:
             roots.confirm(source)
         if source.size_bytes > TEXT_LIMIT_BYTES:
             from modelbuild.formats.modelfile import SIZE_LIMIT_BYTES as MODELFILE_LIMIT_BYTES
+            from modelbuild.recipe.text import too_large
 
             head = source.read_at(0, 4096)
             limit = JSON_LIMIT_BYTES if looks_like_json(head) else MODELFILE_LIMIT_BYTES

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import unicodedata
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -47,7 +46,7 @@ class FileSets:
         seen: dict[str, str] = {}
         for name, content in value.entries.items():
             check_file_name(name, value.keys[name])
-            folded = unicodedata.normalize("NFC", name).casefold()
+            folded = _folded(name)
             if folded in seen:
                 message = f"{printable(name)!r} and {printable(seen[folded])!r} are one name on many file systems"
                 raise RecipeError("DUPLICATE", message, value.keys[name], hint="give one of them another name")
@@ -164,3 +163,12 @@ def _claims_digest(text: str) -> bool:
 
 def _text(node: Node) -> str:
     return str(node.value) if isinstance(node, ScalarNode) else ""
+
+
+def _folded(name: str) -> str:
+    """The name as file systems see it that take no heed of case, or of how an accent is written."""
+    if not name.isascii():
+        import unicodedata
+
+        name = unicodedata.normalize("NFC", name)
+    return name.casefold()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping, Sequence
 
 from modelbuild.errors import InputError
@@ -33,9 +31,11 @@ def _normalize(message: Mapping[str, object]) -> Mapping[str, object]:
 
 
 def _check_image(text: str) -> str:
+    import binascii  # few messages have images
+
     try:
         data = binascii.a2b_base64(text.replace("\r", "").replace("\n", ""), strict_mode=True)
-        return base64.b64encode(data).decode("ascii")
+        return binascii.b2a_base64(data, newline=False).decode("ascii")
     except binascii.Error as error:
         raise InputError("JSON", "an image is not base64 text") from error
 

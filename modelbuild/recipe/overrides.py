@@ -12,7 +12,6 @@ from dataclasses import field
 from modelbuild.errors import Position, UsageError, printable
 from modelbuild.recipe.inheritance import model_fields
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode
-from modelbuild.recipe.text import parse_recipe_text
 from modelbuild.records import record
 from modelbuild.similar_names import similar_names
 
@@ -84,6 +83,8 @@ def _read_override(text: str) -> Override:
         hint = f"did you mean {' or '.join(near)}?" if near else "MODEL.FIELD=VALUE, for example coder.quantize=Q8_0"
         what = "'=' and a value are missing" if not equals else "the name of a field is expected before '='"
         raise UsageError("USAGE", f"{place}: {what}", hint=hint)
+    from modelbuild.recipe.text import parse_recipe_text
+
     node = parse_recipe_text(value.encode(), place) if value else ScalarNode("", Position(place, 1, 1))
     return Override(target, name, key, node, Position(place, 1, 1))
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from modelbuild.errors import Position, ProblemCollector, RecipeError
 from modelbuild.recipe.build_order import check_distinct, in_build_order, resolve_groups
-from modelbuild.recipe.documents import Document, DocumentReader, parse_recipe
+from modelbuild.recipe.documents import Document, DocumentReader, Parse, parse_recipe
 from modelbuild.recipe.inheritance import MODEL, SCHEMA, Inheritance, RawModel, model_fields, without_nulls
 from modelbuild.recipe.interpolation import Expansion, Interpolator, VariableValue
 from modelbuild.recipe.matrix import MODEL_LIMIT, Variant, axis_places, expand_matrix
@@ -48,17 +49,20 @@ class Loaded:
     sources: Mapping[str, SourceModel]
 
 
-def load_recipe(path: Path, options: LoadOptions | None = None) -> Recipe:
-    """A recipe file (YAML, JSON, or a Modelfile), resolved; raises one error or `Problems` with all that is wrong."""
-    return load_with_sources(path, options).recipe
+def load_recipe(path: Path, options: LoadOptions | None = None, parse: Parse = parse_recipe) -> Recipe:
+    """A recipe file (YAML, JSON, or a Modelfile), resolved; raises one error or `Problems` with all that is wrong.
+
+    parse: what makes nodes of YAML and JSON.
+    """
+    return load_with_sources(path, options, parse).recipe
 
 
-def load_with_sources(path: Path, options: LoadOptions | None = None) -> Loaded:
+def load_with_sources(path: Path, options: LoadOptions | None = None, parse: Parse = parse_recipe) -> Loaded:
     """The same as `load_recipe`, with the nodes of every model."""
     chosen = options or LoadOptions()
     problems = ProblemCollector()
     roots = AllowedRoots(path.parent, chosen.roots)
-    reader = DocumentReader(roots, problems, _parse)
+    reader = DocumentReader(roots, problems, partial(_parse, parse=parse))
     document = reader.read(path)
     return _Resolution(document, reader, roots, chosen, problems).load(path)
 
@@ -78,9 +82,9 @@ def resolve_recipe(root: Node, path: Path, options: LoadOptions | None = None) -
     return _Resolution(document, reader, roots, chosen, problems).load(path).recipe
 
 
-def _parse(data: bytes, path: Path) -> Node:
+def _parse(data: bytes, path: Path, parse: Parse = parse_recipe) -> Node:
     if not is_modelfile(path, data):
-        return parse_recipe(data, path)
+        return parse(data, path)
     from modelbuild.recipe.modelfile_nodes import modelfile_to_nodes
 
     return modelfile_to_nodes(data, path)

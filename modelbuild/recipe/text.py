@@ -17,13 +17,10 @@ from modelbuild.formats.json_text import has_more_marks
 from modelbuild.late_pattern import late_pattern
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from modelbuild.recipe.scalars import is_not_finite, read_plain
-from modelbuild.recipe.text_kind import looks_like_json
+from modelbuild.recipe.text_kind import JSON_LIMIT_BYTES, TEXT_LIMIT_BYTES, looks_like_json
 from modelbuild.records import record
 
-#: Budgets of a document; a recipe of a thousand models stays far below each of them.
-TEXT_LIMIT_BYTES = 1 << 20
-#: Create requests may carry images, and reading JSON costs little.
-JSON_LIMIT_BYTES = 16 << 20
+#: Budgets of a document beside its length; a recipe of a thousand models stays far below each of them.
 DEPTH_LIMIT = 64
 NODE_LIMIT = 100_000
 ALIAS_LIMIT = 1_000

@@ -1,10 +1,15 @@
-"""What a recipe is written in, told from how its file begins, before anything that reads it is loaded."""
+"""What a recipe is written in, told from how its file begins, and how long it may be, before a reader is loaded."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from modelbuild.late_pattern import late_pattern
+
+#: Budgets of a document; a recipe of a thousand models stays far below them.
+TEXT_LIMIT_BYTES = 1 << 20
+#: Create requests may carry images, and reading JSON costs little.
+JSON_LIMIT_BYTES = 16 << 20
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _FIRST_WORD = late_pattern(rb"\A(?:[ \t\r\n]|#[^\r\n]*[\r\n])*([A-Za-z]+)[ \t]")

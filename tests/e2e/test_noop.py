@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.small_gguf import TENSORS, llama_keys, write_gguf
 from tests.space import ROOT, Space
 
 #: All that a build with nothing to do may import of this package and of others. Each module more is paid for by every
@@ -29,6 +30,15 @@ FOR_WEIGHTS = {
     "numpy", "gguf", "safetensors", "jsonschema", "rich", "watchdog", "asyncio", "concurrent.futures", "logging",
     "importlib.resources", "multiprocessing", "secrets", "shutil", "subprocess", "tempfile",
     "modelbuild.convert.engine", "modelbuild.quantize.kernels", "modelbuild.engine.packing",
+}  # fmt: skip
+#: What a prompt in a file of its own can do without as well: the recipe was read before.
+FOR_RECIPES = {
+    "yaml", "base64", "decimal", "difflib", "hashlib", "modelbuild.recipe.text", "modelbuild.recipe.json_nodes",
+    "modelbuild.recipe.modelfile_nodes", "modelbuild.engine.lock_file", "modelbuild.engine.local_workers",
+}  # fmt: skip
+#: All that such an edit takes of the packages that make weights and templates: what a source is, what a type means.
+OF_WEIGHTS = {
+    "modelbuild.convert", "modelbuild.convert.vision_classes", "modelbuild.quantize", "modelbuild.quantize.presets",
 }  # fmt: skip
 
 _TELL_MODULES = """
@@ -111,6 +121,25 @@ def test_edited_text_is_built_without_what_weights_need(space: Space) -> None:
     assert 0 == status
     assert b"Be brief." in {path.read_bytes() for path in (space.store / "blobs").iterdir()}
     assert set() == FOR_WEIGHTS & set(modules)
+
+
+def test_edited_prompt_file_is_built_without_what_reads_recipes_or_makes_weights(space: Space) -> None:
+    """A model from a GGUF, whose prompt stands in a file: neither YAML is read again, nor is any package of weights."""
+    gguf = space.root / "tiny.gguf"
+    gguf.write_bytes(write_gguf(llama_keys(), TENSORS))
+    (space.root / "system.txt").write_text("Be kind.")
+    space.recipe("model: m\nfrom: ./tiny.gguf\nsystem: {file: system.txt}\n")
+    _settle(space)
+    space.build("--link", "hard")  # which says that the file is the one that was read, however young it is
+    (space.root / "system.txt").write_text("Be brief.")
+
+    status, modules, _ = _modules_of(space, "build", "recipe.yaml", "--link", "hard")
+
+    assert 0 == status
+    assert b"Be brief." in {path.read_bytes() for path in (space.store / "blobs").iterdir()}
+    assert set() == (FOR_WEIGHTS | FOR_RECIPES) & set(modules)
+    packages = ("modelbuild.convert", "modelbuild.quantize", "modelbuild.template", "modelbuild.remote")
+    assert OF_WEIGHTS >= {name for name in modules if name.startswith(packages)}
 
 
 def test_second_build_runs_nothing(built: Space) -> None:
