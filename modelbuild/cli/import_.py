@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from modelbuild.cli.modelfile import is_modelfile_path, show_import
 from modelbuild.cli.settings import current_settings, is_pruning, settings_options
+from modelbuild.errors import InputError
+
+if TYPE_CHECKING:
+    from modelbuild.engine.archive import ArchivedModel
+    from modelbuild.store.store import Store
+
+
+def _import(store: Store, stream: BinaryIO, archive: Path, *, force: bool) -> list[ArchivedModel]:
+    from modelbuild.engine.archive import import_models
+
+    try:
+        return import_models(store, stream, force=force)
+    except InputError as error:
+        error.path = error.path or archive
+        raise
 
 
 @click.command(name="import")
@@ -36,6 +52,6 @@ def command(context: click.Context, archive: Path, target: str | None, name: str
         models = import_models(store, sys.stdin.buffer, force=force)
     else:
         with open_input(archive) as source, open(source.fd, "rb", closefd=False) as stream:
-            models = import_models(store, stream, force=force)
+            models = _import(store, stream, archive, force=force)
     for model in models:
         click.echo(f"imported {model.name}  {model.digest[7:19]}")

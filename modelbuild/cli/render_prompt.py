@@ -12,6 +12,7 @@ import click
 
 from modelbuild.cli.complete_names import complete_stored
 from modelbuild.cli.settings import current_settings, settings_options
+from modelbuild.errors import InputError
 
 _THINK: dict[str, bool | str] = {
     "true": True,
@@ -54,7 +55,12 @@ def command(
     request = PromptRequest(
         _read_json(messages), prompt, suffix, system, _read_json(tools), None if think is None else _THINK[think]
     )
-    text = show_prompt(found, request, now=dt.datetime.now())  # templates show the user's own date
+    try:
+        text = show_prompt(found, request, now=dt.datetime.now())  # templates show the user's own date
+    except InputError as error:
+        field = (error.key or "").partition("[")[0]
+        error.path = error.path or {"messages": messages, "tools": tools}.get(field)
+        raise
     if as_json:
         record = {"template": found.note, "kind": "jinja" if found.is_jinja else "go", "prompt": text}
         click.echo(json.dumps(record, indent=2))
@@ -64,7 +70,6 @@ def command(
 
 def _read_json(name: str | None) -> object:
     """The JSON document in a file, or on standard input."""
-    from modelbuild.errors import InputError
     from modelbuild.formats.files import open_input
     from modelbuild.formats.json_text import FILE_LIMIT_BYTES, parse_json
 

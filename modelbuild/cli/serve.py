@@ -9,9 +9,21 @@ import click
 
 from modelbuild.cli.executor_options import current_executor_options, executor_options
 from modelbuild.cli.settings import current_settings, is_pruning, settings_options
-from modelbuild.errors import UsageError
+from modelbuild.errors import InputError, UsageError, printable
+from modelbuild.model_name import parse_name
 
 _TOKEN_LIMIT_BYTES = 4096
+
+
+def _check_registries(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """A name that cannot be a registry's would allow nothing, without a word."""
+    for host in value:
+        try:
+            parse_name(f"{host}/namespace/model")
+        except InputError as error:
+            message = f"{printable(host)!r} is no host; HOST or HOST:PORT is expected, for example registry.ollama.ai"
+            raise click.BadParameter(message, context, parameter) from error
+    return value
 
 
 @click.command(name="serve")
@@ -40,6 +52,7 @@ _TOKEN_LIMIT_BYTES = 4096
     "allow_registries",
     multiple=True,
     metavar="HOST",
+    callback=_check_registries,
     help="Let pull and push contact HOST, else none.",
 )
 @click.option(

@@ -172,7 +172,8 @@ def _list_directory(path: Path) -> dict[str, Path]:
         with os.scandir(path) as entries:
             names = [entry.name for entry in islice(entries, _ENTRY_LIMIT + 1) if entry.is_file()]
     except OSError as error:
-        raise InputError("PATH", (error.strerror or "cannot be listed").lower(), path=path) from error
+        hint = "a checkpoint is a directory: name the one that this file stands in" if is_regular(path) else ""
+        raise InputError("PATH", (error.strerror or "cannot be listed").lower(), path=path, hint=hint) from error
     if len(names) > _ENTRY_LIMIT:
         raise InputError("LIMIT", f"more than {_ENTRY_LIMIT:,} files in one directory", path=path)
     return {name: path / name for name in names}

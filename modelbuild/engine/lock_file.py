@@ -49,7 +49,12 @@ def lock_path(recipe: Path) -> Path:
 
 def read_lock(path: Path) -> Lock:
     """The lock in a file; InputError with the line when it is none."""
-    with open_input(path) as source:
+    try:
+        source = open_input(path)
+    except InputError as error:
+        error.hint = error.hint or "'modelbuild build --update-lock' writes it"
+        raise
+    with source:
         if source.size_bytes > _LIMIT_BYTES:
             raise InputError("LIMIT", f"{source.size_bytes:,} bytes, at most {_LIMIT_BYTES:,} allowed", path=path)
         text = source.read_at(0, source.size_bytes).decode("utf-8", "replace")

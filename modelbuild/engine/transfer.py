@@ -67,7 +67,7 @@ def _fetch_manifest(name: ModelName, registry: Registry) -> tuple[bytes, Manifes
         data = registry.manifest(_repository(name), name.tag, MANIFEST_MEDIA_TYPE)
         return data, decode_manifest(data, Path(str(name)))
     except (RemoteError, InputError) as error:
-        raise RemoteError("REGISTRY", f"pull model manifest: {error.message}") from error
+        raise RemoteError("REGISTRY", f"pull model manifest: {error.message}", hint=error.hint) from error
 
 
 def _pull_layer(name: ModelName, layer: Layer, registry: Registry, store: Store, report: Report) -> None:

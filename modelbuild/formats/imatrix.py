@@ -28,6 +28,7 @@ Floats = npt.NDArray[np.float32]
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
 _DATASETS_KEY, _CHUNKS_KEY, _CHUNK_SIZE_KEY = "imatrix.datasets", "imatrix.chunk_count", "imatrix.chunk_size"
+_HINT = "an importance matrix is what llama-imatrix writes"
 _INT32 = struct.Struct("<i")
 _INT32_MAX = (1 << 31) - 1
 _NAME_LIMIT_BYTES = 1024
@@ -171,6 +172,9 @@ def _read_gguf(source: InputFile, header: GgufHeader) -> ImportanceMatrix:
     if kv.get_string("general.type") not in (None, "imatrix"):
         message = f"an importance matrix is expected, the file is of type {printable(kv.string('general.type'))!r}"
         raise InputError("META", message, path=source.path, key="general.type")
+    if _DATASETS_KEY not in kv:
+        message = "a GGUF file that is no importance matrix"
+        raise InputError("META", message, path=source.path, key=_DATASETS_KEY, hint=_HINT)
     datasets = kv.strings(_DATASETS_KEY)
     chunk_count, chunk_size = (kv.integer(key, 0, _INT32_MAX) for key in (_CHUNKS_KEY, _CHUNK_SIZE_KEY))
     tensors = {tensor.name: tensor for tensor in header.tensors}
@@ -251,7 +255,11 @@ class _Cursor:
 
 def _read_dat(source: InputFile) -> ImportanceMatrix:
     cursor = _Cursor(source)
-    count = cursor.number("the number of entries", 1, max(1, source.size_bytes // _SMALLEST_ENTRY_BYTES))
+    try:
+        count = cursor.number("the number of entries", 1, max(1, source.size_bytes // _SMALLEST_ENTRY_BYTES))
+    except InputError as error:
+        error.hint = error.hint or _HINT  # where a file begins so, it is most likely something else
+        raise
     entries: dict[str, _Entry] = {}
     for _ in range(count):
         name, entry = _read_dat_entry(cursor)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from modelbuild.errors import InputError, printable
+from modelbuild.formats.signatures import SIGNATURE_BYTES, describe_format
 from modelbuild.records import record
 
 BLOCK_BYTES = 512
@@ -35,10 +36,12 @@ def read_tar(read: Read) -> Iterator[Member]:
     """The regular files of an archive in order; InputError ARCHIVE for anything that is not as it should be."""
     source = _Blocks(read)
     long_name = ""
-    for _ in range(MEMBER_LIMIT + 1):
+    for count in range(MEMBER_LIMIT + 1):
         header = source.block()
         if not any(header):
             return
+        if not count:
+            _refuse_other_formats(header)
         _check_sum(header)
         kind, size_bytes = header[156:157], _number(header[124:136])
         name = long_name or _name_of(header)
@@ -88,11 +91,20 @@ class _Blocks:
             part = self._read(size_bytes)
             if not part:
                 raise InputError(
-                    "ARCHIVE", "no archive, or one that ends in the middle", hint="get it again, the copy is incomplete"
+                    "ARCHIVE",
+                    "no archive of 'modelbuild export', or one that ends in the middle",
+                    hint="get it again if the copy is incomplete",
                 )
             parts.append(part)
             size_bytes -= len(part)
         return b"".join(parts)
+
+
+def _refuse_other_formats(start: bytes) -> None:
+    what, _ = describe_format(start[:SIGNATURE_BYTES])
+    if what:
+        hint = "weights become a model by a recipe; 'modelbuild init' writes one"
+        raise InputError("ARCHIVE", f"{what}; an archive of 'modelbuild export' is expected", hint=hint)
 
 
 def _check_sum(header: bytes) -> None:

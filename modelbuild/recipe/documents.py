@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from modelbuild.errors import InputError, Position, ProblemCollector, RecipeError, printable
-from modelbuild.formats.files import open_input
+from modelbuild.formats.files import is_directory, is_regular, open_input
 from modelbuild.recipe.inheritance import SCHEMA, RawModel, merge_fields, model_fields
 from modelbuild.recipe.located import locate, located, with_near_names
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode, to_plain, with_loud_nulls
@@ -53,7 +53,13 @@ def read_limited(path: Path, roots: AllowedRoots | None = None) -> bytes:
 
     roots: where it must lie; None for a recipe that the user names.
     """
-    with open_input(path) as source:
+    try:
+        source = open_input(path)
+    except InputError as error:
+        if error.code == "NOTREGULAR" and is_directory(path):
+            raise InputError(error.code, error.message, path=error.path, hint=_recipe_of(path)) from error
+        raise
+    with source:
         if roots is not None:
             roots.confirm(source)
         if source.size_bytes > TEXT_LIMIT_BYTES:
@@ -65,6 +71,16 @@ def read_limited(path: Path, roots: AllowedRoots | None = None) -> bytes:
             if source.size_bytes > limit or not (looks_like_json(head) or is_modelfile(path, head)):
                 raise too_large(str(path), source.size_bytes)
         return source.read_at(0, source.size_bytes)
+
+
+def _recipe_of(directory: Path) -> str:
+    """What to type instead of a directory."""
+    for name in ("recipe.yaml", "Modelfile"):
+        if is_regular(directory / name):
+            return f"name the file: {printable(str(directory / name))}"
+    if is_regular(directory / "config.json"):
+        return f"'modelbuild init {printable(str(directory))}' writes a recipe for a checkpoint"
+    return "a recipe is a YAML file, a JSON file or a Modelfile"
 
 
 class DocumentReader:

@@ -163,7 +163,8 @@ class Inheritance:
     def _unknown(self, parent: str, position: Position) -> RecipeError:
         near = similar_names(parent, self._models, n=3)
         known = ", ".join(map(printable, list(self._models)[:20]))
-        hint = f"did you mean {' or '.join(near)}?" if near else f"models of this recipe: {known}"
+        hint = f"models of this recipe: {known}" if known else "'extends' names another model below 'models:'"
+        hint = f"did you mean {' or '.join(near)}?" if near else hint
         return RecipeError("UNKNOWN", f"no model {printable(parent)!r} in this recipe", position, hint=hint)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from modelbuild.errors import InputError, ModelbuildError, Position, ProblemCollector, RecipeError, printable
 from modelbuild.formats.files import open_input
+from modelbuild.formats.gguf.limits import check_key
 from modelbuild.late_pattern import late_pattern
 from modelbuild.model_name import ModelName, parse_name
 from modelbuild.recipe.file_sets import FileSets
@@ -323,8 +324,11 @@ def _check_pattern(text: str, node: Node) -> None:
 
 
 def _metadata(value: Node | None) -> Mapping[str, MetadataValue]:
-    entries = value.entries if isinstance(value, MappingNode) else {}
-    return {key: _metadata_value(item) for key, item in entries.items()}
+    if not isinstance(value, MappingNode):
+        return {}
+    for key, position in value.keys.items():
+        located(partial(check_key, key.encode()), position)
+    return {key: _metadata_value(item) for key, item in value.entries.items()}
 
 
 def _metadata_value(item: Node) -> MetadataValue:

@@ -375,7 +375,8 @@ class _Checker:
     def _refuse(self, node: Node, findings: Findings, where: tuple[str, ...]) -> None:
         place = printable(".".join(where)) or "the recipe"
         message = f"{place}: {self._expectation()} expected, {_found(node)} found{_made_with(node)}"
-        findings.problems.add(RecipeError("TYPE", message, node.position, hint=self._advice(node)))
+        hint = self._advice(node) if where else "begin with 'model: NAME' and 'from: …'"
+        findings.problems.add(RecipeError("TYPE", message, node.position, hint=hint))
 
     def _expectation(self) -> str:
         if self.expected:

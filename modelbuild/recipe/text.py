@@ -14,6 +14,7 @@ import yaml
 
 from modelbuild.errors import Position, RecipeError, printable
 from modelbuild.formats.json_text import has_more_marks
+from modelbuild.formats.signatures import SIGNATURE_BYTES, describe_format
 from modelbuild.late_pattern import late_pattern
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from modelbuild.recipe.scalars import is_not_finite, read_plain
@@ -49,6 +50,7 @@ _HINTS = (
     ("could not find expected ':'", "a key needs ': ' after it"),
     ("found unexpected end of stream", "close the quote"),
     ("control characters are not allowed", "remove the character, or write it as \\x.. inside double quotes"),
+    ("found a tab character", "indent with spaces"),
     ("found unknown escape character", "use single quotes when backslashes are meant"),
 )
 
@@ -96,7 +98,12 @@ def decode_text(data: bytes, path: str) -> str:
         line = before.count(b"\n") + 1
         column = len(before[before.rfind(b"\n") + 1 :].decode(encoding, "replace")) + 1
         message = f"not UTF-8 text: byte 0x{data[error.start]:02x} at offset {error.start}"
-        raise RecipeError("YAML", message, Position(path, line, column), hint="save the file as UTF-8") from error
+        hint = "save the file as UTF-8"
+        what, _ = describe_format(data[:SIGNATURE_BYTES])
+        if what:
+            line, column, message = 1, 1, f"{what}; a recipe or a Modelfile is expected"
+            hint = f"'modelbuild init {printable(path)}' writes a recipe for weights"
+        raise RecipeError("YAML", message, Position(path, line, column), hint=hint) from error
 
 
 def _syntax_error(error: yaml.YAMLError, path: str, text: str) -> RecipeError:

@@ -21,7 +21,12 @@ class Address:
 
 
 def registry_address(host: str, *, insecure: bool = False) -> Address:
-    """The address of a registry; plain HTTP only on this machine, or where a user said so."""
+    """The address of a registry; plain HTTP only on this machine, or where a user said so. RemoteError: a bad port."""
+    try:
+        urlsplit(f"//{host}").port  # noqa: B018 - looks at it
+    except ValueError as error:
+        message = f"{printable(host)!r} names no port that there is"
+        raise RemoteError("NETWORK", message, hint="HOST or HOST:PORT, with a port up to 65535") from error
     scheme = "http" if insecure or is_local(host) else "https"
     return Address(host, f"{scheme}://{host}")
 

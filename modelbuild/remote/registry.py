@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -181,4 +182,6 @@ def _read_limited(response: httpx.Response, limit_bytes: int) -> bytes:
 
 
 def _unreachable(address: Address, error: Exception) -> RemoteError:
-    return RemoteError("NETWORK", f"{address.host}: {error or type(error).__name__}")
+    said = re.sub(r"^\[Errno [0-9]+\] ", "", str(error)) or type(error).__name__
+    hint = "is the name of the registry right, and does it run?"
+    return RemoteError("NETWORK", f"{address.host}: {said[:1].lower()}{said[1:]}", hint=hint)

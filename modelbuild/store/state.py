@@ -252,7 +252,7 @@ def _is_damage(error: Exception) -> bool:
 def _unusable(path: Path, error: Exception) -> StoreError:
     return StoreError(
         "CACHE",
-        f"cannot use the cache {path.parent}: {error}",
+        f"cannot use the cache {path.parent}: {getattr(error, 'strerror', None) or error}",
         hint="choose another directory with --cache, or remove this one: it only saves time",
     )
 

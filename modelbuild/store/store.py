@@ -132,7 +132,8 @@ class Store:
             except ModelbuildError as error:
                 if isinstance(error.__cause__, FileNotFoundError):
                     continue  # removed since it was listed
-                message = f"the manifest of {name} cannot be read: {error}"
+                place = f"{error.where}: " if error.where else ""
+                message = f"the manifest of {name} cannot be read: {place}{error.message}"
                 raise StoreError("MANIFEST", message, hint=f"build {name} again, or remove it") from error
         return used
 
@@ -188,7 +189,7 @@ def _files_at_depth(directory: Path, depth: int) -> Iterator[Path]:
     try:
         with os.scandir(directory) as entries:
             children = list(entries)
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return
     except OSError as error:
         raise unusable_store(directory, error) from error
