@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from contextlib import suppress
@@ -52,3 +53,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "conformance" in item.path.parts:
             item.add_marker(pytest.mark.conformance)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays to the end: to look for garbage in it was most of the time of some tests."""
+    gc.collect()
+    gc.freeze()
