@@ -56,6 +56,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What was imported and collected stays to the end: to look for garbage in it was most of the time of some tests."""
+    """What was imported and collected stays to the end; to look for garbage in it took most of some tests' time."""
     gc.collect()
     gc.freeze()
