@@ -273,13 +273,13 @@ MUTATIONS: dict[str, Mutation] = {
         "checkpoint",
         ("model.tensor_types", "tensor_type.pattern"),
         _text("ffn_down", "ffn_up"),
-        {"weights": 'option tensor_types: [["ffn_down", "Q8_0"]] → [["ffn_up", "Q8_0"]]'},
+        {"weights": "option tensor_types: ffn_down Q8_0 → ffn_up Q8_0"},
     ),
     "tensor_types: type": Mutation(
         "checkpoint",
         ("tensor_type.type",),
         _text("type: Q8_0}", "type: Q5_0}"),
-        {"weights": 'option tensor_types: [["ffn_down", "Q8_0"]] → [["ffn_down", "Q5_0"]]'},
+        {"weights": "option tensor_types: ffn_down Q8_0 → ffn_down Q5_0"},
     ),
     "imatrix removed": Mutation(
         "checkpoint", ("model.imatrix",), _text("imatrix: ./m.imatrix\n", ""), {"weights": "input imatrix is gone"}

@@ -142,6 +142,17 @@ def short_digest(digest: str) -> str:
     return digest.rpartition(":")[2][:12]
 
 
+def _rows(value: Json) -> str:
+    """A list of short lists of words, as people would write it; empty for anything else."""
+    rows = [_words(row) for row in value] if isinstance(value, list) else []
+    return ", ".join(rows) if all(rows) else ""
+
+
+def _words(row: Json) -> str:
+    words = [item for item in row if isinstance(item, str)] if isinstance(row, list) else []
+    return " ".join(filter(None, words)) if isinstance(row, list) and len(words) == len(row) else ""
+
+
 def _shown(value: Json) -> str:
-    text = "not set" if value is None else json.dumps(value, ensure_ascii=False)
+    text = "not set" if value is None else _rows(value) or json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:59] + "…"

@@ -49,6 +49,16 @@ def test_nested_options_are_named_by_their_path() -> None:
     assert ('option parameters.stop: ["a"] → ["b"]',) == explain_difference(before.encode(), after.encode())
 
 
+def test_lists_of_words_read_like_words() -> None:
+    """The layers of a model are named, without the marks of JSON; lists of anything else stay what they are."""
+    before = replace(BASE, options={"layers": [["model", ""]], "sizes": [[1, "a"]]})
+    after = replace(BASE, options={"layers": [["model", ""], ["adapter", "base:1"]], "sizes": [[1, "b"], []]})
+
+    assert {"option layers: model → model, adapter base:1", 'option sizes: [[1, "a"]] → [[1, "b"], []]'} == set(
+        explain_difference(before.encode(), after.encode())
+    )
+
+
 def test_another_kind_of_digest_is_no_change_of_the_file() -> None:
     """A file that is read tensor by tensor instead of as a whole is the same file; the kind of action is the reason."""
     before = ActionManifest(Kind.IMPORT, 1, {"source": A}, {})
