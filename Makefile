@@ -6,7 +6,7 @@ DEMO := .demo
 SBOM := .sbom
 SECONDS ?= 600
 
-.PHONY: help demo test unit unit-all clients lint types sanitize fuzz conformance fidelity bench docs man dist sbom clean
+.PHONY: help demo test unit unit-all clients lint types sanitize fuzz conformance fidelity bench docs man transcript dist sbom clean
 
 help:
 	@echo "make demo         install into $(VENV) and build a real example, twice"
@@ -17,9 +17,10 @@ help:
 	@echo "make sanitize     the kernels under the address and undefined-behaviour sanitizers"
 	@echo "make fuzz         look for inputs that break a reader: SECONDS=600 for each, TARGET=gguf"
 	@echo "make conformance  compare with reference data, where MODELBUILD_SHARED points to it"
-	@echo "make docs         the documentation as a web site in site/; checks its links"
 	@echo "make fidelity     the same, written down in docs/fidelity.md"
+	@echo "make docs         the documentation as a web site in site/; checks its links"
 	@echo "make man          the manual page and the table of commands, from the commands"
+	@echo "make transcript   README and tutorial, typed into a shell in an empty home; needs a network"
 	@echo "make dist         wheel, sdist and bill of materials in dist/; needs a network"
 	@echo "make bench        the benchmarks, side by side with the references"
 
@@ -90,6 +91,10 @@ docs: $(VENV)/.test
 man: $(VENV)/.test
 	$(BIN)/python docs/generate_manual.py
 	$(BIN)/python docs/generate_cli_reference.py
+
+# With nothing of this checkout's environment: it installs one of its own.
+transcript:
+	$(PYTHON) docs/generate_transcript.py
 
 # The wheel is made from the sdist. Equal sources give equal bytes.
 dist: $(VENV)/.dev

@@ -1,4 +1,4 @@
-"""Builds the documentation as a web site that needs no network, and checks every link in it.
+"""Builds the documentation as a web site that needs no network, and checks every link in it and in the pages above it.
 
 usage: python docs/build_site.py DIRECTORY
 """
@@ -35,7 +35,7 @@ td, th { border: 1px solid var(--line); padding: .3rem .6rem; text-align: left; 
 """
 #: Headings of the navigation → the pages below it, by file or by directory.
 SECTIONS = {
-    "Start": ("index", "tutorial"),
+    "Start": ("index", "tutorial", "transcript"),
     "How to": ("howto/",),
     "Reference": (
         "recipe", "cli", "errors", "quantization", "models", "templates", "serve", "watch", "python", "rebuilds",
@@ -73,7 +73,8 @@ def build(target: Path) -> list[Path]:
     """Write the site; the pages written. BrokenLinkError, and nothing written, when a link leads nowhere."""
     parser = MarkdownIt("commonmark").enable("table")
     pages = {path: _read(path, parser) for path in sorted(DOCS.rglob("*.md"))}
-    broken = [line for page in pages.values() for line in _broken_links(page, pages)]
+    known = pages | {path: _read(path, parser) for path in sorted(ROOT.glob("*.md"))}
+    broken = [line for page in known.values() for line in _broken_links(page, known)]
     if broken:
         raise BrokenLinkError("\n".join(broken))
     shutil.rmtree(target, ignore_errors=True)

@@ -75,7 +75,8 @@ def test_site_builds(tmp_path: Path) -> None:
     pages = {path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.rglob("*.md")}
     site = tmp_path / "site"
     assert pages == {path.relative_to(site).with_suffix("").as_posix() for path in site.rglob("*.html")}
-    assert 'href="howto/finetune.html"' in (site / "index.html").read_text("utf-8")
+    index = (site / "index.html").read_text("utf-8")
+    assert [] == [page for page in sorted(pages) if f'<a href="{page}.html"' not in index], "in the navigation"
 
 
 def test_broken_links_are_named(tmp_path: Path) -> None:
@@ -84,6 +85,7 @@ def test_broken_links_are_named(tmp_path: Path) -> None:
     docs.mkdir()
     shutil.copy(DOCS / "build_site.py", docs)
     (docs / "index.md").write_text("# One\n\n[a](gone.md) [b](index.md#two) [c](#one)\n")
+    (tmp_path / "README.md").write_text("# Zero\n\n[a](docs/index.md) [b](docs/index.md#zero)\n")
 
     done = subprocess.run(
         [sys.executable, str(docs / "build_site.py"), str(tmp_path / "site")],
@@ -91,7 +93,9 @@ def test_broken_links_are_named(tmp_path: Path) -> None:
     )  # fmt: skip
 
     assert 1 == done.returncode
-    assert ["docs/index.md: gone.md is not there", "docs/index.md: index.md#two has no such heading"] == (
-        done.stderr.splitlines()
-    )
+    assert [
+        "docs/index.md: gone.md is not there",
+        "docs/index.md: index.md#two has no such heading",
+        "README.md: docs/index.md#zero has no such heading",
+    ] == done.stderr.splitlines()
     assert not (tmp_path / "site").exists()
