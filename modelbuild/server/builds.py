@@ -27,8 +27,9 @@ _log = logging.getLogger(__name__)
 Line = Mapping[str, object]
 #: Progress of one action is passed on this often; the engine reports every block.
 _PROGRESS_INTERVAL_S = 0.1
-#: Finished builds that are remembered for people who look.
-_REMEMBERED = 50
+#: Finished builds that are remembered for people who look, and the actions of all of them: a build of a recipe with
+#: thousands of models has thousands, most of which were cached.
+_REMEMBERED, _REMEMBERED_ACTIONS = 50, 20_000
 _IN_LINE = "waiting in line, position"
 
 
@@ -221,9 +222,11 @@ class Builds:
         self._watch(build, None)
 
     def _forget_oldest(self) -> None:
-        for old in list(self.remembered.values())[: max(0, len(self.remembered) - _REMEMBERED)]:
-            if old.is_over:
-                del self.remembered[old.id]
+        actions = 0
+        for count, build in enumerate(reversed(list(self.remembered.values())), start=1):
+            actions += len(build.view.actions)
+            if build.is_over and (count > _REMEMBERED or actions > _REMEMBERED_ACTIONS):
+                del self.remembered[build.id]
 
     # -- what jobs report --------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from modelbuild.events import ActionProgress, Event
 from modelbuild.server.answers import Refusal
 from modelbuild.server.builds import Build, BuildCancelled, Builds, BuildStopped, Job, Worker
 from modelbuild.server.settings import Limits
+from modelbuild.server.view import ActionView
 
 LIMITS = Limits(builds=1, waiting_builds=2, shutdown_s=5.0)
 
@@ -125,6 +126,25 @@ def test_a_system_without_threads_is_too_busy(monkeypatch: pytest.MonkeyPatch) -
         assert [] == await stage.statuses(refused)
         assert ("failed", 503) == (refused.state, refused.refusal and refused.refusal.status)
         assert ["a"] == await stage.statuses(stage.builds.join("k", "m", reports("a")))
+
+    run(scene)
+
+
+@pytest.mark.parametrize(("actions_each", "finished"), [(1, 49), (8_000, 2)])
+def test_old_builds_are_forgotten(actions_each: int, finished: int) -> None:
+    """The last ones stay, and not more than can be shown; what is not over is never forgotten."""
+
+    async def scene() -> None:
+        stage = Stage()
+        running = stage.builds.adopt("running")
+        action = ActionView("a", "text", "system")
+        for number in range(60):
+            build = stage.builds.adopt(str(number))
+            build.view.actions = dict.fromkeys(map(str, range(actions_each)), action)
+            build.state = "done"
+        last = stage.builds.adopt("last")
+        kept = [running.title, *(str(number) for number in range(60 - finished, 60)), last.title]
+        assert kept == [build.title for build in stage.builds.remembered.values()]
 
     run(scene)
 
