@@ -27,10 +27,27 @@ HEAD = """# Commands
 `modelbuild COMMAND --help` prints the same. Every command also takes these options, before or after its name:
 
 """
+#: What the program reads from its environment, or gives to commands that it starts.
+ENVIRONMENT = {
+    "MODELBUILD_STORE, OLLAMA_MODELS": "the models directory, where `--store` is not given; else `~/.ollama/models`",
+    "MODELBUILD_CACHE": "the cache, where `--cache` is not given; else in `XDG_CACHE_HOME` or `~/.cache`",
+    "MODELBUILD_ALLOW_ROOT": "directories that recipes may read besides their own, separated by colons",
+    "MODELBUILD_KERNELS": "what packs weights: `auto`, or one of those that `doctor` lists, such as `numpy`",
+    "MODELBUILD_REGISTRY_PASSWORD": "the password that belongs to `--username` of `pull` and `push`",
+    "MODELBUILD_MODELS": "the models that were built, for the command of `watch --exec`",
+    "MODELBUILD_DEBUG": "show where an internal error came from",
+    "OLLAMA_HOST, OLLAMA_ORIGINS": "where `serve` listens, and which pages it answers, as for Ollama",
+    "OLLAMA_NOPRUNE": "keep blobs that a replaced model leaves behind",
+    "OLLAMA_GO_TEMPLATE": "with 0, `serve` describes models by the template in their weights, not by their Go template",
+    "CI": "progress is plain text, on a terminal, too",
+}
 TAIL = """
 Exit status: 0 done, 1 failed, 2 bad recipe or usage, 3 work pending (`plan --exit-code`), 4 drift (`build --locked`),
 130 interrupted.
 
+## Environment
+
+{environment}
 ## Shell completion
 
 Put the line for your shell at the end of its start file:
@@ -59,7 +76,13 @@ def reference() -> str:
         command = cli.get_command(click.Context(cli), name)
         assert command is not None
         parts += _command(name, summary, command, names)
-    return "".join([*parts, TAIL])
+    return "".join([*parts, TAIL.format(environment=_environment())])
+
+
+def _environment() -> str:
+    return "| variable | meaning |\n|---|---|\n" + "".join(
+        f"| {', '.join(f'`{name}`' for name in names.split(', '))} | {text} |\n" for names, text in ENVIRONMENT.items()
+    )
 
 
 def common_options() -> list[click.Parameter]:

@@ -16,7 +16,7 @@ import click
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from docs.generate_cli_reference import common_options  # noqa: E402
+from docs.generate_cli_reference import ENVIRONMENT, common_options  # noqa: E402
 from modelbuild.cli.main import COMMANDS, cli  # noqa: E402
 
 PAGE = ROOT / "docs" / "modelbuild.1"
@@ -49,25 +49,7 @@ l lx.
 130	interrupted
 .TE
 .SH ENVIRONMENT
-.TP
-.B MODELBUILD_STORE, OLLAMA_MODELS
-The models directory, where \fB\-\-store\fR is not given.
-.TP
-.B MODELBUILD_CACHE
-The cache, where \fB\-\-cache\fR is not given.
-.TP
-.B MODELBUILD_ALLOW_ROOT
-Directories that recipes may read besides their own, separated by colons.
-.TP
-.B MODELBUILD_REGISTRY_PASSWORD
-The password that belongs to \fB\-\-username\fR of \fBpull\fR and \fBpush\fR.
-.TP
-.B MODELBUILD_MODELS
-The models that were built, for the command of \fBwatch \-\-exec\fR.
-.TP
-.B MODELBUILD_DEBUG
-Show where an internal error came from.
-.SH FILES
+{environment}.SH FILES
 .TP
 .I recipe.yaml
 The recipe that commands read when none is named.
@@ -88,7 +70,12 @@ def manual() -> str:
         command = cli.get_command(click.Context(cli), name)
         assert command is not None
         parts += _command(name, summary, command, names)
-    return "".join([*parts, TAIL])
+    return "".join([*parts, TAIL.replace("{environment}", "".join(_environment()))])
+
+
+def _environment() -> Iterator[str]:
+    for names, text in ENVIRONMENT.items():
+        yield f".TP\n.B {names}\n{_text(text.replace('`', ''))[0].upper()}{_text(text.replace('`', ''))[1:]}.\n"
 
 
 def _command(name: str, summary: str, command: click.Command, common: set[str | None]) -> Iterator[str]:

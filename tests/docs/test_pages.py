@@ -64,6 +64,17 @@ def test_manual_is_sound() -> None:
     assert [] == [name for name in COMMANDS if f"   modelbuild {name} [OPTIONS]" not in done.stdout]
 
 
+def test_every_variable_is_documented() -> None:
+    """What the program reads from its environment is in the table of the reference, and so in the manual."""
+    sources = [path for path in (ROOT / "modelbuild").rglob("*.py") if path.parent.name != "native"]
+    named = {
+        name for path in sources for name in re.findall(r"[^_A-Z](MODELBUILD_[A-Z_]+|OLLAMA_[A-Z_]+)", path.read_text())
+    }
+    page, manual = (DOCS / "cli.md").read_text("utf-8"), (DOCS / "modelbuild.1").read_text("utf-8")
+
+    assert [] == sorted(name for name in named if f"`{name}`" not in page or name not in manual)
+
+
 def test_site_builds(tmp_path: Path) -> None:
     """Every page becomes one of the site; a link or heading that is not there is an error."""
     done = subprocess.run(
