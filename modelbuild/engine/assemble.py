@@ -14,6 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from modelbuild.convert.planned import ReadSpan
 from modelbuild.engine.blocks import Block, blocks_of, largest_block
 from modelbuild.engine.memory import memory_budget, workers_within
@@ -25,6 +27,8 @@ from modelbuild.store.state import FileStat
 
 #: Blocks in flight per worker; bounds memory while the writer waits for an earlier block.
 BLOCKS_PER_WORKER = 2
+#: The most that glibc takes for a limit is 32 MiB; blocks are a few.
+_KEPT_BYTES = 31 << 20
 
 
 def write_assemblies(jobs: Sequence[Job], *, workers: int | None = None) -> list[Written]:
@@ -33,6 +37,7 @@ def write_assemblies(jobs: Sequence[Job], *, workers: int | None = None) -> list
     Raises InputError for weights that cannot be packed (naming tensor and index), ChangedError when a source file
     changed meanwhile.
     """
+    _keep_memory_of_blocks()
     order = _driving_order(jobs)
     count = workers_within(
         memory_budget(),
@@ -49,6 +54,16 @@ def write_assemblies(jobs: Sequence[Job], *, workers: int | None = None) -> list
             for output, (data, check, is_fresh) in zip(outputs, packed, strict=True):
                 output.put(block, data, check, is_fresh=is_fresh)
         return [output.finish() for output in outputs]
+
+
+def _keep_memory_of_blocks() -> None:
+    """Let the memory of a block that is done be used for the next one.
+
+    glibc gives large pieces of memory back to the system when they are freed, and each page that comes again is a
+    fault: a twentieth of a conversion. It keeps pieces up to the largest one that it has seen freed; this one is never
+    touched, so it costs nothing, and other allocators do not mind.
+    """
+    np.empty(_KEPT_BYTES, np.uint8)
 
 
 @contextmanager
