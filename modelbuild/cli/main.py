@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -145,6 +146,15 @@ def _leave_interrupted() -> NoReturn:
     sys.exit(EXIT_INTERRUPTED)
 
 
+def _is_nowhere() -> bool:
+    """Does the directory that we are in not exist any more?"""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
+
+
 def run() -> None:
     """Run the command line and leave with the documented exit status."""
     gc.set_threshold(GC_THRESHOLD)
@@ -170,6 +180,9 @@ def run() -> None:
     except Exception as error:
         if os.environ.get("MODELBUILD_DEBUG"):
             raise
+        if isinstance(error, FileNotFoundError) and _is_nowhere():
+            click.echo("error: the current directory does not exist any more\n  hint: go to another one", err=True)
+            sys.exit(EXIT_FAILED)
         click.echo(f"internal error: {type(error).__name__}: {error}", err=True)
         click.echo("  hint: set MODELBUILD_DEBUG=1 to see where, and please report it", err=True)
         sys.exit(EXIT_FAILED)

@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -260,3 +262,19 @@ def test_models_on_a_base_that_cannot_be_planned_add_no_error(space: Space) -> N
     assert 1 == outcome.stderr.count("m.gguf: offset 4")
     for command in ("plan", "graph", "explain"):
         assert "internal error" not in space.run(command, "recipe.yaml").stderr
+
+
+@pytest.mark.parametrize("arguments", [("build",), ("validate", "recipe.yaml"), ("list", "--store", "models")])
+def test_a_directory_that_is_gone_is_said(space: Space, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """Whoever stands in a directory that was removed is told so."""
+    place = tmp_path / "gone"
+    place.mkdir()
+    code = f"import os; os.chdir({str(place)!r}); os.rmdir({str(place)!r})\n"
+    code += "from modelbuild.cli.main import run; run()"
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=space.environment(), capture_output=True, text=True, check=False
+    )
+
+    assert 1 == done.returncode
+    assert done.stderr.startswith("error: the current directory does not exist any more\n")
