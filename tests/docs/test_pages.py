@@ -68,7 +68,7 @@ def test_every_variable_is_documented() -> None:
     """What the program reads from its environment is in the table of the reference, and so in the manual."""
     sources = [path for path in (ROOT / "modelbuild").rglob("*.py") if path.parent.name != "native"]
     named = {
-        name for path in sources for name in re.findall(r"[^_A-Z](MODELBUILD_[A-Z_]+|OLLAMA_[A-Z_]+)", path.read_text())
+        name for path in sources for name in re.findall(r"\"(MODELBUILD_[A-Z_]+|OLLAMA_[A-Z_]+)\"", path.read_text())
     }
     page, manual = (DOCS / "cli.md").read_text("utf-8"), (DOCS / "modelbuild.1").read_text("utf-8")
 
