@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import signal
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.space import Space
+from tests.limits import within_limits
+from tests.space import ROOT, Space
 
 #: Names the directory with recorded reference data that is too large for this repository.
 SHARED_VARIABLE = "MODELBUILD_SHARED"
@@ -33,6 +36,39 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+#: A test, with or without its parameter → the hostile cases that it stands for.
+_CASES: dict[str, list[str]] = {}
+for _case, _names in json.loads((ROOT / "tests/data/threat_cases.json").read_text()).items():
+    for _name in _names:
+        _CASES.setdefault(_name, []).append(_case)
+#: Tests of hostile cases that call a reader in this process, without servers, children and whole builds.
+_READERS = (
+    "tests/unit/formats/",
+    "tests/unit/recipe/",
+    "tests/unit/convert/",
+    "tests/unit/store/test_manifest",
+    "tests/unit/engine/test_archive.py",
+)
+
+
+def _cases_of(item: pytest.Item) -> list[str]:
+    return [*_CASES.get(item.nodeid, ()), *_CASES.get(item.nodeid.partition("[")[0], ())]
+
+
+@pytest.fixture(autouse=True)
+def _limited(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Readers of hostile cases have a second of CPU time and 200 MiB of new memory.
+
+    What goes beyond is ended in the middle, not only noticed at the end.
+    """
+    item = request.node
+    if not item.nodeid.startswith(_READERS) or not _cases_of(item):
+        yield
+        return
+    with within_limits():
+        yield
+
+
 @pytest.fixture
 def space(tmp_path: Path) -> Space:
     """An empty place with a store and a cache of its own."""
@@ -49,8 +85,9 @@ def shared() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Conformance tests carry their marker by where they stand."""
+    """Conformance tests carry their marker by where they stand; `-k x04` finds the tests of that hostile case."""
     for item in items:
+        item.extra_keyword_matches.update(_cases_of(item))
         if "conformance" in item.path.parts:
             item.add_marker(pytest.mark.conformance)
 

@@ -58,7 +58,7 @@ _HINTS = (
 def parse_recipe_text(data: bytes, path: str) -> Node:
     """The root node of a YAML or JSON document; RecipeError YAML or LIMIT with a position otherwise.
 
-    data: UTF-8, or UTF-16 with a byte order mark; at most TEXT_LIMIT_BYTES, JSON_LIMIT_BYTES when it is JSON.
+    data: UTF-8; at most TEXT_LIMIT_BYTES, JSON_LIMIT_BYTES when it is JSON.
     """
     if len(data) > (JSON_LIMIT_BYTES if looks_like_json(data) else TEXT_LIMIT_BYTES):
         raise too_large(path, len(data))
@@ -89,14 +89,17 @@ def too_large(path: str, size_bytes: int) -> RecipeError:
 
 
 def decode_text(data: bytes, path: str) -> str:
-    """The characters of a text file: UTF-8, or UTF-16 with a byte order mark; RecipeError YAML otherwise."""
-    encoding = "utf-16" if data.startswith(_UTF16_MARKS) else "utf-8-sig"
+    """The characters of a text file in UTF-8, with or without a byte order mark; RecipeError YAML otherwise."""
+    if data.startswith(_UTF16_MARKS):
+        # Version control shows such a file as binary, and the texts that a recipe names are UTF-8 as well.
+        hint = "save the file as UTF-8; PowerShell does with '| Out-File -Encoding utf8 NAME' instead of '> NAME'"
+        raise RecipeError("YAML", "a text in UTF-16, UTF-8 is expected", Position(path, 1, 1), hint=hint)
     try:
-        return data.decode(encoding)
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = data[: error.start]
         line = before.count(b"\n") + 1
-        column = len(before[before.rfind(b"\n") + 1 :].decode(encoding, "replace")) + 1
+        column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8-sig", "replace")) + 1
         message = f"not UTF-8 text: byte 0x{data[error.start]:02x} at offset {error.start}"
         hint = "save the file as UTF-8"
         what, _ = describe_format(data[:SIGNATURE_BYTES])

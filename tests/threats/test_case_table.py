@@ -12,7 +12,7 @@ import pytest
 from tests.space import ROOT
 
 TABLE: dict[str, list[str]] = json.loads((ROOT / "tests/data/threat_cases.json").read_text())
-#: How many cases each family has at least; one that loses its row would be seen here.
+#: How many cases each family has; one that loses its row would be seen here.
 FAMILIES = {
     "h": 16, "k": 25, "a": 8, "t": 30, "o": 14, "m": 16, "s": 43, "x": 8, "c": 12, "v": 12, "d": 24, "n": 10, "r": 4,
     "f": 16, "u": 8, "w": 4, "z": 12, "y": 18, "p": 8, "q": 5, "e": 14, "g": 6, "i": 8, "b": 8, "l": 7, "j": 7,
@@ -40,6 +40,14 @@ def test_named_tests_exist(case: str) -> None:
         function, _, parameter = test.rstrip("]").partition("[")
         assert function in sources_of(file), name
         assert not parameter or f'"{parameter}"' in (ROOT / file).read_text(), name
+
+
+def test_cases_can_be_called_by_name(request: pytest.FixtureRequest) -> None:
+    """Each test of the table that was collected is found by `pytest -k CASE`."""
+    for item in request.session.items:
+        tests = {item.nodeid, item.nodeid.partition("[")[0]}
+        cases = {case for case, names in TABLE.items() if tests & set(names)}
+        assert cases <= item.extra_keyword_matches, item.nodeid
 
 
 @pytest.mark.parametrize("family", FAMILIES)

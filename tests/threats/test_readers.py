@@ -219,6 +219,7 @@ CASES: dict[str, tuple[Case, str]] = {
     "y10-inf": (recipe("model: m\nfrom: x\nparameters: {temperature: .inf}\n"), "YAML"),
     "y11": (text("#" * ((1 << 20) + 1)), "LIMIT"),
     "y12-bytes": (text(b"a: \xff"), "YAML"),
+    "y12-utf16": (text("a: b".encode("utf-16")), "YAML"),
     "y12-nul": (text("a: \0"), "YAML"),
     "y14-loop": (recipe("include: [recipe.yaml]\nmodel: m\nfrom: x\n"), "YAML"),
     "y14-path": (recipe("include: [/etc/passwd]\nmodel: m\nfrom: x\n"), "PATH"),

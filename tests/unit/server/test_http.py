@@ -197,6 +197,8 @@ def test_our_own_time_is_no_pause() -> None:
 def test_large_json_is_refused(client: Client) -> None:
     """A JSON body beyond the limit is not read to its end, whether it says its size or not."""
     assert 413 == client.ask("POST", "/api/copy", b"x" * (LIMITS.json_bytes + 1)).status
+    image = head(client, "Host: localhost", f"Content-Length: {65 << 20}", path="/api/create", method="POST")
+    assert 413 == status(client.raw(image))
     request = head(client, "Host: localhost", "Transfer-Encoding: chunked", path="/api/copy", method="POST")
     assert 413 == status(client.raw(request + b"20000\r\n" + b"x" * 0x20000 + b"\r\n0\r\n\r\n"))
 
