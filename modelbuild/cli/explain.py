@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from modelbuild.cli.build import DEFAULT_RECIPE
-from modelbuild.cli.recipe_options import complete_models, current_recipe_options, recipe_options
-from modelbuild.cli.settings import current_settings, settings_options
+from modelbuild.cli.decisions import Decided, decided
+from modelbuild.cli.recipe_options import complete_models, recipe_options
+from modelbuild.cli.settings import settings_options
 from modelbuild.formats.files import does_exist
-from modelbuild.store.state import State
 
 if TYPE_CHECKING:
     from modelbuild.plan.decide import Decision
-    from modelbuild.plan.graph import Plan
-    from modelbuild.store.store import Store
 
 
 @click.command(name="explain")
@@ -32,39 +30,32 @@ if TYPE_CHECKING:
 @click.pass_context
 def command(context: click.Context, models: tuple[str, ...], recipe: Path, action: str, *, as_statement: bool) -> None:
     """Say for every action of MODELS (default: all) why it would run, or what it was made from."""
-    from modelbuild.engine.facts import decide_all
-    from modelbuild.engine.template_evidence import template_evidence
-    from modelbuild.plan.planner import make_plan
-    from modelbuild.recipe.resolve import load_recipe
-    from modelbuild.store.store import Store
-
-    settings = current_settings(context)
-    store, state = Store(settings.store), State(settings.cache)
-    try:
-        resolved = load_recipe(recipe, current_recipe_options(context))
-        plan = make_plan(resolved, store, models)
-        decisions = decide_all(plan, store, state)
+    with decided(context, recipe, models) as found:
         if as_statement:
-            _show_statements(decisions, plan, recipe, store)
-            return
-        actions = {decision.action.id: decision.action for decision in decisions}
-        results = {item.action.id: item.result for item in decisions if item.result is not None}
-        for decision in decisions:
-            if action in decision.action.id:
-                _show(decision)
-                for line in template_evidence(decision.action, actions, results, store, state):
-                    click.echo(f"  template {line}")
-    finally:
-        state.close()
+            _show_statements(found, recipe)
+        else:
+            _show_actions(found, action)
 
 
-def _show_statements(decisions: list[Decision], plan: Plan, recipe: Path, store: Store) -> None:
+def _show_statements(found: Decided, recipe: Path) -> None:
     from modelbuild.engine.provenance import provenance
 
-    for name in plan.models:
-        path = store.manifest_path(name)
+    for name in found.plan.models:
+        path = found.store.manifest_path(name)
         written_ns = path.stat().st_mtime_ns if does_exist(path) else None
-        click.echo(json.dumps(provenance(decisions, str(name), recipe, written_ns), sort_keys=True))
+        click.echo(json.dumps(provenance(found.decisions, str(name), recipe, written_ns), sort_keys=True))
+
+
+def _show_actions(found: Decided, wanted: str) -> None:
+    from modelbuild.engine.template_evidence import template_evidence
+
+    actions = {decision.action.id: decision.action for decision in found.decisions}
+    results = {item.action.id: item.result for item in found.decisions if item.result is not None}
+    for decision in found.decisions:
+        if wanted in decision.action.id:
+            _show(decision)
+            for line in template_evidence(decision.action, actions, results, found.store, found.state):
+                click.echo(f"  template {line}")
 
 
 def _show(decision: Decision) -> None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from modelbuild.cli.build import DEFAULT_RECIPE
-from modelbuild.cli.recipe_options import complete_models, current_recipe_options, recipe_options
+from modelbuild.cli.decisions import decided
+from modelbuild.cli.recipe_options import complete_models, recipe_options
 from modelbuild.cli.render import format_size
 from modelbuild.cli.settings import current_settings, settings_options
-from modelbuild.store.state import State
 
 if TYPE_CHECKING:
     from modelbuild.engine.estimate import Cost
@@ -41,22 +41,13 @@ def command(
 ) -> int:
     """Show what building RECIPE (default: recipe.yaml) would do, action by action, and why."""
     from modelbuild.engine.estimate import cost_of, experience_of
-    from modelbuild.engine.facts import decide_all
     from modelbuild.engine.run_log import stored_runs
-    from modelbuild.plan.planner import make_plan
     from modelbuild.plan.preview import preview_actions
-    from modelbuild.recipe.resolve import load_recipe
     from modelbuild.store.staged import free_space
-    from modelbuild.store.store import Store
 
     settings = current_settings(context)
-    store, state = Store(settings.store), State(settings.cache)
-    try:
-        resolved = load_recipe(recipe, current_recipe_options(context))
-        decisions = decide_all(make_plan(resolved, store, models), store, state)
-    finally:
-        state.close()
-    previews = preview_actions(decisions, store)
+    with decided(context, recipe, models) as found:
+        previews = preview_actions(found.decisions, found.store)
     experience = experience_of(stored_runs(settings.cache))
     for preview in previews:
         seconds = experience.expected_seconds(preview) if preview.runs else None

@@ -34,6 +34,8 @@ from modelbuild.store.store import Store
 _FORMAT = "modelbuild-archive"
 _FORMAT_VERSION = 1
 _INDEX = "index.json"
+#: In the name of a manifest: host, namespace, model, tag.
+_MANIFEST_SLASHES = 3
 _GZIP_MAGIC = b"\x1f\x8b"
 #: A higher ratio of content to archive is an attack: weights hardly compress.
 _RATIO_LIMIT = 200
@@ -180,9 +182,6 @@ class _Importer:
         if found is not None and found[1] != digest:
             hint = "remove or rename it, or import with --force"
             raise UsageError("CONFLICT", f"the store has another model {name}", hint=hint)
-
-
-_MANIFEST_SLASHES = 3
 
 
 def _check_index(member: Member) -> None:

@@ -30,12 +30,12 @@ def machine_limits(store: Store, jobs: int | None) -> Resources:
     return Resources(jobs or os.cpu_count() or 1, memory_budget(), disk_bytes)
 
 
-def turns_of(tasks: Iterable[Action], need: Resources, limits: Resources) -> tuple[str, ...]:
+def turns_of(actions: Iterable[Action], need: Resources, limits: Resources) -> tuple[str, ...]:
     """What conversions of all processes with one cache take turns at; nothing for one that leaves room for another.
 
     The cores are those of the machine even where `--jobs` allows fewer, so that such a build goes on beside others.
     """
-    if not any(isinstance(action.work, AssembleWork) for action in tasks):
+    if not any(isinstance(action.work, AssembleWork) for action in actions):
         return ()
     return scarce_for(need, replace(limits, cores=max(limits.cores, os.cpu_count() or 1)))
 
