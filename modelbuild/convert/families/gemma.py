@@ -31,6 +31,7 @@ from modelbuild.convert.family import Count, Family, KeyRule, Number, norm
 from modelbuild.convert.model import Model
 from modelbuild.convert.pooling import pooling_keys
 from modelbuild.convert.tokenizers.llama import sentencepiece_or_bpe
+from modelbuild.convert.tokenizers.sentencepiece import is_sentencepiece_file, is_sentencepiece_json
 from modelbuild.formats.gguf.writer import KeyValue, boolean, f32, u32
 
 _GEMMA1_END_OF_TURN = 107
@@ -55,9 +56,11 @@ _DEFAULTS = {"head_dim": 256, "max_position_embeddings": 8192, "rms_norm_eps": 1
 
 
 def gemma_tokenizer(model: Model) -> Iterable[KeyValue]:
-    """SentencePiece without a blank in front of texts."""
+    """SentencePiece without a blank in front of texts; byte-level vocabularies never put one there."""
+    files = model.tokenizer_files
     yield from sentencepiece_or_bpe(model)
-    yield boolean("tokenizer.ggml.add_space_prefix", False)
+    if is_sentencepiece_file(files) or is_sentencepiece_json(files):
+        yield boolean("tokenizer.ggml.add_space_prefix", False)
 
 
 def _gemma1_tokenizer(model: Model) -> Iterable[KeyValue]:

@@ -64,6 +64,16 @@ def test_gemma3_caps_before_its_window(tmp_path: Path) -> None:
     assert names.index("gemma3.final_logit_softcapping") + 1 == names.index("gemma3.attention.sliding_window")
 
 
+def test_gemma_with_byte_level_tokens_says_nothing_of_blanks(tmp_path: Path) -> None:
+    """The setting belongs to SentencePiece."""
+    directory = write_family_checkpoint(tmp_path / "model", "Gemma3ForCausalLM")
+
+    keys = keys_of(convert(directory))
+
+    assert "gpt2" == keys["tokenizer.ggml.model"]
+    assert "tokenizer.ggml.add_space_prefix" not in keys
+
+
 def test_gpt_neox_rotates_the_share_it_says(tmp_path: Path) -> None:
     """RedPajama rotates all dimensions of a head, Pythia a quarter."""
     directory = write_family_checkpoint(tmp_path / "model", "GPTNeoXForCausalLM")
