@@ -134,17 +134,18 @@ def open_sources(
 
 
 def _unpacked(sources: dict[str, Source], packing: Packing) -> dict[str, Source]:
-    """`X_packed` with its scales (and zeros) becomes X; what only describes it is left out."""
+    """`X_packed` with its scales (and zeros) becomes X, after all others; what only describes it is left out."""
+    plain: dict[str, Source] = {}
     unpacked: dict[str, Source] = {}
     parts = ("_packed", "_scale", "_shape", "_zero_point", "_g_idx")
     bases = {name.removesuffix("_packed") for name in sources if name.endswith("_packed")}
     for name, source in sources.items():
         base = next((name.removesuffix(part) for part in parts if name.endswith(part)), name)
         if base not in bases:
-            unpacked[name] = source
+            plain[name] = source
         elif name == f"{base}_packed":
             unpacked[base] = _unpack(sources, base, packing)
-    return {name: source for name, source in unpacked.items() if not name.endswith(_DROPPED_END)}
+    return {name: source for name, source in (plain | unpacked).items() if not name.endswith(_DROPPED_END)}
 
 
 def _unpack(sources: Mapping[str, Source], base: str, packing: Packing) -> Source:

@@ -87,14 +87,15 @@ def test_scales_may_be_for_rows_or_for_all(tmp_path: Path, scale_shape: tuple[in
 
 
 def test_packed_checkpoint_has_its_plain_tensors(tmp_path: Path) -> None:
-    """Words, scales and stored shapes become one tensor."""
+    """Words, scales and stored shapes become one tensor, which stands after all others, as in the reference."""
     groups = {"group_0": {"weights": {"num_bits": 4, "group_size": 16}}}
     config = llama_config(quantization_config={**COMPRESSED, "config_groups": groups, "format": "pack-quantized"})
     tensors = {name: entry for name, entry in llama_tensors().items() if name != UP}
     tensors |= {f"{UP}_packed": ("I32", (48, 4)), f"{UP}_scale": ("BF16", (48, 2)), f"{UP}_shape": ("I32", (2,))}
     conversion = convert(write_checkpoint(tmp_path / "m", config, tensors))
 
-    (tensor,) = [tensor for tensor in conversion.tensors if tensor.name == "blk.0.ffn_up.weight"]
+    tensor = conversion.tensors[-1]
+    assert "blk.0.ffn_up.weight" == tensor.name
     assert ("F32", (48, 32)) == (tensor.source.dtype, tensor.source.shape)
     assert 20 == len(conversion.tensors)
 
