@@ -47,7 +47,7 @@ def _tokenizer(model: Model) -> Iterable[KeyValue]:
     set_pieces(vocabulary, pieces)
     _redefine(model, vocabulary)
     yield from vocabulary_keys(vocabulary)
-    yield from special_keys(files, model, len(vocabulary.texts))
+    yield from special_keys(files, model, len(vocabulary.texts), skip_beyond=True)
 
 
 FAMILY = Family(

@@ -56,7 +56,7 @@ def _tokenizer2(model: Model) -> Iterable[KeyValue]:
             vocabulary.types[number] = TokenType.UNUSED
     yield from vocabulary_keys(vocabulary)
     yield boolean("tokenizer.ggml.add_space_prefix", read_sentencepiece_model(files, TOKENIZER_MODEL).add_dummy_prefix)
-    yield from _with_end_of_turn(files, special_keys(files, model, len(vocabulary.texts)))
+    yield from _with_end_of_turn(files, special_keys(files, model, len(vocabulary.texts), skip_beyond=True))
 
 
 def _tokenizer3(model: Model) -> Iterable[KeyValue]:
@@ -66,7 +66,7 @@ def _tokenizer3(model: Model) -> Iterable[KeyValue]:
     prefix = files.config.get("add_prefix_space")
     if isinstance(prefix, bool):
         yield boolean("tokenizer.ggml.add_space_prefix", prefix)
-    yield from _with_end_of_turn(files, special_keys(files, model, len(vocabulary.texts)))
+    yield from _with_end_of_turn(files, special_keys(files, model, len(vocabulary.texts), skip_beyond=True))
 
 
 FAMILIES = (

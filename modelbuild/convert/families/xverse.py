@@ -25,7 +25,7 @@ def _tokenizer(model: Model) -> Iterable[KeyValue]:
     if _ZERO in vocabulary.texts:
         vocabulary.set(vocabulary.texts.index(_ZERO), f"<{_ZERO.encode()!r}>", TokenType.BYTE)
     yield from vocabulary_keys(vocabulary)
-    yield from special_keys(files, model, len(vocabulary.texts))
+    yield from special_keys(files, model, len(vocabulary.texts), skip_beyond=True)
 
 
 def _layout(model: Model) -> Iterable[KeyValue]:

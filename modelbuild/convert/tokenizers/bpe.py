@@ -35,9 +35,12 @@ def byte_level_bpe(model: Model) -> Iterable[KeyValue]:
     yield from special_keys(files, model, len(vocabulary.texts))
 
 
-def special_keys(files: TokenizerFiles, model: Model, count: int) -> Iterable[KeyValue]:
-    """Special token ids and flags, chat templates, lower-casing."""
-    special = read_special_tokens(files, model.hub.root, count)
+def special_keys(files: TokenizerFiles, model: Model, count: int, *, skip_beyond: bool = False) -> Iterable[KeyValue]:
+    """Special token ids and flags, chat templates, lower-casing.
+
+    skip_beyond: ids that the vocabulary does not have are left out, not refused.
+    """
+    special = read_special_tokens(files, model.hub.root, count, skip_beyond=skip_beyond)
     yield from special.keys()
     yield from template_keys(files)
     if special.lowercase:
@@ -88,7 +91,7 @@ def _added_tokens(files: TokenizerFiles, base: Mapping[int, str], count: int | N
             added[number] = (text, special)
             known.add(text)
     ids = {text: number for number, text in base.items()}
-    for text in _named_special_tokens(files):
+    for text in named_special_tokens(files):
         number = ids.get(text, max((*base, *added), default=-1) + 1)
         if text not in known and (text in ids or count is None or number < count):
             added[number] = (text, True)
@@ -105,7 +108,8 @@ def tokens_of_config(files: TokenizerFiles) -> Iterable[tuple[int, str, bool]]:
             yield int(key), text, isinstance(entry, dict) and entry.get("special") is True
 
 
-def _named_special_tokens(files: TokenizerFiles) -> Iterable[str]:
+def named_special_tokens(files: TokenizerFiles) -> Iterable[str]:
+    """The texts that the settings of a tokenizer call special, by kind or in a list."""
     for source in (files.config, files.special_tokens_map):
         for kind in KINDS:
             text = content_of(source.get(f"{kind}_token"))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from modelbuild.convert.checkpoint import TOKENIZER_LIMIT_BYTES
-from modelbuild.convert.tokenizers.bpe import special_keys, token_count, tokens_of_config
+from modelbuild.convert.tokenizers.bpe import named_special_tokens, special_keys, token_count, tokens_of_config
 from modelbuild.convert.tokenizers.files import TokenizerFiles
 from modelbuild.convert.tokenizers.sentencepiece_model import Piece, SentencePieceModel, parse_sentencepiece
 from modelbuild.convert.tokenizers.vocabulary import TokenType, Vocabulary, check_ids, set_added
@@ -105,7 +105,7 @@ def vocabulary_keys(vocabulary: Vocabulary) -> Iterable[KeyValue]:
 
 def _keys(files: TokenizerFiles, model: Model, vocabulary: Vocabulary) -> Iterable[KeyValue]:
     yield from vocabulary_keys(vocabulary)
-    yield from special_keys(files, model, len(vocabulary.texts))
+    yield from special_keys(files, model, len(vocabulary.texts), skip_beyond=True)
 
 
 # -- the same as tokenizer.json ----------------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ def read_json_vocabulary(files: TokenizerFiles, model: Model) -> Vocabulary:
     """Tokens of tokenizer.json in SentencePiece form, padded to the rows of the embedding."""
     base = check_ids(list(files.vocabulary), files.path)
     added = {token.id: token for token in files.added_tokens}
-    special = {token.content for token in files.added_tokens if token.special}
+    special = {token.content for token in files.added_tokens if token.special} | set(named_special_tokens(files))
     count = max(max((*base, *added), default=-1) + 1, model.size("vocab") or 0)
     vocabulary = Vocabulary.of_placeholders(files.path, count, _ADDED_SCORE)
     for number, text in base.items():

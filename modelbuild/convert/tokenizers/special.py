@@ -49,10 +49,18 @@ def special_id_key(kind: str) -> str:
 
 
 def read_special_tokens(
-    files: TokenizerFiles, config: Mapping[str, object], count: int, kinds: Sequence[str] = KINDS
+    files: TokenizerFiles,
+    config: Mapping[str, object],
+    count: int,
+    kinds: Sequence[str] = KINDS,
+    *,
+    skip_beyond: bool = False,
 ) -> SpecialTokens:
-    """The special tokens of a model with `count` tokens; InputError TOKENIZER for an id that is out of range."""
-    reader = _Reader(files, count, list(kinds))
+    """The special tokens of a model with `count` tokens.
+
+    InputError TOKENIZER for an id that is out of range, which with skip_beyond is left out instead.
+    """
+    reader = _Reader(files, count, list(kinds), skip_beyond=skip_beyond)
     reader.read_normalizer(files.part(files.document, "normalizer"))
     reader.read_post_processor()
     if files.config:
@@ -64,8 +72,9 @@ def read_special_tokens(
 class _Reader:
     """Collects; the order of assignments is the order of keys in the result."""
 
-    def __init__(self, files: TokenizerFiles, count: int, kinds: list[str]) -> None:
+    def __init__(self, files: TokenizerFiles, count: int, kinds: list[str], *, skip_beyond: bool) -> None:
         self._files = files
+        self._skip_beyond = skip_beyond
         self._count = count
         self._kinds = kinds
         self.found = SpecialTokens()
@@ -197,7 +206,7 @@ class _Reader:
                 self._set(kind, number, "config.json")
 
     def _set(self, kind: str, number: int, file: str) -> None:
-        if number == -1:  # how some configurations spell that there is none
+        if number == -1 or (self._skip_beyond and number >= self._count):  # -1: how some spell that there is none
             return
         if not 0 <= number < self._count:
             message = f"the {kind} token has the id {number}, the model has {self._count} tokens"

@@ -109,7 +109,7 @@ def _keys(
     yield boolean("tokenizer.ggml.remove_extra_whitespaces", normalization.remove_blanks)
     if normalization.charsmap:
         yield array("tokenizer.ggml.precompiled_charsmap", ValueType.U8, list(normalization.charsmap))
-    yield from special_keys(files, model, len(vocabulary.texts))
+    yield from special_keys(files, model, len(vocabulary.texts), skip_beyond=True)
 
 
 # -- SentencePiece files -----------------------------------------------------------------------------------------------

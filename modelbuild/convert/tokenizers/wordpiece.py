@@ -30,7 +30,7 @@ def wordpiece(model: Model) -> Iterable[KeyValue]:
     yield string("tokenizer.ggml.model", "bert")
     yield string("tokenizer.ggml.pre", pre_tokenizer)
     yield from vocabulary.keys()
-    yield from special_keys(files, model, len(vocabulary.texts))
+    yield from special_keys(files, model, len(vocabulary.texts), skip_beyond=True)
 
 
 def _marked(text: str, type_: TokenType) -> str:

@@ -138,3 +138,19 @@ def test_more_pieces_than_the_vocabulary(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match="the model has 8 tokens"):
         convert(directory)
+
+
+def test_special_tokens_beyond_the_vocabulary_are_left_out(tmp_path: Path) -> None:
+    """Configurations of fine-tunes carry ids of their base, and class defaults may name such tokens too."""
+    directory = write_checkpoint(
+        tmp_path / "m",
+        llama_config(bos_token_id=1, eos_token_id=32000),
+        tokenizer__json=None,
+        tokenizer__model=TWELVE,
+        tokenizer_config__json={},
+    )
+
+    keys = keys_of(convert(directory))
+
+    assert 1 == keys["tokenizer.ggml.bos_token_id"]
+    assert "tokenizer.ggml.eos_token_id" not in keys
