@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -76,8 +78,8 @@ def test_the_end_of_a_build_is_the_last_that_is_shown_of_it() -> None:
 
 def test_showing_takes_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A build that takes a second to show is shown every twenty."""
-    seconds = iter(range(1000))
-    monkeypatch.setattr(observe.time, "perf_counter", lambda: next(seconds))
+    seconds = itertools.count()
+    monkeypatch.setattr(observe, "time", SimpleNamespace(perf_counter=lambda: next(seconds)))
 
     async def scene() -> int:
         hub, build = Hub(), _build()
