@@ -27,6 +27,8 @@ EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 #: New objects between two looks for garbage: what start-up and planning make stays, so looking often finds nothing.
 GC_THRESHOLD = 50_000
+#: How many threads numpy's linear algebra starts when it is loaded: else one for each core, and nothing here uses them.
+BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 
 #: Command → (module, what it does). The text stands here so that --help imports no command.
 COMMANDS = {
@@ -158,6 +160,8 @@ def _is_nowhere() -> bool:
 def run() -> None:
     """Run the command line and leave with the documented exit status."""
     gc.set_threshold(GC_THRESHOLD)
+    if BLAS_THREADS not in os.environ:
+        os.putenv(BLAS_THREADS, "1")  # and not into `environ`, which commands of the user's own get
     if COMPLETE_VARIABLE in os.environ:
         from modelbuild.cli.complete_shells import use_own_completion
 

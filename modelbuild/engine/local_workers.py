@@ -153,9 +153,10 @@ class LocalWorkers:
 def _start_process(descriptor: int) -> subprocess.Popen[bytes]:
     """Start a process that serves a pipe. Ctrl-C reaches it too, and is left to the runner, which then kills it."""
     command = [sys.executable, "-c", _START, str(descriptor), json.dumps(sys.path)]
+    env = {"OPENBLAS_NUM_THREADS": "1", **os.environ}  # numpy's linear algebra, which nobody uses here
     with _interrupts_blocked():
         return subprocess.Popen(  # noqa: S603 - this interpreter, with this module's own code
-            command, pass_fds=[descriptor], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=os.environ
+            command, pass_fds=[descriptor], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=env
         )
 
 

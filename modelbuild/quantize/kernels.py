@@ -74,13 +74,13 @@ def pack(
     reference, so that they too give the same bytes on every path.
     Raises UsageError KERNELS when `native` is asked for and there is no such kernel.
     """
-    from modelbuild.quantize.reference import PACKERS
-
     level = None if path == NUMPY else choose_level(type, weighted=importance is not None)
     if level is None:
         if path == "native":
             message = f"no compiled kernel packs {type.name}{' with importance' if importance is not None else ''} here"
             raise UsageError("KERNELS", message, hint="modelbuild doctor says which kernels there are and why")
+        from modelbuild.quantize.reference import PACKERS
+
         return PACKERS[type](values, importance)
     return _pack_native(values, type, importance, level, threads)
 

@@ -16,7 +16,6 @@ import numpy.typing as npt
 from modelbuild.errors import InputError, UnsupportedError, UsageError
 from modelbuild.formats.gguf.types import GgmlType, row_bytes
 from modelbuild.quantize import kernels
-from modelbuild.quantize.reference import UNPACKERS
 from modelbuild.quantize.soundness import find_unsound_block
 from modelbuild.quantize.targets import SEARCH_NEEDS_IMPORTANCE, TARGET_TYPES
 
@@ -71,6 +70,8 @@ def unpack(
     Raises InputError SHAPE when the row length is no multiple of the block size or the data has another size;
     UnsupportedError for types that hold no weights (integers, Q8_1).
     """
+    from modelbuild.quantize.reference import UNPACKERS
+
     if type not in UNPACKERS:
         raise UnsupportedError("TYPE", f"{GgmlType(type).name} tensors cannot be decoded to float32")
     sizes = [int(size) for size in shape]

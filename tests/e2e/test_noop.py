@@ -51,6 +51,19 @@ except SystemExit as leaving:
     status = leaving.code
 print(json.dumps([status, sorted(sys.modules)]), file=sys.__stderr__)
 """
+#: Numpy as a command loads it, and what a command that the user has run would be told.
+_TELL_THREADS = """
+import json, os, sys
+sys.argv = ["modelbuild", "--version"]
+from modelbuild.cli.main import run
+try:
+    run()
+except SystemExit as leaving:
+    status = leaving.code
+import numpy
+told = [name for name in os.environ if name.startswith("OPENBLAS")]
+print(json.dumps([status, [str(len(os.listdir("/proc/self/task"))), *told]]), file=sys.__stderr__)
+"""
 #: What an interpreter has before it runs anything; environments differ.
 _TELL_MODULES_AT_START = "import json, sys; print(json.dumps([0, sorted(sys.modules)]), file=sys.stderr)"
 
@@ -140,6 +153,15 @@ def test_edited_prompt_file_is_built_without_what_reads_recipes_or_makes_weights
     assert set() == (FOR_WEIGHTS | FOR_RECIPES) & set(modules)
     packages = ("modelbuild.convert", "modelbuild.quantize", "modelbuild.template", "modelbuild.remote")
     assert OF_WEIGHTS >= {name for name in modules if name.startswith(packages)}
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system does not tell the threads of a process")
+def test_numpy_is_loaded_without_threads_of_its_own(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its linear algebra would start one for each core, which spin for a while; the user's own commands keep theirs."""
+    for name in ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+
+    assert (0, ["1"]) == _modules_of(space, tell=_TELL_THREADS)[:2]
 
 
 def test_second_build_runs_nothing(built: Space) -> None:

@@ -88,7 +88,10 @@ def encode_string(text: str | bytes) -> RawValue:
 
 def encode_strings(texts: Iterable[str | bytes]) -> RawValue:
     """Texts as an array of strings; errors as `encode_string`."""
-    items = [text if isinstance(text, bytes) else _utf8(text) for text in texts]
+    try:
+        items = [text.encode() if isinstance(text, str) else text for text in texts]  # a vocabulary: no call for each
+    except UnicodeEncodeError as error:
+        raise _lone_surrogate(error) from error
     longest = max(map(len, items), default=0)
     _check_string(longest)
     _check_length(len(items))
@@ -116,7 +119,11 @@ def _utf8(text: str | bytes) -> bytes:
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise InputError("STRING", f"a text with a lone surrogate at character {error.start}") from error
+        raise _lone_surrogate(error) from error
+
+
+def _lone_surrogate(error: UnicodeEncodeError) -> InputError:
+    return InputError("STRING", f"a text with a lone surrogate at character {error.start}")
 
 
 def _check_string(size_bytes: int) -> None:
