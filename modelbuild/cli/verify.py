@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from modelbuild.cli.complete_names import complete_stored
+from modelbuild.cli.executor_options import current_executor_options, executor_options
 from modelbuild.cli.render import choose_renderer, format_count, format_size
-from modelbuild.cli.settings import Settings, current_settings, settings_options
+from modelbuild.cli.settings import current_settings, is_pruning, settings_options
 
 if TYPE_CHECKING:
     from modelbuild.engine.verify import Damage, Verification
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--repair", type=click.Path(path_type=Path), metavar="RECIPE",
               help="Build again, from this recipe, the models that have damaged blobs.")  # fmt: skip
+@executor_options
 @settings_options
 @click.pass_context
 def command(context: click.Context, names: tuple[str, ...], *, as_json: bool, repair: Path | None) -> int:
@@ -35,18 +38,19 @@ def command(context: click.Context, names: tuple[str, ...], *, as_json: bool, re
     wanted = [find_name(store, text) for text in names]
     found = verify_store(store, wanted)
     if repair is not None and not found.is_sound:
-        _repair(store, settings, repair, found)
+        _repair(store, context, repair, found)
         found = verify_store(store, wanted)
     _show(found, as_json=as_json)
     return 0 if found.is_sound else 1
 
 
-def _repair(store: Store, settings: Settings, recipe: Path, found: Verification) -> None:
+def _repair(store: Store, context: click.Context, recipe: Path, found: Verification) -> None:
     """Build the damaged models that the recipe makes."""
     from modelbuild.engine.build import BuildRequest, build_plan, load_plan
     from modelbuild.engine.verify import set_aside
     from modelbuild.store.state import State
 
+    settings = current_settings(context)
     damaged = {name for damage in found.damages for name in damage.models}
     everything = BuildRequest(recipe, settings.store, settings.cache)
     planned = {str(name) for name in load_plan(everything).plan.models}
@@ -55,14 +59,11 @@ def _repair(store: Store, settings: Settings, recipe: Path, found: Verification)
         click.echo(f"note: {recipe} does not make {name}", err=True)
     if not wanted:
         return
-    request = BuildRequest(recipe, settings.store, settings.cache, wanted)
-    state = State(settings.cache)
-    try:
-        with set_aside(store, found.damages):
-            emit = choose_renderer(settings.progress)
-            build_plan(load_plan(request, emit), request, state, emit)
-    finally:
-        state.close()
+    options = current_executor_options(context).to_run_options()
+    request = BuildRequest(recipe, settings.store, settings.cache, wanted, options, is_pruning())
+    with closing(State(settings.cache)) as state, set_aside(store, found.damages):
+        emit = choose_renderer(settings.progress)
+        build_plan(load_plan(request, emit), request, state, emit)
 
 
 def _show(found: Verification, *, as_json: bool) -> None:

@@ -19,9 +19,8 @@ from modelbuild import __version__
 from modelbuild.extras import EXTRAS, has_extra, install_hint
 from modelbuild.quantize.kernels import VARIABLE, KernelPath, active_path
 from modelbuild.records import record
+from modelbuild.store.blobs import FICLONE
 
-#: Linux ioctl that makes a file share the blocks of another one (FICLONE, linux/fs.h).
-_FICLONE = 0x40049409
 #: Larger than what a file system would keep inside an inode, so that a clone is one of blocks.
 _PROBE_BYTES = 1 << 16
 #: Distributions whose version matters in a report.
@@ -135,7 +134,7 @@ def _try_links(directory: Path) -> tuple[bool, bool]:
     original.write_bytes(bytes(_PROBE_BYTES))
     with original.open("rb") as source, (directory / "clone").open("wb") as clone:
         try:
-            fcntl.ioctl(clone.fileno(), _FICLONE, source.fileno())
+            fcntl.ioctl(clone.fileno(), FICLONE, source.fileno())
             reflink = True
         except OSError:
             reflink = False

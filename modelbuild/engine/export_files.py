@@ -18,11 +18,12 @@ from modelbuild.plan.graph import ExportWork
 from modelbuild.store.blobs import FICLONE
 from modelbuild.store.store import Store
 
+Progress = Callable[[int, int], None]
 _HINT = "check that you may write there, or change 'outputs'"
 
 
-def export_file(work: ExportWork, store: Store, progress: Callable[[int], None]) -> Result:
-    """Write one output; returns the digest and size of the file.
+def export_file(work: ExportWork, store: Store, progress: Progress) -> Result:
+    """Write one output; returns the digest and size of the file. progress gets bytes done and bytes in all.
 
     A GGUF shares the blob's blocks where the file system can, else it is a copy: never a link, since an edit of the
     output must not reach the store. Raises StoreError when the file cannot be written.
@@ -50,7 +51,7 @@ def _write_modelfile(work: ExportWork, store: Store, fd: int) -> Result | None:
     return Result(digest_of(data), len(data))
 
 
-def _write_gguf(work: ExportWork, store: Store, fd: int, progress: Callable[[int], None]) -> Result:
+def _write_gguf(work: ExportWork, store: Store, fd: int, progress: Progress) -> Result:
     found = store.find(work.target)
     if found is None:
         raise InputError("MANIFEST", f"the model {work.target} is gone from the store", hint="build it again")
@@ -59,7 +60,11 @@ def _write_gguf(work: ExportWork, store: Store, fd: int, progress: Callable[[int
         try:
             fcntl.ioctl(fd, FICLONE, source.fd)
         except OSError:
-            digest_of_file(source, progress, sink=lambda chunk: _write_all(fd, chunk))
+            digest_of_file(
+                source,
+                lambda done_bytes: progress(done_bytes, layer.size_bytes),
+                sink=lambda chunk: _write_all(fd, chunk),
+            )
     return Result(layer.digest, layer.size_bytes)
 
 

@@ -102,7 +102,7 @@ class Workbench:
         from modelbuild.engine.export_files import export_file
 
         recorded_ns = time.time_ns()
-        result = export_file(work, self.store, lambda done_bytes: self.emit(ActionProgress(action.id, done_bytes, 0)))
+        result = export_file(work, self.store, lambda done, total: self.emit(ActionProgress(action.id, done, total)))
         item = FileInput("output", work.path)
         self.facts.remember(item, FileStat.of(work.path.stat()), result.digest, recorded_ns)
         return Outcome((result,), self._known([item]))

@@ -41,6 +41,17 @@ def test_commands_hand_them_to_the_run(space: Space, given: list[RunOptions], co
     assert [1, None] == [options.workers for options in given]
 
 
+def test_repairing_hands_them_to_the_run(space: Space, given: list[RunOptions]) -> None:
+    """Whoever builds damaged models again may say with what."""
+    space.recipe(RECIPE)
+    assert 0 == space.spawn("build", "recipe.yaml").status
+    blob = next(path for path in (space.store / "blobs").iterdir() if path.read_bytes() == b"One.")
+    blob.write_bytes(b"Two.")
+
+    assert 130 == space.run("verify", "--repair", "recipe.yaml", *OPTIONS).status
+    assert [(LocalWorkers, 1)] == [(options.executor, options.workers) for options in given]
+
+
 @pytest.mark.parametrize("command", ["serve", "watch"])
 def test_servers_hand_them_to_every_creation(
     space: Space, given: list[RunOptions], monkeypatch: pytest.MonkeyPatch, command: str

@@ -13,7 +13,7 @@ from modelbuild.engine.executor import InlineExecutor, MakeExecutor, Outcome, Ta
 from modelbuild.engine.run_options import RunOptions
 from modelbuild.engine.workbench import Workbench
 from modelbuild.errors import InputError, Position, Problems, RecipeError, UsageError
-from modelbuild.events import ActionFinished, ActionStarted, Event, RunFinished, ignore_event
+from modelbuild.events import ActionFinished, ActionProgress, ActionStarted, Event, RunFinished, ignore_event
 from modelbuild.store.state import State
 from modelbuild.store.store import Store
 from tests.checkpoints import write_checkpoint
@@ -140,3 +140,17 @@ def test_unknown_executor_is_refused() -> None:
     """The Python API takes a name."""
     with pytest.raises(UsageError, match="no executor 'cloud'"):
         executor_named("cloud")
+
+
+def test_progress_of_an_export_says_how_much_there_is(place: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a file has to be copied, its size is known from the start."""
+
+    def refuse(*arguments: object) -> int:
+        raise OSError
+
+    monkeypatch.setattr("fcntl.ioctl", refuse)
+    events = _build(place, RunOptions(), "imported")
+
+    copied = [event for event in events if isinstance(event, ActionProgress) and "export" in event.action]
+    size_bytes = (place.root / "copy.gguf").stat().st_size
+    assert (size_bytes, size_bytes) == (copied[-1].done_bytes, copied[-1].total_bytes)
