@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from modelbuild.cli.build import DEFAULT_RECIPE
+from modelbuild.errors import InputError
 
 EXIT_WOULD_CHANGE = 1
 
@@ -22,10 +23,14 @@ def command(recipes: tuple[Path, ...], *, check: bool, diff: bool) -> int:
     from modelbuild.formats.new_file import new_file
     from modelbuild.recipe.documents import read_limited
     from modelbuild.recipe.layout import format_recipe
+    from modelbuild.recipe.located import with_near_names
 
     changed = 0
     for path in recipes or (Path(DEFAULT_RECIPE),):
-        data = read_limited(path)
+        try:
+            data = read_limited(path)
+        except InputError as error:
+            raise with_near_names(error, path, "modelbuild init SOURCE writes a first recipe") from error
         formatted = format_recipe(data, str(path))
         if formatted.encode() == data:
             continue

@@ -63,6 +63,9 @@ def _show_run(record: RunRecord) -> None:
 
 def _show_difference(one: RunRecord, other: RunRecord) -> None:
     before, after = one.outcomes(), other.outcomes()
+    if {name: event.digest for name, event in before.items()} == {name: event.digest for name, event in after.items()}:
+        click.echo("no difference")
+        return
     for action in dict.fromkeys([*before, *after]):
         first, second = before.get(action), after.get(action)
         if first is None or second is None:

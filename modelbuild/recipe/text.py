@@ -82,10 +82,13 @@ def parse_recipe_text(data: bytes, path: str) -> Node:
     return builder.finish()
 
 
+_TOO_LARGE_HINT = "is this a recipe? 'modelbuild init DIRECTORY' writes one for a checkpoint"
+
+
 def too_large(path: str, size_bytes: int) -> RecipeError:
     """The error for a recipe that is larger than any recipe is."""
     message = f"{size_bytes:,} bytes, at most {TEXT_LIMIT_BYTES:,} allowed"
-    return RecipeError("LIMIT", message, Position(path, 1, 1), hint="is this a recipe?")
+    return RecipeError("LIMIT", message, Position(path, 1, 1), hint=_TOO_LARGE_HINT)
 
 
 def decode_text(data: bytes, path: str) -> str:

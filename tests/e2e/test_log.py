@@ -45,6 +45,13 @@ def test_log_difference_names_the_changed_actions(twice: Space) -> None:
     assert ["a:latest/system", "a:latest/publish"] == [line.split()[1].rstrip(":") for line in lines]
 
 
+def test_log_says_that_nothing_differs(twice: Space) -> None:
+    """Silence could be a mistake: a run that did everything again gave what the one before it gave."""
+    twice.build("--force")
+
+    assert "no difference\n" == twice.run("log", "1", "2").stdout
+
+
 def test_replay_reproduces_the_summary(twice: Space) -> None:
     """The stored stream, replayed, ends in the summary of the run."""
     assert "a:latest" in twice.run("log", "--replay").stdout

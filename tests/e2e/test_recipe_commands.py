@@ -192,6 +192,20 @@ def test_fmt_checks_and_formats(space: Space) -> None:
     assert "model:   m\n# why\nparameters:\n  seed: 1\n\nfrom: x\n" == (space.root / "recipe.yaml").read_text()
 
 
+def test_fmt_names_what_is_near(space: Space) -> None:
+    """A mistyped file is told which one may be meant, as for every command that reads a recipe."""
+    space.recipe("model: m\nfrom: x\n")
+
+    assert "hint: did you mean recipe.yaml?" in space.run("fmt", "recpie.yaml").stderr
+
+
+def test_large_files_that_are_no_recipes(space: Space) -> None:
+    """Weights in place of a recipe: the hint is the command that writes one."""
+    space.write("model.safetensors", bytes(2 << 20))
+
+    assert "hint: is this a recipe? 'modelbuild init DIRECTORY'" in space.run("build", "model.safetensors").stderr
+
+
 def test_examples_are_laid_out(space: Space) -> None:
     """Our own examples have the layout that we give."""
     recipes = [path for path in sorted((ROOT / "examples").rglob("*.y*ml")) if "TinyDocs" not in path.parts]

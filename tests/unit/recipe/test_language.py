@@ -117,6 +117,9 @@ def test_unknown_var_is_a_usage_error(recipes: Recipes) -> None:
     with pytest.raises(UsageError, match="declares no such variable") as caught:
         recipes.load("variables: {owner: a}\nmodel: ${owner}\nfrom: x\n", variables={"ownr": "b"})
     assert "declared are owner" == caught.value.hint
+    with pytest.raises(UsageError, match="declares no such variable") as caught:
+        recipes.load("model: m\nfrom: x\n", variables={"owner": "b"})
+    assert "declare it: variables: {owner: {}}" == caught.value.hint
 
 
 # -- defaults, extends, null -------------------------------------------------------------------------------------
