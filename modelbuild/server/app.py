@@ -37,6 +37,8 @@ from modelbuild.server.transfer import TransferRoutes
 from modelbuild.store.store import Store
 
 _log = logging.getLogger(__name__)
+#: As other servers note it down.
+_CLIENT_LEFT = 499
 _GREETING = "Ollama is running"  # clients look for these words
 
 
@@ -96,6 +98,8 @@ class Application:
             return await handler(request, parameter)
         except Refusal as refusal:
             return refuse(refusal)
+        except ConnectionError:  # the client left before its answer began; nobody reads this one
+            return web.Response(status=_CLIENT_LEFT)
         except ModelbuildError as error:
             _log.info("refused: %s", error)
             return refuse(refusal_of(error, self._places))

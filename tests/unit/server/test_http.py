@@ -246,3 +246,17 @@ def test_an_error_of_ours_says_nothing_about_the_inside(client: Client, monkeypa
     answer = client.ask("GET", "/")
 
     assert (500, "internal error") == (answer.status, answer.error)
+
+
+def test_a_client_that_leaves_before_its_answer_is_no_error(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Writing to who is gone fails, and the log does not fill with that."""
+
+    def leave(*_: object) -> None:
+        raise ConnectionResetError("Cannot write to closing transport")
+
+    monkeypatch.setattr("modelbuild.server.app.text_answer", leave)
+
+    assert 499 == client.ask("GET", "/").status
+    assert [] == [record for record in caplog.records if record.exc_info]
