@@ -30,6 +30,9 @@ from modelbuild.recipe.request import (
     CreateRequest,
     RequestError,
     check_create_request,
+    check_info,
+    check_quantize,
+    check_texts,
     resolve_create_request,
 )
 from modelbuild.recipe.resolved import Recipe
@@ -95,9 +98,8 @@ def create_model(
             request, allow_path=options.allow_path, has_model=lambda name: store.find(name) is not None
         )
         files = check_file_sets(request, store)
-        model = resolve_create_request(request, allow_path=options.allow_path)
-        model = replace(model, rewrite_gguf=options.rewrite_gguf)
-        plan = make_plan(Recipe(Path("request"), (model,), (), ()), store)
+        _check_values(request, store, options)
+        plan = _plan(request, store, options)
         if options.on_plan is not None:
             options.on_plan(plan)
         _Creation(plan, _opening(request, files), store, state, report, emit).run(options.run)
@@ -105,6 +107,29 @@ def create_model(
         raise
     except ModelbuildError as error:
         raise answer_for(error, request) from error
+
+
+def _plan(request: CreateRequest, store: Store, options: CreateOptions) -> Plan:
+    model = resolve_create_request(request, allow_path=options.allow_path)
+    return make_plan(Recipe(Path("request"), (replace(model, rewrite_gguf=options.rewrite_gguf),), (), ()), store)
+
+
+def _check_values(request: CreateRequest, store: Store, options: CreateOptions) -> None:
+    """RequestError for values of fields that are wrong; but the fault of the files, where they have one.
+
+    Ollama reads the files, then `info`, makes the weights, and only then looks at template and licences.
+    """
+    bare = replace(request, info=None, template="", license=None)
+    for check, before in (
+        (check_info, replace(bare, quantize="", draft_quantize="")),
+        (check_quantize, replace(bare, quantize="", draft_quantize="")),
+        (check_texts, bare),
+    ):
+        try:
+            check(request)
+        except RequestError:
+            _plan(before, store, options)
+            raise
 
 
 class _Creation:

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from modelbuild.digest import Digest
 from modelbuild.engine.describe import ModelDetails, describe_model
+from modelbuild.engine.listed_gguf import ListedGguf, read_listed
 from modelbuild.engine.show_texts import ModelTexts, modelfile_text, parameters_text
 from modelbuild.errors import InputError, ModelbuildError
 from modelbuild.formats.gguf.reader import GgufHeader, TensorInfo, open_gguf
-from modelbuild.formats.gguf.types import FILE_TYPE_NAMES, ValueType
+from modelbuild.formats.gguf.types import ValueType
 from modelbuild.model_name import ModelName
 from modelbuild.plan.layer_kind import count_parameters
 from modelbuild.records import record
@@ -37,22 +38,11 @@ from modelbuild.template.nodes import Template
 from modelbuild.template.parser import parse_template
 from modelbuild.template.traits import CHAT_TEMPLATE_KEY, gguf_traits, projector_traits
 
-_TOKENIZER_PREFIX = "tokenizer."
 #: The largest number that rounds to a single-precision one.
 _LARGEST_FLOAT32 = 3.40282356e38
 _UNKNOWN_TYPES = ("", "unknown")
 #: Keys that `show` leaves out of the metadata.
 _HIDDEN_KEYS = ("general.name", CHAT_TEMPLATE_KEY)
-
-
-@record
-class ListedGguf:
-    """What the list of models needs of a GGUF; lengths are 0 and the type empty where they are not known."""
-
-    traits: GgufTraits
-    context_length: int = 0
-    embedding_length: int = 0
-    file_type: str = ""
 
 
 class ModelLister:
@@ -84,7 +74,7 @@ class ModelLister:
             "digest": model.listed,
             "details": _details(config, details.manifest, gguf) | _lengths(config, gguf),
         }
-        capabilities = listed_capabilities(traits)
+        capabilities = listed_capabilities(traits, gguf.capabilities if gguf is not None else ())
         return record | ({"capabilities": list(capabilities)} if capabilities else {})
 
     def _traits(self, details: ModelDetails) -> tuple[ModelTraits, ListedGguf | None]:
@@ -94,12 +84,12 @@ class ModelLister:
             projector_traits(open_gguf(_path_of(self._store, layer)).kv)
             for layer in details.manifest.of_kind("projector")
         ]
-        return _model_traits(details, None if gguf is None else gguf.traits, projectors), gguf
+        return _model_traits(details, None, projectors), gguf
 
     def _listed(self, layer: Layer) -> ListedGguf:
         known = self._ggufs.get(layer.digest)
         if known is None:
-            known = self._ggufs[layer.digest] = _read_listed(open_gguf(_path_of(self._store, layer)))
+            known = self._ggufs[layer.digest] = read_listed(open_gguf(_path_of(self._store, layer)))
         return known
 
 
@@ -251,27 +241,6 @@ def _lengths(config: ModelConfig, gguf: ListedGguf | None) -> dict[str, object]:
 
 def _remote(config: ModelConfig) -> dict[str, str]:
     return {"remote_model": config.remote_model, "remote_host": config.remote_host}
-
-
-def _read_listed(header: GgufHeader) -> ListedGguf:
-    """Ollama reads only what stands before the tokenizer, and so does this."""
-    early: list[str] = []
-    for key in header.kv:
-        if key.startswith(_TOKENIZER_PREFIX):
-            break
-        early.append(key)
-    traits = gguf_traits(header.kv)
-
-    def number(key: str) -> int:
-        return (header.kv.get_integer(key, 0) or 0) if key in early else 0
-
-    file_type = header.kv.get_u32("general.file_type") if "general.file_type" in early else None
-    return ListedGguf(
-        traits,
-        number(f"{traits.architecture}.context_length"),
-        number(f"{traits.architecture}.embedding_length"),
-        FILE_TYPE_NAMES.get(-1 if file_type is None else file_type, ""),
-    )
 
 
 def _texts(store: Store, details: ModelDetails, options: ShowOptions) -> ModelTexts:

@@ -6,6 +6,7 @@ Source: Ollama's show endpoint, August 2026, measured.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from modelbuild.records import record
@@ -97,11 +98,27 @@ def _go_value(value: object) -> str:
 
 
 def _go_syntax(value: object) -> str:
-    """A value as Go's %#v prints it, where that differs."""
-    return quote(value) if isinstance(value, str) else _go_value(value)
+    """A value as Go's %#v prints it."""
+    match value:
+        case str():
+            return quote(value)
+        case list():
+            return f"[]interface {{}}{{{', '.join(map(_inner_syntax, value))}}}"
+        case dict():
+            pairs = (f"{quote(key)}:{_inner_syntax(value[key])}" for key in sorted(value))
+            return f"map[string]interface {{}}{{{', '.join(pairs)}}}"
+        case _:
+            return _go_value(value)
+
+
+def _inner_syntax(value: object) -> str:
+    """The same for a value within another one."""
+    return "interface {}(nil)" if value is None else _go_syntax(value)
 
 
 def _number(number: float) -> str:
+    if number == 0:
+        return "-0" if math.copysign(1.0, number) < 0 else "0"
     digits, _, exponent = format(number, ".17e").partition("e")
     for precision in range(17):
         digits, _, exponent = format(number, f".{precision}e").partition("e")

@@ -1,8 +1,8 @@
 """A body of `POST /api/create`: bound as Ollama binds it, validated in its order, resolved to what a recipe gives.
 
-Three steps, so that a server can answer at the right moment:
+In steps, so that a server can answer at the right moment, and of several faults with the one that Ollama names:
 `parse_create_request` (before anything is streamed), `check_create_request` (the first thing a stream can answer),
-`resolve_create_request` (once the file sets are known to be there).
+and, once the file sets are known to be there, `check_info`, `check_quantize`, `check_texts`, `resolve_create_request`.
 Source: behaviour of Ollama's create API, August 2026, measured; its public page where the two differ.
 """
 
@@ -46,6 +46,7 @@ _ACCEPTED_DIGEST = late_pattern(r"sha256[:-][0-9a-fA-F]{64}", re.ASCII)
 #: `info` fields by the type they must have.
 _INFO_TEXTS = ("model_family", "base_name", "quantization_level", "parameter_size")
 _INFO_NUMBERS = ("context_length", "embedding_length")
+_LARGEST_INFO_NUMBER = 2**63 - 1
 
 _STRING_MAP = Dictionary(Text(), "map[string]string")
 _FREE_MAP = Dictionary(Free(), "map[string]interface {}")
@@ -189,9 +190,9 @@ def _request(bound: Mapping[str, object], name: ModelName, unknown: tuple[str, .
 def check_create_request(
     request: CreateRequest, *, allow_path: AllowPath | None = None, has_model: Callable[[ModelName], bool] | None = None
 ) -> None:
-    """RequestError for everything else that the request alone can tell.
+    """RequestError for everything else about the base and the files that the request alone can tell.
 
-    has_model: is a model stored? A base that is not comes before wrong values of other fields.
+    has_model: is a model stored?
     """
     if request.from_ and request.files:
         raise RequestError(400, "either 'from' or 'files' can be specified, but not both")
@@ -199,16 +200,37 @@ def check_create_request(
         raise RequestError(400, "neither 'from' or 'files' was specified")
     if request.from_:
         _check_from(request, allow_path)
-    if not is_remote_request(request) and any(
-        entries is not None and not entries for entries in (request.files, request.draft_files, request.adapters)
-    ):
-        raise RequestError(400, "unknown type")
     if has_model is not None and _needs_base(request, allow_path):
         _check_base(request, has_model)
+    if not request.from_ and not request.files:
+        raise RequestError(400, "unknown type")
+    _check_limits(request)
+
+
+def check_info(request: CreateRequest) -> None:
+    """RequestError for values of `info` that are wrong."""
+    info = request.info or {}
+    for key in _INFO_TEXTS:
+        if key in info and not isinstance(info[key], str):
+            raise RequestError(400, f'info field "{key}" must be a string')
+    for key in _INFO_NUMBERS:
+        value = info.get(key)
+        if key not in info:
+            continue
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise RequestError(400, f'info field "{key}" must be a number')
+        if not 0 <= value <= _LARGEST_INFO_NUMBER or value != int(value):
+            raise RequestError(400, f'info field "{key}" must be a non-negative integer')
+
+
+def check_quantize(request: CreateRequest) -> None:
+    """RequestError for a type in blanks; others are looked up when the weights are known."""
     if request.quantize != request.quantize.strip() and not is_remote_request(request):
         raise unsupported_type(request.quantize)
-    _check_limits(request)
-    _check_info(request.info or {})
+
+
+def check_texts(request: CreateRequest) -> None:
+    """RequestError for a template or licences that are wrong."""
     _check_template(request.template)
     _licenses(request.license)
 
@@ -334,26 +356,13 @@ def _remote_host(request: CreateRequest) -> str:
 def _check_limits(request: CreateRequest) -> None:
     """Texts and messages beyond these are mistakes or attacks; Ollama has no limits."""
     texts = {"template": request.template, "system": request.system}
-    texts |= {f"license[{index}]": text for index, text in enumerate(_licenses(request.license))}
+    licenses = request.license if isinstance(request.license, list) else [request.license]
+    texts |= {f"license[{index}]": text for index, text in enumerate(licenses) if isinstance(text, str)}
     for field, text in texts.items():
         if len(text) > TEXT_LIMIT_CHARS:
             raise RequestError(400, f"{field} has {len(text):,} characters, at most {TEXT_LIMIT_CHARS:,} are allowed")
     if len(request.messages) > MESSAGE_LIMIT:
         raise RequestError(400, f"{len(request.messages):,} messages, at most {MESSAGE_LIMIT:,} are allowed")
-
-
-def _check_info(info: Mapping[str, object]) -> None:
-    for key in _INFO_TEXTS:
-        if key in info and not isinstance(info[key], str):
-            raise RequestError(400, f'info field "{key}" must be a string')
-    for key in _INFO_NUMBERS:
-        value = info.get(key)
-        if key not in info:
-            continue
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise RequestError(400, f'info field "{key}" must be a number')
-        if value < 0 or value != int(value):
-            raise RequestError(400, f'info field "{key}" must be a non-negative integer')
 
 
 def _check_template(template: str) -> None:

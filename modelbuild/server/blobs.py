@@ -31,6 +31,9 @@ _RESUMED_BYTES = 1 << 20
 #: Free space is looked at again after so many bytes of a body of unknown length.
 _SPACE_CHECK_BYTES = 64 << 20
 
+#: Where the hexadecimal digits of a digest begin.
+_HEX = len("sha256:")
+
 
 class BlobRoutes:
     """The handlers of /api/blobs/:digest."""
@@ -48,8 +51,7 @@ class BlobRoutes:
         """200 when the blob is there, else 404."""
         del request
         digest = _parse(text)
-        found = await asyncio.to_thread(self._store.size_of, digest)
-        if found is None:
+        if not await asyncio.to_thread(self._is_there, digest, text):
             there_bytes = await asyncio.to_thread(self._store.uploaded_bytes, digest)
             headers = {_OFFSET: str(there_bytes), _COMPLETE: "?0"} if there_bytes else {}
             raise Refusal(404, "blob not found", headers=headers)
@@ -58,7 +60,7 @@ class BlobRoutes:
     async def post(self, request: web.BaseRequest, text: str) -> web.StreamResponse:
         """Take a blob: 201 when it is new, 200 without looking at the body when it is there already."""
         digest = _parse(text)
-        if await asyncio.to_thread(self._is_known, digest):
+        if await asyncio.to_thread(self._is_known, digest, text):
             return await self._answer_early(request, empty_answer())
         offset = _offset_of(request)
         self._check_size(request.content_length)
@@ -101,7 +103,7 @@ class BlobRoutes:
     ) -> web.StreamResponse:
         """Publish what was received if it is what the URL says; `text` is the digest as the client wrote it."""
         found = receiver.digest
-        if found != digest:
+        if found != text:  # in one spelling, as in Ollama
             if self._keep_all:
                 await self._publish(staged, found)
             raise Refusal(400, f'digest mismatch, expected "{text}", got "{found}"')
@@ -109,8 +111,12 @@ class BlobRoutes:
         self._count(receiver.size_bytes)
         return empty_answer(201)
 
-    def _is_known(self, digest: Digest) -> bool:
-        if self._store.size_of(digest) is None:
+    def _is_there(self, digest: Digest, text: str) -> bool:
+        """Is the blob stored? Upper case names none, since Ollama looks for a file of that very name."""
+        return text[_HEX:] == digest[_HEX:] and self._store.size_of(digest) is not None
+
+    def _is_known(self, digest: Digest, text: str) -> bool:
+        if not self._is_there(digest, text):
             return False
         self._store.refresh(digest)
         return True

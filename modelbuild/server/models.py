@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from modelbuild.engine.model_answers import ModelLister
 
 _T = TypeVar("_T")
-_CLOUD_DISABLED = "ollama cloud is disabled: remote model details are unavailable"
+#: This server asks no other one.
+_CLOUD_DISABLED, _NO_DETAILS = "ollama cloud is disabled", "remote model details are unavailable"
 _COPY = Record("api.CopyRequest", {"source": Text(), "destination": Text()})
 _DELETE = Record("api.DeleteRequest", {"model": Text(), "name": Text()})
 _SHOW = Record(
@@ -95,8 +96,18 @@ class ModelRoutes:
         del parameter
         body = await read_object(request, _GENERATE, self._limits)
         model = text_of(body, "model")
-        if not await asyncio.to_thread(self._is_stored, model):
+        if not model.strip():
             raise Refusal(404, f"model '{model}' not found")
+        reference, source = split_reference(model)
+        try:
+            name = parse_name(reference)
+        except InputError as error:
+            raise Refusal(400, "invalid model name") from error
+        is_remote = True if source == "cloud" else await asyncio.to_thread(self._is_remote, name)
+        if is_remote is None or (is_remote and source == "local"):
+            raise Refusal(404, f"model '{model}' not found")
+        if is_remote:
+            raise Refusal(403, f"{_CLOUD_DISABLED}: remote model is unavailable")
         if body.get("prompt"):
             raise Refusal(501, "this server builds models; it does not run them")
         return json_answer(
@@ -115,14 +126,16 @@ class ModelRoutes:
         from modelbuild.engine.model_answers import ShowOptions, show_model
 
         text = text_of(body, "model") or text_of(body, "name")
-        if not text:
+        if not text.strip():
             raise Refusal(400, "model is required")
         reference, source = split_reference(text)
         try:
             name = self._store.spelling(parse_name(reference))
         except InputError as error:
             raise Refusal(400, "invalid model name") from error
-        missing = Refusal(404, f"model '{text if source else name}' not found")
+        if source == "cloud":
+            raise Refusal(403, f"{_CLOUD_DISABLED}: {_NO_DETAILS}")
+        missing = Refusal(404, f"model '{name}' not found")
         options = ShowOptions(
             system=text_of(body, "system"),
             parameters=cast("Mapping[str, object] | None", body.get("options")),
@@ -134,7 +147,7 @@ class ModelRoutes:
         def look() -> dict[str, object] | None:
             config = describe_model(self._store, name).config
             if config.remote_host:
-                raise missing if source == "local" else Refusal(403, _CLOUD_DISABLED)
+                raise Refusal(403, f"{_CLOUD_DISABLED}: {_NO_DETAILS}")
             return show_model(self._store, name, options)
 
         shown = self._while_steady(name, look)
@@ -152,27 +165,30 @@ class ModelRoutes:
                     raise
         return None
 
+    def _is_remote(self, name: ModelName) -> bool | None:
+        """Does a stored model run elsewhere? None when there is no such model."""
+        from modelbuild.engine.describe import describe_model
+
+        name = self._store.spelling(name)
+        config = self._while_steady(name, lambda: describe_model(self._store, name).config)
+        return None if config is None else bool(config.remote_host and config.remote_model)
+
     def _copy(self, source_text: str, target_text: str) -> None:
         source = self._parse(source_text, "source")
         target = self._parse(target_text, "destination")
+        if source == target:
+            return
         if self._while_steady(source, lambda: self._store.copy(source, target)) is None:
             raise Refusal(404, f"model {quoted(source_text)} not found")
 
     def _delete(self, text: str) -> None:
-        if not text:
+        if not text.strip():
             raise Refusal(400, "model is required")
         name = self._parse(local_name(text), "name")
         try:
             self._store.remove(name)
         except InputError as error:
             raise Refusal(404, f"model '{text}' not found") from error
-
-    def _is_stored(self, text: str) -> bool:
-        try:
-            name = self._store.spelling(parse_name(text))
-        except InputError:
-            return False
-        return self._store.manifest_path(name).is_file()
 
     def _parse(self, text: str, what: str) -> ModelName:
         try:

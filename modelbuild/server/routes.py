@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import field
 from html import escape
@@ -29,11 +30,14 @@ class Routes:
 
         path: percent-encoded; a parameter is decoded once.
         """
+        cleaned = _clean(path)
+        if cleaned != path:
+            return _moved(method, cleaned, 301)
         methods, parameter = self._methods(path)
         if methods is not None:
             return (methods[method], parameter) if method in methods else _wrong_method(methods)
-        if path.endswith("/") and len(path) > 1 and self._methods(path[:-1])[0] is not None:
-            return _without_slash(method, path[:-1])
+        if path.endswith("/") and len(path) > 1 and method in (self._methods(path[:-1])[0] or ()):
+            return _moved(method, path[:-1], 301 if method == "GET" else 307)
         return text_answer("404 page not found", 404, "text/plain")
 
     def _methods(self, path: str) -> tuple[Mapping[str, Handler] | None, str]:
@@ -49,9 +53,18 @@ def _wrong_method(methods: Mapping[str, Handler]) -> web.Response:
     return response
 
 
-def _without_slash(method: str, path: str) -> web.Response:
-    if method != "GET":
-        return web.Response(status=307, headers={"Location": path})
-    response = answer(f'<a href="{escape(path)}">Moved Permanently</a>.\n\n'.encode(), "text/html; charset=utf-8", 301)
+def _clean(path: str) -> str:
+    """The path without `.`, `..` and doubled slashes; a slash at its end stays."""
+    if "//" not in path and "/." not in path:
+        return path
+    cleaned = "/" + posixpath.normpath("/" + path).lstrip("/")
+    return cleaned + "/" if path.endswith("/") and cleaned != "/" else cleaned
+
+
+def _moved(method: str, path: str, status: int) -> web.Response:
+    """The answer that sends a client to another path; only a page that is asked for has a text."""
+    text = f'<a href="{escape(path)}">Moved Permanently</a>.\n\n'.encode()
+    is_read = status == 301 and method in ("GET", "HEAD")
+    response = answer(text, "text/html; charset=utf-8", status) if is_read else web.Response(status=status)
     response.headers["Location"] = path
     return response

@@ -105,10 +105,13 @@ def shown_capabilities(model: ModelTraits, *, use_go_template: bool | None = Non
     return _unique(name for name in found if not (name == AUDIO and _hides_audio(model)))
 
 
-def listed_capabilities(model: ModelTraits) -> tuple[str, ...]:
-    """The capabilities in the order of the list of models, which does not look at chat templates."""
-    found: list[str] = []
-    if model.gguf is not None:
+def listed_capabilities(model: ModelTraits, of_weights: Sequence[str] | None = None) -> tuple[str, ...]:
+    """The capabilities in the order of the list of models, which does not look at chat templates.
+
+    of_weights: those of the weights, as `engine.listed_gguf` reads them; without it, those of the traits.
+    """
+    found: list[str] = list(of_weights or ())
+    if of_weights is None and model.gguf is not None:
         kind, *modalities = _gguf_capabilities(model.gguf)
         found += [*modalities, kind]
     found += model.config_capabilities

@@ -31,7 +31,13 @@ from modelbuild.formats.modelfile import parse_modelfile
 from modelbuild.formats.safetensors import open_safetensors
 from modelbuild.formats.safetensors_index import read_index
 from modelbuild.recipe.layout import format_recipe
-from modelbuild.recipe.request import check_create_request, parse_create_request
+from modelbuild.recipe.request import (
+    check_create_request,
+    check_info,
+    check_quantize,
+    check_texts,
+    parse_create_request,
+)
 from modelbuild.recipe.resolve import load_recipe
 from modelbuild.store.config import decode_config
 from modelbuild.store.manifest import CONFIG_MEDIA_TYPE, decode_manifest
@@ -272,7 +278,9 @@ _TEMPLATES = (
 
 
 def _read_request(data: bytes) -> None:
-    check_create_request(parse_create_request(data))
+    request = parse_create_request(data)
+    for check in (check_create_request, check_info, check_quantize, check_texts):
+        check(request)
 
 
 _REQUEST = {

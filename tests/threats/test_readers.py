@@ -19,7 +19,14 @@ from modelbuild.formats.imatrix import read_imatrix
 from modelbuild.formats.modelfile import parse_modelfile
 from modelbuild.formats.safetensors import open_safetensors
 from modelbuild.model_name import parse_name
-from modelbuild.recipe.request import RequestError, check_create_request, parse_create_request
+from modelbuild.recipe.request import (
+    RequestError,
+    check_create_request,
+    check_info,
+    check_quantize,
+    check_texts,
+    parse_create_request,
+)
 from modelbuild.recipe.text import parse_recipe_text
 from modelbuild.store.config import decode_config
 from modelbuild.store.manifest import CONFIG_MEDIA_TYPE, decode_manifest, read_manifest
@@ -99,7 +106,11 @@ def recipe(document: str, **files: str) -> Case:
 
 
 def request(body: str) -> Case:
-    return lambda root: check_create_request(parse_create_request(body.encode()))
+    def run(root: Path) -> object:
+        wanted = parse_create_request(body.encode())
+        return [check(wanted) for check in (check_create_request, check_info, check_quantize, check_texts)]
+
+    return run
 
 
 def field_of(key: str, value: str) -> Case:

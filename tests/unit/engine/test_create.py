@@ -424,3 +424,61 @@ def test_the_type_that_is_noted_for_bf16(place: Place, tmp_path: Path, options: 
     assert "converting model" in lines
     assert noted == place.config()["file_type"]
     assert GgmlType.BF16 in {tensor.type for tensor in open_gguf(place.weights()).tensors}
+
+
+@pytest.mark.parametrize(
+    ("fields", "answer"),
+    [
+        ({"info": {"base_name": 1}}, (400, "supplied file was not in GGUF format")),
+        ({"template": "{{"}, (400, "supplied file was not in GGUF format")),
+        ({"license": [1]}, (400, "supplied file was not in GGUF format")),
+        ({"adapters": {}}, (400, "supplied file was not in GGUF format")),
+        ({"draft_files": {}}, (400, "supplied file was not in GGUF format")),
+        ({"quantize": "NO", "template": "{{"}, (400, "supplied file was not in GGUF format")),
+    ],
+)
+def test_faults_of_files_come_before_those_of_other_fields(
+    place: Place, fields: dict[str, object], answer: tuple[int, str]
+) -> None:
+    """Of several faults the one is named that Ollama names: it reads files first."""
+    assert answer == place.refuse(files={"m.gguf": place.upload(b"text")}, **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "answer"),
+    [
+        ({"info": {"base_name": 1}}, 'split GGUF "m.gguf" must use llama.cpp split filename pattern'),
+        ({"template": "{{", "quantize": "NO"}, 'split GGUF "m.gguf" must use llama.cpp split filename pattern'),
+        ({"quantize": " Q8_0"}, 'split GGUF "m.gguf" must use llama.cpp split filename pattern'),
+    ],
+)
+def test_faults_of_parts_come_before_those_of_other_fields(
+    place: Place, fields: dict[str, object], answer: str
+) -> None:
+    """The same of files that do not fit together."""
+    part = place.upload(write_shards()[0])
+
+    assert (500, answer) == place.refuse(files={"m.gguf": part}, **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "answer"),
+    [
+        ({"adapters": {}}, (400, "unknown type")),
+        ({"draft_files": {}}, (400, "unknown type")),
+        ({"adapters": {}, "info": {"base_name": 1}}, (400, "unknown type")),
+        ({"info": {"base_name": 1}, "quantize": "NO"}, (400, 'info field "base_name" must be a string')),
+        ({"quantize": "NO", "template": "{{"}, (500, "unsupported quantization type NO")),
+        ({"quantize": " Q8_0", "license": 5}, (500, "unsupported quantization type  Q8_0")),
+        ({"template": "{{", "license": 5}, (400, "template error: template: :1: unclosed action")),
+    ],
+)
+def test_other_faults_are_named_in_ollamas_order(
+    place: Place, fields: dict[str, object], answer: tuple[int, str]
+) -> None:
+    """Files, `info`, the wanted type, the template, licences."""
+    place.create(files={"m.gguf": place.upload(write_gguf())})
+
+    status, text = place.refuse(from_="m", model="n", **fields)
+
+    assert answer == (status, text.partition(" - ")[0])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from modelbuild.engine.model_answers import ModelLister, ShowOptions, rfc3339, shortest_float32, show_model
-from modelbuild.formats.gguf.writer import KeyValue, f32, string, strings, u64
+from modelbuild.formats.gguf.writer import KeyValue, f32, string, strings, u32, u64
 from modelbuild.model_name import parse_name
 from modelbuild.store.config import ModelConfig
 from modelbuild.store.go_json import encode_go_json
@@ -113,6 +113,51 @@ def test_list(store: Store) -> None:
         details["quantization_level"],
     )
     assert "1970-01-01T00:33:20Z" == found[0]["modified_at"]
+
+
+def test_the_list_reads_weights_up_to_the_tokenizer(store: Store) -> None:
+    """Keys count behind the one that names the architecture and before the tokenizer, in the order of the file."""
+    early, late = u32("llama.context_length", 7), u32("llama.embedding_length", 8)
+    name, tokens = string("general.architecture", "llama"), strings("tokenizer.ggml.tokens", ["a"])
+    rest = [u32("llama.audio.block_count", 1), u32("llama.vision.block_count", 1)]
+    publish(
+        store, "m", ModelConfig(), model=write_gguf([early, name, *rest, late, tokens, u32("general.file_type", 7)])
+    )
+
+    assert [(None, 8, "", ["audio", "vision", "completion"])] == listed(store)
+
+
+def test_the_list_takes_no_fact_of_weights_with_a_wrong_type(store: Store) -> None:
+    """A length that is no number, or a nameless architecture: then not even a capability is known."""
+    publish(
+        store,
+        "m",
+        ModelConfig(),
+        model=write_gguf(
+            [
+                string("general.architecture", "llama"),
+                u32("llama.context_length", 7),
+                string("llama.embedding_length", "8"),
+            ]
+        ),
+    )
+
+    assert [(None, None, "", None)] == listed(store)
+
+
+def test_the_list_knows_every_kind_of_whole_number(store: Store) -> None:
+    """A file type may have any of them; 0 means F32."""
+    kinds = [string("general.architecture", "llama"), u64("llama.context_length", 9), u64("general.file_type", 0)]
+    publish(store, "m", ModelConfig(), model=write_gguf(kinds))
+
+    assert [(9, None, "F32", ["completion"])] == listed(store)
+
+
+def listed(store: Store) -> list[tuple[object, ...]]:
+    """Lengths, type and capabilities of each entry of the list."""
+    found = json.loads(encode_go_json(ModelLister(store).list_models()))
+    keys = ("context_length", "embedding_length", "quantization_level")
+    return [(*(entry["details"].get(key) for key in keys), entry.get("capabilities")) for entry in found]
 
 
 def test_remote_models_are_listed_with_their_host(store: Store) -> None:

@@ -70,3 +70,22 @@ def test_values_of_parameters(value: object, text: str) -> None:
 def test_parameters_have_one_line_per_element() -> None:
     """A list gives a line for each of its elements."""
     assert f'{"stop":<30} "a"\n{"stop":<30} "b"' == parameters_text({"stop": ["a", "b"]})
+
+
+@pytest.mark.parametrize(
+    ("value", "texts"),
+    [
+        ("a", ['"a"']),
+        (["a", 1, True, None], ['"a"', "1", "true", "<nil>"]),
+        ([["a", 2.5, None], {"b": 1, "a": [None]}], [
+            '[]interface {}{"a", 2.5, interface {}(nil)}',
+            'map[string]interface {}{"a":[]interface {}{interface {}(nil)}, "b":1}',
+        ]),
+        ({"z": {}, "a": []}, ['map[string]interface {}{"a":[]interface {}{}, "z":map[string]interface {}{}}']),
+        (-0.0, ["-0"]),
+        (None, ["<nil>"]),
+    ],
+)  # fmt: skip
+def test_parameters_are_shown_in_go_syntax(value: object, texts: list[str]) -> None:
+    """Each item of a list has its line; what it holds is written as a Go program would write it."""
+    assert [f"k{' ' * 30}{text}" for text in texts] == parameters_text({"k": value}).split("\n")

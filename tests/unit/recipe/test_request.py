@@ -11,8 +11,12 @@ import pytest
 
 from modelbuild.recipe.go_binding import find_base64_fault
 from modelbuild.recipe.request import (
+    CreateRequest,
     RequestError,
     check_create_request,
+    check_info,
+    check_quantize,
+    check_texts,
     parse_create_request,
     resolve_create_request,
 )
@@ -29,16 +33,22 @@ def body(**fields: object) -> bytes:
     return json.dumps({key: value for key, value in record.items() if value is not ...}).encode()
 
 
+def check(request: CreateRequest) -> None:
+    """All checks of a request, in their order."""
+    for step in (check_create_request, check_info, check_quantize, check_texts):
+        step(request)
+
+
 def resolved(data: bytes) -> ResolvedModel:
     request = parse_create_request(data)
-    check_create_request(request)
+    check(request)
     return resolve_create_request(request)
 
 
 def refusal(data: bytes) -> tuple[int, str]:
     """Status and text of the answer to a request that is refused."""
     with pytest.raises(RequestError) as caught:
-        check_create_request(parse_create_request(data))
+        check(parse_create_request(data))
     return caught.value.status, caught.value.message
 
 
@@ -110,12 +120,14 @@ AT_FIRST = [
     (body(remote_host="h", draft_files={"x": DIGEST}), 400, "DRAFT cannot be used with remote models"),
     (body(from_="m:cloud", draft_files={"x": DIGEST}), 400, "DRAFT cannot be used with remote models"),
     (body(from_=..., files={}), 400, "unknown type"),
-    (body(adapters={}), 400, "unknown type"),
-    (body(draft_files={}), 400, "unknown type"),
     (body(info={"model_family": 5}), 400, 'info field "model_family" must be a string'),
     (body(info={"context_length": "5"}), 400, 'info field "context_length" must be a number'),
     (body(info={"context_length": True}), 400, 'info field "context_length" must be a number'),
     (body(info={"context_length": 1.5}), 400, 'info field "context_length" must be a non-negative integer'),
+    (body(info={"embedding_length": 1e300}), 400, 'info field "embedding_length" must be a non-negative integer'),
+    (body(info={"context_length": 2.0**63}), 400, 'info field "context_length" must be a non-negative integer'),
+    (body(info={"base_name": 1}, license=[1], template="{{"), 400, 'info field "base_name" must be a string'),
+    (body(license=[1], template="{{"), 400, "template error: template: :1: unclosed action"),
     (body(info={"embedding_length": -1}), 400, 'info field "embedding_length" must be a non-negative integer'),
     (body(template="{{ .Prompt"), 400, "template error: template: :1: unclosed action"),
     (body(license=5), 500, "json: cannot unmarshal number into Go value of type []string"),

@@ -71,11 +71,26 @@ def test_chunked_upload(client: Client) -> None:
 
 
 def test_spellings_of_a_digest(client: Client) -> None:
-    """A dash, upper case and percent-encoding name the same blob."""
+    """A stored blob is found with a dash and percent-encoded; upper case names no blob, as in Ollama."""
+    digest = digest_of(DATA)
+    upper = f"/api/blobs/sha256:{digest[7:].upper()}"
+
+    assert 201 == client.ask("POST", f"/api/blobs/sha256%3A{digest[7:]}", DATA).status
+    assert 200 == client.ask("POST", f"/api/blobs/sha256-{digest[7:]}", DATA).status
+    assert 200 == client.ask("HEAD", f"/api/blobs/sha256-{digest[7:]}").status
+    assert 404 == client.ask("HEAD", upper).status
+    assert "digest mismatch" in client.ask("POST", upper, DATA).json["error"]
+
+
+def test_a_new_blob_is_taken_under_one_spelling_only(client: Client) -> None:
+    """Under a digest with a dash the content is a mismatch, as in Ollama, which compares texts."""
     digest = digest_of(DATA)
 
-    assert 201 == client.ask("POST", f"/api/blobs/sha256%3A{digest[7:].upper()}", DATA).status
-    assert 200 == client.ask("POST", f"/api/blobs/sha256-{digest[7:]}", DATA).status
+    answer = client.ask("POST", f"/api/blobs/sha256-{digest[7:]}", DATA)
+
+    assert (400, f'digest mismatch, expected "sha256-{digest[7:]}", got "{digest}"') == (
+        answer.status, answer.json["error"]
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,11 @@ def test_version(client: Client) -> None:
         ("POST", "/api/copy/", 307, ("location", "/api/copy")),
         ("GET", "/api/nope", 404, ("content-type", "text/plain")),
         ("GET", "/api/blobs", 404, ("content-type", "text/plain")),
+        ("PATCH", "/api/version/", 404, ("content-type", "text/plain")),
+        ("GET", "/api/copy/", 404, ("content-type", "text/plain")),
+        ("GET", "//api/tags", 301, ("location", "/api/tags")),
+        ("POST", "/api/./x/../copy", 301, ("location", "/api/copy")),
+        ("DELETE", "/../", 301, ("location", "/")),
     ],
 )
 def test_routing(client: Client, method: str, path: str, expected: int, header: tuple[str, str]) -> None:
@@ -83,6 +88,34 @@ def test_fields_of_a_wrong_type(client: Client, case: dict[str, str]) -> None:
     answer = client.ask(method, PATHS[case["kind"]], case["body"].encode("latin-1"))
 
     assert (400, {"error": case["error"]}) == (answer.status, answer.json)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "text"),
+    [
+        ("/api/show", {"model": "  "}, 400, "model is required"),
+        ("/api/show", {"model": "a:local"}, 404, "model 'a:latest' not found"),
+        ("/api/show", {"model": "a:cloud"}, 403, "ollama cloud is disabled: remote model details are unavailable"),
+        ("/api/show", {"model": "bad name:cloud"}, 400, "invalid model name"),
+        ("/api/show", {"model": "a:local:cloud"}, 400, 'use either :local or :cloud, not both: "a:local:cloud"'),
+        ("/api/generate", {"model": ""}, 404, "model '' not found"),
+        ("/api/generate", {"model": "bad name"}, 400, "invalid model name"),
+        ("/api/generate", {"model": "a:local"}, 404, "model 'a:local' not found"),
+        ("/api/generate", {"model": "a:cloud"}, 403, "ollama cloud is disabled: remote model is unavailable"),
+        ("/api/delete", {"model": "  "}, 400, "model is required"),
+        ("/api/copy", {"source": "a", "destination": "b"}, 404, 'model "a" not found'),
+    ],
+)
+def test_references_that_name_no_model(client: Client, path: str, body: dict[str, str], status: int, text: str) -> None:
+    """Each request words it as Ollama does."""
+    answer = client.ask("DELETE" if path.endswith("delete") else "POST", path, body)
+
+    assert (status, {"error": text}) == (answer.status, answer.json)
+
+
+def test_a_copy_onto_itself_is_done_at_once(client: Client) -> None:
+    """Even of a model that does not exist, as in Ollama."""
+    assert 200 == client.ask("POST", "/api/copy", {"source": "a", "destination": "a:latest"}).status
 
 
 def test_a_refused_page_gets_an_empty_answer(client: Client) -> None:
