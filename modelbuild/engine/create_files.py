@@ -14,6 +14,8 @@ from modelbuild.formats.files import open_input
 from modelbuild.formats.gguf.reader import open_gguf
 from modelbuild.formats.json_text import FILE_LIMIT_BYTES
 from modelbuild.model_name import parse_name
+from modelbuild.plan.gguf_units import shard_of
+from modelbuild.plan.layer_kind import count_shards
 from modelbuild.recipe.reference import split_source
 from modelbuild.recipe.request import (
     CreateRequest,
@@ -58,7 +60,7 @@ def _check_set(entries: Mapping[str, str], store: Store, converting: str, status
     if converting == "converting adapter" and len(entries) > 1:
         raise RequestError(400, "only one adapter is currently supported")
     for name in sorted(entries, key=str.encode):
-        _check_gguf(blob_path(entries[name], store, status), status)
+        _check_gguf(name, blob_path(entries[name], store, status), status)
     return ["parsing GGUF"] * len(entries)
 
 
@@ -89,13 +91,18 @@ def blob_path(digest: str, store: Store, status: int) -> Path:
     return path
 
 
-def _check_gguf(path: Path, status: int) -> None:
+def _check_gguf(name: str, path: Path, status: int) -> None:
     if _magic(path) not in _MAGICS:
         raise RequestError(400, "supplied file was not in GGUF format")
     try:
-        open_gguf(path)
+        header = open_gguf(path)
     except InputError as error:
         raise RequestError(status, word_gguf_fault(path) or VALIDATION_FAULT) from error
+    try:
+        if count_shards(header) > 1:
+            shard_of(name, header)
+    except InputError as error:
+        raise RequestError(status, error.message) from error
 
 
 def _check_checkpoint(entries: Mapping[str, str], store: Store, status: int) -> None:

@@ -6,7 +6,7 @@ Source: Ollama's create behaviour, August 2026 (classification, order, shard rul
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from posixpath import basename
 
 from modelbuild.errors import InputError
@@ -15,11 +15,14 @@ from modelbuild.late_pattern import late_pattern
 from modelbuild.plan.layer_kind import count_shards
 from modelbuild.recipe.resolved import FileEntry
 from modelbuild.records import record
+from modelbuild.template.quoting import quote
 
 #: Tensors of a vision or audio tower, or of a draft head, that stand in a model's own file. Ollama copies such files
 #: as they are, because llama.cpp's quantizer would drop these tensors.
 EMBEDDED_PREFIXES = ("a.", "mm.", "mtp.", "s.", "v.")
-_SHARD_NAME = late_pattern(r"(.*)-([0-9]{5})-of-([0-9]{5})\.gguf", re.ASCII | re.DOTALL)
+_SHARD_NAME = late_pattern(r"(.*)-([0-9]{5})-of-([0-9]{5})\.gguf", re.ASCII)
+#: Numbers of shards have 16 bits.
+_MOST_SHARDS = 0xFFFF
 
 
 @record
@@ -71,13 +74,14 @@ def has_embedded_tensors(header: GgufHeader) -> bool:
 def group_files(files: Sequence[GgufFile]) -> list[GgufUnit]:
     """The layers to be: whole files in order, then groups of shards in the order of their first shard.
 
+    Shards belong together by the last part of their names, whatever directories these have.
     Raises InputError SHARDS when a shard is misnamed, missing or there twice.
     """
     whole = [GgufUnit((file,)) for file in files if count_shards(file.header) == 1]
     groups: dict[tuple[str, str, int], list[tuple[int, GgufFile]]] = {}
     for file in files:
         if count_shards(file.header) > 1:
-            prefix, index, count = _shard_of(file)
+            prefix, index, count = shard_of(file.entry.name, file.header)
             groups.setdefault((file.kind, prefix, count), []).append((index, file))
     return [*whole, *(_merged(shards, key[2]) for key, shards in groups.items())]
 
@@ -93,24 +97,22 @@ def sibling_names(name: str) -> list[str]:
     )
 
 
-def _shard_of(file: GgufFile) -> tuple[str, int, int]:
-    """Prefix, index from 0, and count of a shard; its name and its metadata must agree."""
-    name, header = basename(file.entry.name), file.header
-    match = _SHARD_NAME.fullmatch(name)
-    if match is None or int(match[2]) < 1:
-        raise _fault(file, f'split GGUF "{name}" must use llama.cpp split filename pattern')
+def shard_of(name: str, header: GgufHeader) -> tuple[str, int, int]:
+    """Prefix, index from 0, and count of a shard; its name and its metadata must agree, else InputError SHARDS."""
+    match, shown = _SHARD_NAME.fullmatch(basename(name)), quote(name)
+    if match is None or not (0 < int(match[2]) <= _MOST_SHARDS and 0 < int(match[3]) <= _MOST_SHARDS):
+        raise _fault(header, f"split GGUF {shown} must use llama.cpp split filename pattern")
     index, count = int(match[2]) - 1, count_shards(header)
     if int(match[3]) != count:
-        message = f'split GGUF "{name}" filename count {int(match[3])} does not match metadata count {count}'
-        raise _fault(file, message)
+        message = f"split GGUF {shown} filename count {int(match[3])} does not match metadata count {count}"
+        raise _fault(header, message)
     recorded = shard_index(header)
     if recorded is None:
-        raise _fault(file, f'split GGUF "{name}" is missing split.no metadata')
+        raise _fault(header, f"split GGUF {shown} is missing split.no metadata")
     if recorded != index:
-        message = f'split GGUF "{name}" filename index {index} does not match metadata index {recorded}'
-        raise _fault(file, message)
-    directory = file.entry.name[: -len(name)]
-    return directory + match[1], index, count
+        message = f"split GGUF {shown} filename index {index} does not match metadata index {recorded}"
+        raise _fault(header, message)
+    return match[1], index, count
 
 
 def shard_index(header: GgufHeader) -> int | None:
@@ -123,22 +125,21 @@ def shard_index(header: GgufHeader) -> int | None:
     return None
 
 
-def _merged(shards: Iterable[tuple[int, GgufFile]], count: int) -> GgufUnit:
+def _merged(shards: Sequence[tuple[int, GgufFile]], count: int) -> GgufUnit:
+    first = shards[0][1]
+    if len(shards) != count:
+        message = f"split GGUF {quote(first.entry.name)} has {len(shards)} shards, expected {count}"
+        raise _fault(first.header, message)
     ordered: dict[int, GgufFile] = {}
-    for index, file in sorted(shards, key=lambda item: item[0]):
-        name = basename(file.entry.name)
+    for index, file in shards:
         if index >= count:
-            raise _fault(file, f'split GGUF "{name}" has invalid shard index {index}')
+            raise _fault(file.header, f"split GGUF {quote(file.entry.name)} has invalid shard index {index}")
         if index in ordered:
-            raise _fault(file, f"split GGUF has duplicate shard index {index}")
+            raise _fault(file.header, f"split GGUF has duplicate shard index {index}")
         ordered[index] = file
-    first = next(iter(ordered.values()))
-    if len(ordered) != count:
-        name = basename(first.entry.name)
-        raise _fault(first, f'split GGUF "{name}" has {len(ordered)} shards, expected {count}')
-    return GgufUnit(tuple(ordered.values()))
+    return GgufUnit(tuple(ordered[index] for index in sorted(ordered)))
 
 
-def _fault(file: GgufFile, message: str) -> InputError:
+def _fault(header: GgufHeader, message: str) -> InputError:
     hint = "all shards of a model stand together under the names llama-gguf-split gave them"
-    return InputError("SHARDS", message, path=file.header.path, hint=hint)
+    return InputError("SHARDS", message, path=header.path, hint=hint)

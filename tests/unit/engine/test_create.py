@@ -450,6 +450,7 @@ def test_faults_of_files_come_before_those_of_other_fields(
         ({"info": {"base_name": 1}}, 'split GGUF "m.gguf" must use llama.cpp split filename pattern'),
         ({"template": "{{", "quantize": "NO"}, 'split GGUF "m.gguf" must use llama.cpp split filename pattern'),
         ({"quantize": " Q8_0"}, 'split GGUF "m.gguf" must use llama.cpp split filename pattern'),
+        ({"adapters": {}}, 'split GGUF "m.gguf" must use llama.cpp split filename pattern'),
     ],
 )
 def test_faults_of_parts_come_before_those_of_other_fields(
@@ -459,6 +460,13 @@ def test_faults_of_parts_come_before_those_of_other_fields(
     part = place.upload(write_shards()[0])
 
     assert (500, answer) == place.refuse(files={"m.gguf": part}, **fields)
+
+
+def test_files_are_read_one_after_the_other(place: Place) -> None:
+    """What is wrong with the name of a shard comes before a later file that is missing."""
+    files = {"dir/m.gguf": place.upload(write_shards()[0]), "n.gguf": NOWHERE}
+
+    assert (500, 'split GGUF "dir/m.gguf" must use llama.cpp split filename pattern') == place.refuse(files=files)
 
 
 @pytest.mark.parametrize(

@@ -76,17 +76,21 @@ def test_shards_are_gathered_behind_whole_files(tmp_path: Path) -> None:
     ] == [[file.entry.name for file in unit.files] for unit in group_files(files)]
 
 
-def test_shards_in_different_directories_are_different_models(tmp_path: Path) -> None:
-    """The prefix includes the directory."""
+def test_shards_in_different_directories_are_one_model(tmp_path: Path) -> None:
+    """Only the last part of a name counts, as in Ollama; a fault tells the whole name."""
     first, second = write_shards()
     files = opened(tmp_path, a=first, b=second)
+    names = ("x/m-00001-of-00002.gguf", "y/m-00002-of-00002.gguf")
     named = [
         GgufFile(FileEntry(name, file.entry.content, ANYWHERE), file.header, file.kind)
-        for name, file in zip(("x/m-00001-of-00002.gguf", "y/m-00002-of-00002.gguf"), files, strict=True)
+        for name, file in zip(names, files, strict=True)
     ]
 
-    with pytest.raises(InputError, match="has 1 shards, expected 2"):
-        group_files(named)
+    (unit,) = group_files(named)
+    with pytest.raises(InputError, match=r'split GGUF "y/m-00002-of-00002\.gguf" has 1 shards, expected 2'):
+        group_files(named[1:])
+
+    assert list(names) == [file.entry.name for file in unit.files]
 
 
 def _cut(number: int, count: int) -> bytes:
@@ -113,7 +117,12 @@ FAULTS = [
         {"m___00001___of___00002__gguf": _cut(0, 2), "x___m___00002___of___00002__gguf": _cut(1, 2)},
         'split GGUF "m-00001-of-00002.gguf" has 1 shards, expected 2',
     ),
-    ({"m___00003___of___00002__gguf": _cut(2, 2)}, 'split GGUF "m-00003-of-00002.gguf" has invalid shard index 2'),
+    ({"m___00003___of___00002__gguf": _cut(2, 2)}, 'split GGUF "m-00003-of-00002.gguf" has 1 shards, expected 2'),
+    (
+        {"m___00001___of___00002__gguf": _cut(0, 2), "m___00003___of___00002__gguf": _cut(2, 2)},
+        'split GGUF "m-00003-of-00002.gguf" has invalid shard index 2',
+    ),
+    ({"m___00001___of___00000__gguf": _cut(0, 2)}, "must use llama.cpp split filename pattern"),
 ]
 
 
