@@ -35,6 +35,14 @@ def test_only_other_programs_are_left_out(page: Path) -> None:
             assert words <= OTHER_PROGRAMS | {"export", "modelbuild"} | typed_elsewhere, words
 
 
+def test_the_readme_names_every_command() -> None:
+    """Nobody finds a command that is in no table."""
+    rows = re.findall(r"^\| (`.*`) \|", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    named = {word for row in rows for word in re.findall(r"`(\w+)", row)}
+
+    assert [] == sorted(set(COMMANDS) - named)
+
+
 def test_variable_output_is_matched() -> None:
     """Only what a page marks as variable may differ."""
     assert matches("a … b\n...\nend\n", "a 12 b\nx\ny\nend\n")
