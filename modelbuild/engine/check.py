@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +16,13 @@ from modelbuild.engine.build import BuildRequest, LoadedPlan, build_plan, load_p
 from modelbuild.events import Emit
 from modelbuild.plan.graph import ExportWork
 from modelbuild.records import record
+from modelbuild.store.lock import own_directory, share_directory
 from modelbuild.store.state import State
 from modelbuild.store.store import Store
+
+_PREFIX = "check-"
+#: A directory as young as this may not have been locked yet by the check that has just made it.
+_UNLOCKED_S = 60.0
 
 
 @record
@@ -37,24 +44,31 @@ def rebuild_and_compare(request: BuildRequest, emit: Emit) -> list[Comparison]:
 
     The scratch store stands in the cache directory and is removed again; stored bases are linked into it.
     """
-    request.cache.mkdir(parents=True, exist_ok=True)
     store = Store(request.store)
-    with tempfile.TemporaryDirectory(dir=request.cache, prefix="check-") as name:
-        place = Path(name)
+    with _scratch_place(request.cache) as place:
         for path in load_plan(request).plan.base_manifests:
             _lend_model(store, Store(place / "models"), path)
         options = replace(request.options, locks=request.cache)  # its conversions take turns with those of builds
         scratch = replace(request, store=place / "models", cache=place / "cache", lock="", options=options)
-        state = State(scratch.cache)
-        try:
+        with closing(State(scratch.cache)) as state:
             loaded = _without_outputs(load_plan(scratch, emit))
             build_plan(loaded, scratch, state, emit)
-        finally:
-            state.close()
         rebuilt = Store(scratch.store)
         return [
             Comparison(str(name), _digest(store, str(name)), _found(rebuilt, str(name))) for name in loaded.plan.models
         ]
+
+
+@contextmanager
+def _scratch_place(cache: Path) -> Iterator[Path]:
+    """A directory for one check, as large as its models; those that killed checks have left go first."""
+    cache.mkdir(parents=True, exist_ok=True)
+    for path in cache.glob(f"{_PREFIX}*"):
+        with suppress(OSError), own_directory(path) as is_left:
+            if is_left and time.time() - path.stat().st_mtime > _UNLOCKED_S:
+                shutil.rmtree(path, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix=_PREFIX) as name, share_directory(Path(name)):
+        yield Path(name)
 
 
 def _without_outputs(loaded: LoadedPlan) -> LoadedPlan:

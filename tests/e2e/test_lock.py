@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from modelbuild.store.lock import share_directory
 from tests.space import Space
 
 RECIPE = """models:
@@ -95,3 +98,15 @@ def test_check_tells_what_differs(locked: Space) -> None:
 
     assert (0, "c:latest: the same\n") == (same.status, same.stdout), same.stderr
     assert (1, True) == (outcome.status, "a:latest: differs" in outcome.stdout)
+
+
+def test_check_removes_what_killed_checks_left(locked: Space) -> None:
+    """A scratch store is as large as its models; one that another check works in, or has just made, stays."""
+    places = {name: locked.write(f"cache/check-{name}/models/blobs/x", "weights").parents[2] for name in "abc"}
+    for name in "ab":
+        os.utime(places[name], (1_700_000_000, 1_700_000_000))
+
+    with share_directory(places["b"]):
+        assert 0 == locked.run("check", "recipe.yaml").status
+
+    assert ["check-b", "check-c"] == sorted(path.name for path in locked.cache.glob("check-*"))
