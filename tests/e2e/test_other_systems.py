@@ -24,6 +24,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take away calls and files that other systems do not have."""
     for name in _CALLS:
         monkeypatch.delattr(os, name, raising=False)
+    monkeypatch.setattr(os, "process_cpu_count", os.cpu_count, raising=False)  # made of one of these calls
     monkeypatch.delattr(resource, "RUSAGE_THREAD", raising=False)
     link = os.link
 
