@@ -112,7 +112,9 @@ def _environment(space: Space) -> dict[str, str]:
     command = space.write("bin/modelbuild", f'#!/bin/sh\nexec "{sys.executable}" -m modelbuild "$@"\n')
     command.chmod(0o755)
     path = os.pathsep.join([str(command.parent), os.environ["PATH"]])
-    return space.environment() | {"PATH": path, "TERM": "dumb", "LC_ALL": "C.UTF-8"}
+    # Nothing of what runs the tests: its prompt, its terminal or its language would be seen.
+    ours = {name: text for name, text in space.environment().items() if name.startswith(("MODELBUILD_", "PYTHON"))}
+    return ours | {"PATH": path, "HOME": str(space.root), "TERM": "dumb", "COLUMNS": "200", "LC_ALL": "C.UTF-8"}
 
 
 def _type(program: list[str], environment: dict[str, str], line: str, typed: str, awaited: str) -> str:
