@@ -11,7 +11,8 @@ import click
 from modelbuild.cli.build import DEFAULT_RECIPE
 from modelbuild.cli.settings import current_settings, settings_options
 from modelbuild.errors import InputError, UsageError, printable
-from modelbuild.formats.files import does_exist
+from modelbuild.formats.files import does_exist, is_directory
+from modelbuild.model_name import parse_name
 from modelbuild.places import expanded
 
 
@@ -35,7 +36,10 @@ def command(context: click.Context, source: str, output: Path, name: str, *, for
     if not is_printed and does_exist(output) and not force:
         raise UsageError("USAGE", f"{output} exists", hint="use --force to replace it, or --output FILE")
     directory = Path() if is_printed else output.parent
+    if name:
+        parse_name(name)
     if source:
+        _refuse_other_files(expanded(source))
         fields = {**starter_fields(source, directory), **({"model": name} if name else {})}
     else:
         fields = dict(_ask(directory, name))
@@ -48,6 +52,17 @@ def command(context: click.Context, source: str, output: Path, name: str, *, for
     click.echo(f"wrote {output}: {fields['model']} from {fields.get('from', 'files')}")
     if source and not does_exist(expanded(source)):
         _warn_of_unknown(source, current_settings(context).store)
+
+
+def _refuse_other_files(path: Path) -> None:
+    """InputError for a file that is neither weights nor a Modelfile: no model can be made from it."""
+    from modelbuild.cli.modelfile import is_modelfile_path
+
+    if not does_exist(path) or is_directory(path) or is_modelfile_path(path):
+        return
+    from modelbuild.sources.identify import identify_path
+
+    identify_path(path)
 
 
 def _warn_of_unknown(source: str, store: Path) -> None:

@@ -9,6 +9,7 @@ import click
 from modelbuild.digest import Digest
 from modelbuild.errors import UsageError, printable
 from modelbuild.formats.files import is_regular
+from modelbuild.model_name import parse_name
 from modelbuild.recipe.options import LoadOptions
 
 _SNIFFED_BYTES = 4096
@@ -37,6 +38,8 @@ def show_import(modelfile: Path, target: str, name: str) -> None:
     from modelbuild.recipe.yaml_text import to_yaml
 
     data = read_limited(modelfile)
+    if name:
+        parse_name(name)
     request = None if target == "recipe" else modelfile_to_request(data, modelfile, _digest_of, name)
     if request is not None:
         for warning in request.warnings:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from modelbuild.engine.inspection import Inspection
 from modelbuild.errors import InputError
-from modelbuild.formats.files import open_input
+from modelbuild.formats.files import does_exist, is_directory, open_input
 from modelbuild.formats.signatures import SIGNATURE_BYTES, describe_format
 from modelbuild.sources.identify import SourceKind, identify_path, starts_as_gguf
 
@@ -28,9 +28,9 @@ def inspect_path(path: Path) -> Inspection:
     What is wrong with it is told in `problems`, all at once. Raises InputError, or Problems, when nothing can be told:
     PATH, MAGIC, PICKLE, and what reading a damaged header raises.
     """
-    if path.is_dir():
+    if is_directory(path):
         return _inspect_directory(path)
-    if not path.exists():
+    if not does_exist(path):
         identify_path(path)
     if starts_as_gguf(path) or path.suffix == ".gguf":
         from modelbuild.engine.inspect_gguf import inspect_gguf

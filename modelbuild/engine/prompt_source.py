@@ -8,7 +8,7 @@ from pathlib import Path
 
 from modelbuild.engine.describe import describe_model
 from modelbuild.errors import InputError
-from modelbuild.formats.files import open_input
+from modelbuild.formats.files import does_exist, is_directory, open_input
 from modelbuild.model_name import parse_name
 from modelbuild.places import expanded
 from modelbuild.records import record
@@ -54,7 +54,7 @@ def find_prompt_source(source: str, store: Store, *, use_jinja: bool) -> PromptS
     if not source.startswith(("./", "../", "/", "~")) and source not in (".", ".."):
         return _of_model(source, store, use_jinja=use_jinja)
     path = expanded(source)
-    if path.is_dir():
+    if is_directory(path):
         return _chosen(*_of_checkpoint(path), path, use_jinja=use_jinja)
     with open_input(path) as file:
         if file.size_bytes >= len(_GGUF_MAGIC) and file.read_at(0, len(_GGUF_MAGIC)) == _GGUF_MAGIC:
@@ -71,7 +71,7 @@ def _of_model(name: str, store: Store, *, use_jinja: bool) -> PromptSource:
     try:
         details = describe_model(store, parse_name(name))
     except InputError as error:
-        if Path(name).exists():
+        if does_exist(Path(name)):
             error.hint = f"to mean the file, write ./{name}"
         raise
     if use_jinja:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from modelbuild.digest import Digest
 from modelbuild.errors import InputError, printable
+from modelbuild.formats.files import is_regular
 from modelbuild.model_name import ModelName, parse_name
 from modelbuild.recipe.reference import local_name
 from modelbuild.similar_names import similar_names
@@ -17,7 +18,7 @@ def find_name(store: Store, text: str) -> ModelName:
     `m:local` means `m`, and a cloud reference the stub that stands for it. The manifest may be damaged.
     """
     name = store.spelling(parse_name(local_name(text)))
-    if not store.manifest_path(name).is_file():
+    if not is_regular(store.manifest_path(name)):
         raise _missing(store, name)
     return name
 

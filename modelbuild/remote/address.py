@@ -22,11 +22,14 @@ class Address:
 
 def registry_address(host: str, *, insecure: bool = False) -> Address:
     """The address of a registry; plain HTTP only on this machine, or where a user said so. RemoteError: a bad port."""
+    parts = urlsplit(f"//{host}")
     try:
-        urlsplit(f"//{host}").port  # noqa: B018 - looks at it
+        parts.port  # noqa: B018 - looks at it
+        (parts.hostname or "").encode("idna")
     except ValueError as error:
-        message = f"{printable(host)!r} names no port that there is"
-        raise RemoteError("NETWORK", message, hint="HOST or HOST:PORT, with a port up to 65535") from error
+        message = f"{printable(host)!r} cannot be the name of a registry"
+        hint = "HOST or HOST:PORT, with names of up to 63 characters between the dots and a port up to 65535"
+        raise RemoteError("NETWORK", message, hint=hint) from error
     scheme = "http" if insecure or is_local(host) else "https"
     return Address(host, f"{scheme}://{host}")
 

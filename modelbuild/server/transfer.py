@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from modelbuild.errors import InputError
+from modelbuild.formats.files import is_regular
 from modelbuild.model_name import DEFAULT_HOST, ModelName, parse_name
 from modelbuild.recipe.go_binding import Flag, Kind, Record, Text
 from modelbuild.server.answers import Refusal
@@ -94,7 +95,7 @@ class TransferRoutes:
             tagged = text if ":" in text[text.rfind("/") + 1 :] else f"{text}:latest"
             raise Refusal(400, f"unqualified name: {DEFAULT_HOST}/library/{tagged}") from error
         path = self._store.manifest_path(name)
-        if not path.is_file():
+        if not is_regular(path):
             _report_missing(worker)
             raise Refusal(_unless_named(name, 404), f"open {path}: no such file or directory")
         return name

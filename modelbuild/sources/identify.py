@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping
 from pathlib import Path
 
-from modelbuild.errors import InputError
+from modelbuild.errors import InputError, printable
 from modelbuild.formats.files import does_exist, is_directory, open_input
 from modelbuild.similar_names import similar_names
 
@@ -70,7 +70,13 @@ def starts_as_gguf(path: Path) -> bool:
 def _near_names(path: Path) -> str:
     try:
         names = [entry.name for entry in path.parent.iterdir()]
+        if path.name in names and path.is_symlink():
+            return f"a link of this name is there, and leads to {printable(str(path.readlink()))}"
     except OSError:
-        return f"the directory {path.parent} does not exist"
+        return f"there is no directory {printable(str(path.parent))}"
     near = similar_names(path.name, names, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(sorted(near))}?" if near else "in a recipe, paths are relative to its directory"
+    return (
+        f"did you mean {' or '.join(map(printable, sorted(near)))}?"
+        if near
+        else "in a recipe, paths are relative to its directory"
+    )

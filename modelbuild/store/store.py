@@ -9,6 +9,7 @@ from pathlib import Path
 
 from modelbuild.digest import Digest, digest_of
 from modelbuild.errors import InputError, ModelbuildError, StoreError
+from modelbuild.formats.files import is_regular
 from modelbuild.model_name import ModelName, parse_name
 from modelbuild.records import record
 from modelbuild.store.blobs import BlobStore
@@ -147,7 +148,7 @@ class Store:
 
     def spelling(self, name: ModelName) -> ModelName:
         """The name with each part spelt as on disk where a part differs only in case, as Ollama does."""
-        return name if self.manifest_path(name).is_file() else self.spellings().of(name)
+        return name if is_regular(self.manifest_path(name)) else self.spellings().of(name)
 
     def _note_replaced(self, name: ModelName, manifest: Manifest) -> None:
         with suppress(InputError):  # a damaged manifest does not tell what it had

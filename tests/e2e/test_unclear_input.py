@@ -121,3 +121,48 @@ def test_gc_says_once_what_to_do(place: Space) -> None:
     assert 1 == outcome.status
     assert str(manifest) in outcome.stderr
     assert 1 == outcome.stderr.count("hint:")
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["inspect", LONG],
+        ["render", f"./{LONG}", "--prompt", "x"],
+        ["show", f"{LONG}/n/m:t"],
+        ["rm", f"{LONG}/n/m:t"],
+        ["copy", "m", f"{LONG}/n/m:t"],
+        ["pull", f"{LONG}/n/m:t"],
+        ["pull", "a..b/n/m:t"],
+        ["init", "m.gguf", "--name", "a b", "--output", "new.yaml"],
+        ["init", "recipe.yaml", "--output", "new.yaml"],
+        ["init", "/dev/zero", "--output", "new.yaml"],
+        ["import", "Modelfile", "--name", "a b"],
+    ],
+    ids=lambda arguments: " ".join(arguments).replace(LONG, "LONG"),
+)
+def test_names_that_nothing_can_have(place: Space, arguments: list[str]) -> None:
+    """They are refused as such, and no file is written for them."""
+    place.build()
+    place.write("Modelfile", "FROM ./m.gguf\n")
+    before = place.files()
+
+    outcome = place.run(*arguments)
+
+    assert outcome.status in (1, 2)
+    assert outcome.stderr.startswith("error: ")
+    assert before == place.files()
+    assert not (place.root / "new.yaml").exists()
+
+
+def test_links_that_lead_nowhere(place: Space) -> None:
+    """The link is named, instead of its own name as the one that was meant."""
+    (place.root / "dangling").symlink_to("gone")
+    place.recipe("model: m\nfrom: ./dangling\n")
+
+    outcome = place.run("build")
+
+    assert 2 == outcome.status
+    assert "hint: a link of this name is there, and leads to gone" in outcome.stderr
