@@ -18,8 +18,8 @@ from modelbuild.records import record
 
 
 @record
-class Widened:
-    """The values as F32, exactly."""
+class _Valued:
+    """Other values in the place of those of a source, as F32 unless said otherwise."""
 
     source: Source
 
@@ -37,36 +37,31 @@ class Widened:
         """Unchanged."""
         return self.source.spans()
 
+
+@record
+class Widened(_Valued):
+    """The values as F32, exactly."""
+
     def read_rows(self, read: ReadSpan, start: int, stop: int) -> Rows:
         """float32 of shape (stop - start, columns)."""
         return read_floats(self.source, read, start, stop)
 
 
 @record
-class Computed:
+class Computed(_Valued):
     """A function of each value alone: values * factor + addend, then minus exp when `negative_exponential`.
 
     Half-precision values stay in half precision, each operation rounded to it, as the reference does; others are F32.
     """
 
-    source: Source
     factor: float = 1.0
     addend: float = 0.0
     negative_exponential: bool = False
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Unchanged."""
-        return self.source.shape
-
-    @property
     def dtype(self) -> str:
         """F16 for F16, else F32."""
         return "F16" if self.source.dtype == "F16" else "F32"
-
-    def spans(self) -> tuple[Span, ...]:
-        """Unchanged."""
-        return self.source.spans()
 
     def read_rows(self, read: ReadSpan, start: int, stop: int) -> Rows:
         """float16 or float32 of shape (stop - start, columns), each operation rounded to it."""
@@ -79,12 +74,12 @@ class Computed:
                 values = _rounded(values + np.float32(self.addend), type_)
             if self.negative_exponential:
                 values = _negative_exponential(values)
-            return values.astype(type_)
+            return values.astype(type_, copy=False)
 
 
 def _rounded(values: Floats, type_: type[np.float16 | np.float32]) -> Floats:
     """The nearest values of a type, as float32."""
-    return values.astype(type_).astype(np.float32)
+    return values.astype(type_, copy=False).astype(np.float32, copy=False)
 
 
 def _negative_exponential(values: Floats) -> Floats:
@@ -93,25 +88,14 @@ def _negative_exponential(values: Floats) -> Floats:
 
 
 @record
-class ScaledByBlock:
+class ScaledByBlock(_Valued):
     """Weights times a scale for each block of rows and columns: how FP8 checkpoints are meant to be read.
 
     scale: shape (ceil(rows / block[0]), ceil(columns / block[1])), or with the leading axes of the weights in front.
     """
 
-    source: Source
     scale: Source
     block: tuple[int, int]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Unchanged."""
-        return self.source.shape
-
-    @property
-    def dtype(self) -> str:
-        """F32."""
-        return "F32"
 
     def spans(self) -> tuple[Span, ...]:
         """Weights and scales."""
@@ -193,24 +177,8 @@ class PaddedRows:
 
 
 @record
-class Centred:
+class Centred(_Valued):
     """A vector without its mean."""
-
-    source: Source
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Unchanged."""
-        return self.source.shape
-
-    @property
-    def dtype(self) -> str:
-        """F32."""
-        return "F32"
-
-    def spans(self) -> tuple[Span, ...]:
-        """Unchanged."""
-        return self.source.spans()
 
     def read_rows(self, read: ReadSpan, start: int, stop: int) -> Rows:
         """float32 of shape (1, columns): a vector is one row."""

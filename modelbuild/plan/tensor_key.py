@@ -17,7 +17,7 @@ from modelbuild.formats.safetensors import StoredTensor
 from modelbuild.plan.action import Json, canonical_json
 
 #: Raised when a transform or a packer gives other bytes for the same input.
-PACKING_VERSION = 1
+PACKING_VERSION = 2
 
 #: The digest of a stored tensor's bytes; None when nobody knows it.
 Leaf = Callable[[StoredTensor], str | None]
