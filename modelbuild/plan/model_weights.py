@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from modelbuild.convert.vision_classes import has_vision_weights, projector_kind
 from modelbuild.errors import InputError, Position, RecipeError, printable
 from modelbuild.formats.files import does_exist, is_directory
 from modelbuild.formats.gguf.reader import GgufHeader, open_gguf
@@ -82,16 +81,16 @@ class WeightsPlanner:
 
     def _check_wishes(self) -> None:
         """Wishes about types have no effect where nothing is quantized; better to say so than to ignore them."""
+        field = next((field for field in ("tensor_types", "imatrix") if getattr(self._model, field)), "")
+        if not field:
+            return
         from modelbuild.quantize.presets import find_preset
 
         preset = find_preset(self._model.quantize)
-        if preset is not None and is_quantized(preset.default):
-            return
-        for field in ("tensor_types", "imatrix"):
-            if getattr(self._model, field):
-                message = f"{field!r} has no effect without quantization"
-                position = self._model.positions.get(field, self._model.position)
-                raise RecipeError("CONFLICT", message, position, hint="add 'quantize: Q4_K_M', or remove it")
+        if preset is None or not is_quantized(preset.default):
+            message = f"{field!r} has no effect without quantization"
+            position = self._model.positions.get(field, self._model.position)
+            raise RecipeError("CONFLICT", message, position, hint="add 'quantize: Q4_K_M', or remove it")
 
     # -- the base's weights ----------------------------------------------------------------------------------------
 
@@ -239,6 +238,8 @@ class WeightsPlanner:
             wishes=Wishes.of(self._model),
         )
         self._add_slot("model", self._assemble("weights", work, tuple(inputs)), "", SlotRole.FILES)
+        from modelbuild.convert.vision_classes import has_vision_weights, projector_kind
+
         if projector_kind(config) and has_vision_weights(files, origin):
             vision = AssembleWork(files, origin, "", part=PROJECTOR_PART)
             self._add_slot("projector", self._assemble("projector", vision, tuple(inputs)), "", SlotRole.FILES)

@@ -44,7 +44,7 @@ def note_leftovers(blobs: BlobStore, digests: Iterable[Digest]) -> None:
     for _ in range(100):  # a neighbour may remove the empty directory between the two calls
         try:
             blobs.staging.mkdir(exist_ok=True)
-            path.write_text(text, "ascii")
+            path.write_bytes(text.encode("ascii"))
         except FileNotFoundError:
             continue
         except OSError as error:

@@ -14,8 +14,8 @@ from benchmarks import measure, noop, store
 
 #: Least CPU time of a build with nothing to do, as a multiple of starting Python, by number of models; usual: 6.
 NO_OP_LIMITS = {10: 9.0, 1000: 10.0}
-#: A prompt edit as a multiple of a build with nothing to do; usual: 3 to 4.
-EDIT_LIMIT = 6.0
+#: A prompt edit as a multiple of a build with nothing to do; usual: 1.5.
+EDIT_LIMIT = 3.0
 #: Hashing beside openssl, bytes per CPU second; usual: 1.
 HASH_FLOOR = 0.7
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from modelbuild.quantize import kernels
 from tests.small_gguf import TENSORS, llama_keys, write_gguf
 from tests.space import ROOT, Space
 
@@ -37,8 +38,11 @@ FOR_RECIPES = {
     "modelbuild.recipe.modelfile_nodes", "modelbuild.engine.lock_file", "modelbuild.engine.local_workers",
 }  # fmt: skip
 #: All that such an edit takes of the packages that make weights and templates: what a source is, what a type means.
-OF_WEIGHTS = {
-    "modelbuild.convert", "modelbuild.convert.vision_classes", "modelbuild.quantize", "modelbuild.quantize.presets",
+OF_WEIGHTS = {"modelbuild.convert", "modelbuild.quantize", "modelbuild.quantize.presets"}
+#: What a changed tensor can do without: it is packed by the table of its own family, with compiled kernels.
+FOR_OTHER_WEIGHTS = {
+    "gguf", "jsonschema", "multiprocessing", "rich", "safetensors", "watchdog", "yaml", "difflib",
+    "modelbuild.convert.lora", "modelbuild.convert.projector", "modelbuild.recipe.text", "modelbuild.template",
 }  # fmt: skip
 
 _TELL_MODULES = """
@@ -153,6 +157,28 @@ def test_edited_prompt_file_is_built_without_what_reads_recipes_or_makes_weights
     assert set() == (FOR_WEIGHTS | FOR_RECIPES) & set(modules)
     packages = ("modelbuild.convert", "modelbuild.quantize", "modelbuild.template", "modelbuild.remote")
     assert OF_WEIGHTS >= {name for name in modules if name.startswith(packages)}
+
+
+def test_changed_tensor_is_built_without_what_other_weights_need(space: Space) -> None:
+    """One family's table of all, no reader of YAML, and no reference kernel where compiled ones are there."""
+    checkpoint = space.root / "checkpoint"
+    shutil.copytree(ROOT / "examples/tinydocs/TinyDocs-4M", checkpoint)
+    space.recipe("model: m\nfrom: ./checkpoint\nquantize: Q4_K_M\n")
+    space.build()
+    with (checkpoint / "model.safetensors").open("r+b") as file:
+        file.seek(-4096, os.SEEK_END)
+        file.write(bytes([1, 0x3C]) * 2048)
+    before = space.blobs()
+
+    status, modules, _ = _modules_of(space, "build", "recipe.yaml")
+
+    families = {name for name in modules if name.startswith("modelbuild.convert.families.")}
+    assert 0 == status
+    assert space.blobs() - before
+    assert set() == FOR_OTHER_WEIGHTS & set(modules)
+    assert {"modelbuild.convert.families.llama", "modelbuild.convert.families.standard"} == families
+    active = kernels.active_path()
+    assert active.name == "numpy" or active.failed or "modelbuild.quantize.reference" not in modules
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system does not tell the threads of a process")
