@@ -15,7 +15,6 @@ from modelbuild.late_pattern import late_pattern
 from modelbuild.plan.layer_kind import count_shards
 from modelbuild.recipe.resolved import FileEntry
 from modelbuild.records import record
-from modelbuild.template.quoting import quote
 
 #: Tensors of a vision or audio tower, or of a draft head, that stand in a model's own file. Ollama copies such files
 #: as they are, because llama.cpp's quantizer would drop these tensors.
@@ -99,7 +98,7 @@ def sibling_names(name: str) -> list[str]:
 
 def shard_of(name: str, header: GgufHeader) -> tuple[str, int, int]:
     """Prefix, index from 0, and count of a shard; its name and its metadata must agree, else InputError SHARDS."""
-    match, shown = _SHARD_NAME.fullmatch(basename(name)), quote(name)
+    match, shown = _SHARD_NAME.fullmatch(basename(name)), _quoted(name)
     if match is None or not (0 < int(match[2]) <= _MOST_SHARDS and 0 < int(match[3]) <= _MOST_SHARDS):
         raise _fault(header, f"split GGUF {shown} must use llama.cpp split filename pattern")
     index, count = int(match[2]) - 1, count_shards(header)
@@ -128,16 +127,23 @@ def shard_index(header: GgufHeader) -> int | None:
 def _merged(shards: Sequence[tuple[int, GgufFile]], count: int) -> GgufUnit:
     first = shards[0][1]
     if len(shards) != count:
-        message = f"split GGUF {quote(first.entry.name)} has {len(shards)} shards, expected {count}"
+        message = f"split GGUF {_quoted(first.entry.name)} has {len(shards)} shards, expected {count}"
         raise _fault(first.header, message)
     ordered: dict[int, GgufFile] = {}
     for index, file in shards:
         if index >= count:
-            raise _fault(file.header, f"split GGUF {quote(file.entry.name)} has invalid shard index {index}")
+            raise _fault(file.header, f"split GGUF {_quoted(file.entry.name)} has invalid shard index {index}")
         if index in ordered:
             raise _fault(file.header, f"split GGUF has duplicate shard index {index}")
         ordered[index] = file
     return GgufUnit(tuple(ordered[index] for index in sorted(ordered)))
+
+
+def _quoted(name: str) -> str:
+    """A name as Go prints it."""
+    from modelbuild.template.quoting import quote  # builds of sound files load nothing that reads templates
+
+    return quote(name)
 
 
 def _fault(header: GgufHeader, message: str) -> InputError:
