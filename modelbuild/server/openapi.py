@@ -14,6 +14,7 @@ from modelbuild.records import record
 Schema = Mapping[str, Any]
 
 _TEXT: Schema = {"type": "string"}
+_NAME: Schema = {"type": "string", "minLength": 1, "description": "The name of a model."}
 _DIGEST: Schema = {"type": "string", "pattern": "^sha256[:-][0-9a-fA-F]{64}$"}
 _STATUS: Schema = {
     "type": "object",
@@ -35,7 +36,20 @@ _ERROR: Schema = {
 
 
 def _object(description: str, **properties: Schema) -> Schema:
-    return {"type": "object", "description": description, "properties": properties}
+    """An object; names of models have to be there."""
+    record: dict[str, Any] = {"type": "object", "description": description, "properties": properties}
+    required = [name for name, schema in properties.items() if schema is _NAME]
+    return record | ({"required": required} if required else {})
+
+
+_TRANSFER = _object(
+    "",
+    model=_NAME,
+    stream={"type": "boolean"},
+    insecure={"type": "boolean", "description": "Ask the registry without encryption."},
+    username={"type": "string", "description": "Who asks the registry."},
+    password={"type": "string", "description": "The password that belongs to it."},
+)
 
 
 def _named(name: str) -> Schema:
@@ -68,7 +82,7 @@ OPERATIONS = (
         "post",
         "/api/show",
         "Everything about one model",
-        _object("", model=_TEXT, verbose={"type": "boolean", "description": "Include long arrays of the metadata."}),
+        _object("", model=_NAME, verbose={"type": "boolean", "description": "Include long arrays of the metadata."}),
         {_JSON: {"type": "object"}},
         {200: "the model", **_BAD, **_MISSING},
     ),
@@ -94,7 +108,7 @@ OPERATIONS = (
         "post",
         "/api/copy",
         "Give a model a second name",
-        _object("", source=_TEXT, destination=_TEXT),
+        _object("", source=_NAME, destination=_NAME),
         {},
         {200: "done", **_BAD, **_MISSING},
     ),
@@ -102,7 +116,7 @@ OPERATIONS = (
         "delete",
         "/api/delete",
         "Delete a model and the blobs that only it uses",
-        _object("", model=_TEXT),
+        _object("", model=_NAME),
         {},
         {200: "done", **_BAD, **_MISSING},
     ),
@@ -138,7 +152,7 @@ OPERATIONS = (
         "post",
         "/api/generate",
         "Unload a model; the only use of this path here, since no model is run",
-        _object("", model=_TEXT),
+        _object("", model=_NAME),
         {_JSON: {"type": "object"}},
         {200: "unloaded", **_BAD, **_MISSING, 501: "models are not run by this server"},
     ),
@@ -146,7 +160,7 @@ OPERATIONS = (
         "post",
         "/api/pull",
         "Fetch a model from a registry",
-        _object("", model=_TEXT, stream={"type": "boolean"}, insecure={"type": "boolean"}),
+        _TRANSFER,
         _STREAMED,
         {200: "status lines", **_BAD, 500: "the registry did not give it"},
     ),
@@ -154,7 +168,7 @@ OPERATIONS = (
         "post",
         "/api/push",
         "Send a model to a registry",
-        _object("", model=_TEXT, stream={"type": "boolean"}, insecure={"type": "boolean"}),
+        _TRANSFER,
         _STREAMED,
         {200: "status lines", **_BAD, 500: "the registry did not take it"},
     ),
