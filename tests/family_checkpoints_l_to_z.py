@@ -272,6 +272,7 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
         "head_dim": 16,
         "rope_scaling": {"rope_type": "default", "mrope_section": [2, 3, 3]},
     },
+    "RuGPT3XLForCausalLM": {"num_key_value_heads": None, "layer_norm_eps": 1e-5},
     "QWenLMHeadModel": {"num_key_value_heads": None, "layer_norm_epsilon": 1e-6, "rotary_emb_base": 10000},
     "Rwkv6ForCausalLM": {"head_size": 16, "layer_norm_epsilon": 1e-5, "rescale_every": 1},
     "RWKV6Qwen2ForCausalLM": _RMS,

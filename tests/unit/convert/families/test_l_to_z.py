@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from modelbuild.convert import Conversion
-from modelbuild.errors import InputError
+from modelbuild.convert import Checkpoint, Conversion
+from modelbuild.convert.lora import plan_adapter
+from modelbuild.convert.lora_base import base_of_checkpoint
+from modelbuild.errors import InputError, UnsupportedError
+from tests.adapters import random_pair, write_adapter
 from tests.checkpoints import convert, keys_of
 from tests.family_checkpoints import write_family_checkpoint
 from tests.reference import tensor_bytes
@@ -166,3 +169,38 @@ def test_predicting_block_of_nemotron_counts_when_stored(tmp_path: Path) -> None
     assert (3, None) == (without["nemotron_h_moe.block_count"], without.get("nemotron_h_moe.nextn_predict_layers"))
     assert (4, 1) == (keys["nemotron_h_moe.block_count"], keys["nemotron_h_moe.nextn_predict_layers"])
     assert [0, 2, 0, 2] == keys["nemotron_h_moe.attention.head_count_kv"]
+
+
+def as_three_parts(weights: Weights) -> Weights:
+    """ruGPT-3 XL as it is stored: queries, keys and values by their names."""
+    return {
+        "_proj.".join((name[: name.index("qkv_")] + "qkv"[int(name[-1])], name.split("qkv_")[1][:-2]))
+        if "qkv_" in name
+        else name: values
+        for name, values in weights.items()
+    }
+
+
+def test_three_parts_become_one_matrix(tmp_path: Path) -> None:
+    """All queries, all keys, all values, and their biases likewise."""
+    directory = write_family_checkpoint(tmp_path / "model", "RuGPT3XLForCausalLM")
+    weights = as_three_parts(load_file(directory / "model.safetensors"))
+    save_file(weights, directory / "model.safetensors")
+
+    found = contents_of(convert(directory, float_type="F32"))
+
+    for kind in ("weight", "bias"):
+        parts = [weights[f"model.layers.1.self_attn.{part}_proj.{kind}"].astype(np.float32) for part in "qkv"]
+        assert np.concatenate(parts).tobytes() == found[f"blk.1.attn_qkv.{kind}"]
+
+
+@pytest.mark.parametrize("parts", ["q", "qkv"])
+def test_adapter_of_a_part_of_a_matrix_is_refused(tmp_path: Path, parts: str) -> None:
+    """The runtime knows the whole matrix only, of which the parts are changed with different inputs."""
+    directory = write_family_checkpoint(tmp_path / "model", "RuGPT3XLForCausalLM")
+    pairs = {f"model.layers.0.self_attn.{part}_proj": random_pair(64, 64) for part in parts}
+
+    with pytest.raises((InputError, UnsupportedError)) as caught:
+        plan_adapter(write_adapter(tmp_path / "a", pairs), base_of_checkpoint(Checkpoint.of_directory(directory)))
+
+    assert "self_attn" in str(caught.value)
