@@ -23,8 +23,10 @@ from modelbuild.engine.run import run_plan
 from modelbuild.engine.run_options import RunOptions
 from modelbuild.errors import ModelbuildError, printable
 from modelbuild.events import ActionFinished, ActionProgress, ActionStarted, ActionWaiting, Emit, Event, ignore_event
+from modelbuild.model_name import parse_name
 from modelbuild.plan.graph import COPY_PRESET, Action, AssembleWork, ImportWork, Plan, PublishWork, SlotRole
 from modelbuild.plan.planner import make_plan
+from modelbuild.recipe.reference import split_source
 from modelbuild.recipe.request import (
     AllowPath,
     CreateRequest,
@@ -33,6 +35,8 @@ from modelbuild.recipe.request import (
     check_info,
     check_quantize,
     check_texts,
+    is_path,
+    is_remote_request,
     resolve_create_request,
 )
 from modelbuild.recipe.resolved import Recipe
@@ -98,6 +102,7 @@ def create_model(
             request, allow_path=options.allow_path, has_model=lambda name: store.find(name) is not None
         )
         files = check_file_sets(request, store)
+        request = request if _has_weights(request, store) else replace(request, quantize="")
         _check_values(request, store, options)
         plan = _plan(request, store, options)
         if options.on_plan is not None:
@@ -130,6 +135,14 @@ def _check_values(request: CreateRequest, store: Store, options: CreateOptions) 
         except RequestError:
             _plan(before, store, options)
             raise
+
+
+def _has_weights(request: CreateRequest, store: Store) -> bool:
+    """Is there anything to pack? Not in a model that is made from one without weights."""
+    if not request.from_ or is_path(request.from_) or is_remote_request(request):
+        return True
+    found = store.find(parse_name(split_source(request.from_)[0]))
+    return found is None or bool(found[0].of_kind("model"))
 
 
 class _Creation:

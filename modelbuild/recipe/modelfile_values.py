@@ -5,7 +5,6 @@ Source: create behaviour of Ollama's command line, August 2026, measured.
 
 from __future__ import annotations
 
-import math
 import re
 import struct
 from collections.abc import Sequence
@@ -32,15 +31,12 @@ DEPRECATED = (
 )  # fmt: skip
 _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
 _INTEGER = late_pattern(r"[+-]?[0-9]{1,19}", re.ASCII)
-_FLOAT = late_pattern(r"[+-]?([0-9]+(_[0-9]+)*(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,6})?", re.ASCII)
-_HEX_FLOAT = late_pattern(r"[+-]?0[xX]([0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)[pP][+-]?[0-9]{1,6}", re.ASCII)
 _SEMVER = late_pattern(
     r"v(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)"
     r"(-(?!0[0-9]+(?:[.+]|\Z))[0-9A-Za-z-]+(\.(?!0[0-9]+(?:[.+]|\Z))[0-9A-Za-z-]+)*)?"
     r"(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?)?)?",
     re.ASCII,
 )
-_LARGEST_FLOAT32 = struct.unpack("<f", b"\xff\xff\x7f\x7f")[0]
 
 
 @record(frozen=False)
@@ -129,19 +125,25 @@ def _check_version(command: Command, path: Path) -> Command:
 
 def read_float32(text: str) -> float | None:
     """The number in the fewest digits that mean the same float32; None when the text is none, or too large for it."""
-    if _HEX_FLOAT.fullmatch(text):
-        value = float.fromhex(text)
-    elif _FLOAT.fullmatch(text):
-        value = float(text.replace("_", ""))
-    else:
+    from modelbuild.template.number import parse_float
+
+    value = parse_float(text)
+    single = None if value is None else _as_float32(value)
+    if single is None:
         return None
-    if not math.isfinite(value) or abs(value) > _LARGEST_FLOAT32:
-        return None
-    single = struct.unpack("<f", struct.pack("<f", value))[0]
     for digits in range(1, 10):
         shortest = float(f"{single:.{digits}g}")
-        if struct.unpack("<f", struct.pack("<f", shortest))[0] == single:
+        if _as_float32(shortest) == single:
             return shortest
+    return single
+
+
+def _as_float32(value: float) -> float | None:
+    """The nearest single-precision number; None when there is none."""
+    try:
+        (single,) = struct.unpack("<f", struct.pack("<f", value))
+    except OverflowError:
+        return None
     return float(single)
 
 

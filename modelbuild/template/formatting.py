@@ -62,6 +62,8 @@ def format_value(value: object, directive: Directive = _PLAIN, depth: int = 0) -
     value = unwrap(value)
     if value is NO_VALUE:
         return _format_nil(directive, depth)
+    if directive.verb == "w":  # of a list or map as a whole; only Go's Errorf knows what to do with it
+        return _bad_verb(value, directive)
     if directive.verb == "T":
         return _format_text(type_name(value), replace(directive, verb="s"))
     text = getattr(value, "as_text", None)

@@ -164,13 +164,14 @@ def _cut_pipe(pipe: PipeNode, is_cut: bool) -> tuple[PipeNode | None, bool]:
     for command in pipe.commands:
         operands: list[Operand] = []
         for operand in command.operands:
-            if is_cut:
-                break
-            if isinstance(operand, PipeNode):
+            if isinstance(operand, FieldNode) and "Response" in operand.names:
+                is_cut = True  # a second one beside it stays, too
+            elif is_cut:
+                continue
+            elif isinstance(operand, PipeNode):
                 inner, is_cut = _cut_pipe(operand, is_cut)
                 operands += [] if inner is None else [inner]
                 continue
-            is_cut = isinstance(operand, FieldNode) and "Response" in operand.names
             operands.append(operand)
         if not operands:
             return None, is_cut

@@ -490,3 +490,11 @@ def test_other_faults_are_named_in_ollamas_order(
     status, text = place.refuse(from_="m", model="n", **fields)
 
     assert answer == (status, text.partition(" - ")[0])
+
+
+@pytest.mark.parametrize("wanted", [" q8_0", "NO", "Q8_0"])
+def test_without_weights_no_type_is_looked_at(place: Place, wanted: str) -> None:
+    """A model made from a remote one has no weights to pack, whatever type is asked for."""
+    place.create(model="stub", from_="big", remote_host="h")
+
+    assert "success" == place.create(from_="stub", quantize=wanted)[-1]

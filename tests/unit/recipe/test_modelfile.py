@@ -202,6 +202,8 @@ def test_values_of_the_wrong_type_are_refused(recipes: Recipes, text: str, messa
         ("16777217", 16777216.0),
         ("0x1p-2", 0.25),
         ("1_0", 10.0),
+        ("0x_1p0", 1.0),
+        ("3.4028235e38", 3.4028235e38),
         ("-0", -0.0),
     ],
 )
