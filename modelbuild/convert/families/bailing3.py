@@ -8,9 +8,9 @@ from modelbuild.convert.common_keys import COMMON_KEYS, EXPERT_FEED_FORWARD, VOC
 from modelbuild.convert.families.deepseek import (
     LATENT_SIZES,
     key_size,
+    latent_attention,
     latent_size,
     rope_size,
-    split_latent,
     value_size,
 )
 from modelbuild.convert.families.glm import NEXT_TOKEN_TENSORS, is_predicting, predicted_layers
@@ -170,18 +170,7 @@ _DELTA_RULE: tuple[TensorRule, ...] = (
 )
 _LATENT: tuple[TensorRule, ...] = (
     matrix(f"{_ATTENTION}q_proj", f"{BLOCK}attn_q", _queries_shape, when=_has_queries),
-    matrix(f"{_ATTENTION}q_a_proj", f"{BLOCK}attn_q_a", "q_rank hidden", when=_has_query_latent),
-    norm(f"{_ATTENTION}q_a_layernorm", f"{BLOCK}attn_q_a_norm", "q_rank", when=_has_query_latent),
-    matrix(f"{_ATTENTION}q_b_proj", f"{BLOCK}attn_q_b", "heads*key q_rank", when=_has_query_latent),
-    matrix(f"{_ATTENTION}kv_a_proj_with_mqa", f"{BLOCK}attn_kv_a_mqa", "rank+rope hidden", when=_attends),
-    norm(f"{_ATTENTION}kv_a_layernorm", f"{BLOCK}attn_kv_a_norm", "rank", when=_attends),
-    matrix(
-        f"{_ATTENTION}kv_b_proj",
-        (f"{BLOCK}attn_k_b", f"{BLOCK}attn_v_b"),
-        "heads*nope+heads*value rank",
-        split_latent,
-        when=_attends,
-    ),
+    *latent_attention(_ATTENTION, _attends, query_when=_has_query_latent),
     matrix(f"{_ATTENTION}head_gate", f"{BLOCK}attn_gate", "heads hidden", when=_attends),
     matrix(f"{_ATTENTION}dense", f"{BLOCK}attn_output", "hidden heads*value", when=_attends),
 )

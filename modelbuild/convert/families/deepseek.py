@@ -25,6 +25,8 @@ from modelbuild.convert.transforms import Reshaped, Transposed, take_second_axis
 from modelbuild.formats.gguf.writer import KeyValue, boolean, f32, string, u32
 
 _ATTENTION, _MLP = f"{LAYER}self_attn.", f"{LAYER}mlp."
+#: In which blocks a rule holds.
+When = Callable[[Model, int], bool]
 
 
 def split_latent(source: Source, model: Model, block: int) -> tuple[Source, Source]:  # noqa: ARG001
@@ -32,6 +34,35 @@ def split_latent(source: Source, model: Model, block: int) -> tuple[Source, Sour
     key, value = key_size(model), value_size(model)
     heads = Reshaped(source, (model.heads, key + value, source.shape[-1]))
     return Transposed(take_second_axis(heads, 0, key)), take_second_axis(heads, key, key + value)
+
+
+def latent_attention(
+    source: str,
+    when: When,
+    *,
+    query_when: When | None = None,
+    query: str = "heads*key",
+    latent: str = "rank+rope",
+) -> tuple[TensorRule, ...]:
+    """Latent attention in some of the blocks. query_when: which of them have a latent of queries, all when not given.
+
+    query: rows of the projection of queries. latent: rows of that to the latent of keys and values.
+    """
+    asks = query_when or when
+    return (
+        matrix(f"{source}q_a_proj", f"{BLOCK}attn_q_a", "q_rank hidden", when=asks),
+        norm(f"{source}q_a_layernorm", f"{BLOCK}attn_q_a_norm", "q_rank", when=asks),
+        matrix(f"{source}q_b_proj", f"{BLOCK}attn_q_b", f"{query} q_rank", when=asks),
+        matrix(f"{source}kv_a_proj_with_mqa", f"{BLOCK}attn_kv_a_mqa", f"{latent} hidden", when=when),
+        norm(f"{source}kv_a_layernorm", f"{BLOCK}attn_kv_a_norm", "rank", when=when),
+        matrix(
+            f"{source}kv_b_proj",
+            (f"{BLOCK}attn_k_b", f"{BLOCK}attn_v_b"),
+            "heads*nope+heads*value rank",
+            split_latent,
+            when=when,
+        ),
+    )
 
 
 def key_size(model: Model) -> int:

@@ -13,8 +13,8 @@ from modelbuild.convert.families.deepseek import (
     DEEPSEEK_EXPERTS,
     LATENT_SIZES,
     key_size,
+    latent_attention,
     latent_size,
-    split_latent,
     value_size,
 )
 from modelbuild.convert.families.glm import NEXT_TOKEN_TENSORS, glm_moe_tokenizer, is_predicting, predicted_layers
@@ -184,18 +184,7 @@ _DELTA_RULE: tuple[TensorRule, ...] = (
     norm(f"{_ATTENTION}o_norm", f"{BLOCK}ssm_norm", "kda", when=_mixes),
 )
 _LATENT: tuple[TensorRule, ...] = (
-    matrix(f"{_ATTENTION}q_a_proj", f"{BLOCK}attn_q_a", "q_rank hidden", when=_attends),
-    norm(f"{_ATTENTION}q_a_layernorm", f"{BLOCK}attn_q_a_norm", "q_rank", when=_attends),
-    matrix(f"{_ATTENTION}q_b_proj", f"{BLOCK}attn_q_b", "heads*nope q_rank", when=_attends),
-    matrix(f"{_ATTENTION}kv_a_proj_with_mqa", f"{BLOCK}attn_kv_a_mqa", "rank hidden", when=_attends),
-    norm(f"{_ATTENTION}kv_a_layernorm", f"{BLOCK}attn_kv_a_norm", "rank", when=_attends),
-    matrix(
-        f"{_ATTENTION}kv_b_proj",
-        (f"{BLOCK}attn_k_b", f"{BLOCK}attn_v_b"),
-        "heads*nope+heads*value rank",
-        split_latent,
-        when=_attends,
-    ),
+    *latent_attention(_ATTENTION, _attends, query="heads*nope", latent="rank"),
     *(replace(rule, when=_attends) for rule in INDEXER_TENSORS),
     matrix(f"{_POOL}gate", f"{BLOCK}indexer_compressor_gate", "index_head hidden", weight="optional", when=_attends),
     matrix(f"{_POOL}ape", f"{BLOCK}indexer_compressor_ape", "pool index_head", weight="optional", when=_attends),

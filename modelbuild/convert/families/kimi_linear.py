@@ -10,9 +10,9 @@ from modelbuild.convert.families.deepseek import (
     LATENT_SIZES,
     key_size,
     kimi_tokenizer,
+    latent_attention,
     latent_size,
     rope_size,
-    split_latent,
     value_size,
 )
 from modelbuild.convert.families.mamba import negative_exponential
@@ -133,20 +133,7 @@ def _tokenizer(model: Model) -> Iterable[KeyValue]:
             yield u32("tokenizer.ggml.eos_token_id", int(key[:10]))
 
 
-_LATENT: tuple[TensorRule, ...] = (
-    matrix(f"{_ATTENTION}q_a_proj", f"{BLOCK}attn_q_a", "q_rank hidden", when=_has_query_latent),
-    norm(f"{_ATTENTION}q_a_layernorm", f"{BLOCK}attn_q_a_norm", "q_rank", when=_has_query_latent),
-    matrix(f"{_ATTENTION}q_b_proj", f"{BLOCK}attn_q_b", "heads*key q_rank", when=_has_query_latent),
-    matrix(f"{_ATTENTION}kv_a_proj_with_mqa", f"{BLOCK}attn_kv_a_mqa", "rank+rope hidden", when=_attends),
-    norm(f"{_ATTENTION}kv_a_layernorm", f"{BLOCK}attn_kv_a_norm", "rank", when=_attends),
-    matrix(
-        f"{_ATTENTION}kv_b_proj",
-        (f"{BLOCK}attn_k_b", f"{BLOCK}attn_v_b"),
-        "heads*nope+heads*value rank",
-        split_latent,
-        when=_attends,
-    ),
-)
+_LATENT = latent_attention(_ATTENTION, _attends, query_when=_has_query_latent)
 _BOTH: tuple[TensorRule, ...] = (
     matrix(f"{_ATTENTION}q_proj", f"{BLOCK}attn_q", _queries_shape, when=_has_queries),
     matrix(f"{_ATTENTION}k_proj", f"{BLOCK}attn_k", "heads*kda hidden", when=_mixes),
