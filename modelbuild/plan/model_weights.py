@@ -5,7 +5,7 @@ Source: Ollama's create behaviour, August 2026, where it is right; a GGUF that n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -14,11 +14,10 @@ from modelbuild.errors import InputError, Position, RecipeError, printable
 from modelbuild.formats.files import does_exist, is_directory
 from modelbuild.formats.gguf.reader import GgufHeader, open_gguf
 from modelbuild.formats.gguf.types import is_quantized
-from modelbuild.formats.json_text import read_json_object
 from modelbuild.model_name import ModelName
 from modelbuild.plan.action import ActionInput, DigestInput, FileInput, Input, Json, Kind
 from modelbuild.plan.adapter_work import AdapterFiles, base_files, base_input, check_gguf_adapter, find_adapter
-from modelbuild.plan.gguf_units import GgufFile, GgufUnit, group_files, sibling_names
+from modelbuild.plan.gguf_units import GgufFile, GgufUnit, group_files
 from modelbuild.plan.graph import (
     COPY_PRESET,
     PROJECTOR_PART,
@@ -34,6 +33,14 @@ from modelbuild.plan.layer_kind import classify_gguf
 from modelbuild.plan.located import located
 from modelbuild.plan.pre_tokenizer import check_pre_tokenizer
 from modelbuild.plan.weights_facts import WeightsFacts, facts_of_header, facts_of_preset
+from modelbuild.plan.weights_files import (
+    checkpoint_input,
+    config_of,
+    directories_of,
+    entries_of,
+    file_input,
+    is_fp8,
+)
 from modelbuild.plan.wishes import IMATRIX_ROLE, Wishes
 from modelbuild.recipe.resolved import FileEntry, FromPath, ResolvedModel
 from modelbuild.similar_names import similar_names
@@ -148,7 +155,7 @@ class WeightsPlanner:
             elif kind is SourceKind.GGUF_DIRECTORY:
                 self._add_gguf_directory(base.path, base.position)
             else:
-                self._add_gguf_files(_entries_of(base.path, base.position), "")
+                self._add_gguf_files(entries_of(base.path, base.position), "")
             return
         files = self._model.files
         paths = {entry.name: self._path_of(entry) for entry in files}
@@ -156,7 +163,7 @@ class WeightsPlanner:
             is_checkpoint = identify_files(paths) is SourceKind.CHECKPOINT
         check_pre_tokenizer(self._model, is_checkpoint=is_checkpoint)
         if is_checkpoint:
-            self._add_checkpoint(paths, [_checkpoint_input(entry) for entry in files], "files", files[0].position)
+            self._add_checkpoint(paths, [checkpoint_input(entry) for entry in files], "files", files[0].position)
         else:
             self._add_gguf_files(files, "")
 
@@ -203,10 +210,10 @@ class WeightsPlanner:
             if identify_files(paths) is not SourceKind.CHECKPOINT:
                 self._add_gguf_files(entries, "draft")
                 return
-            config = _config_of(paths)
+            config = config_of(paths)
         preset = self._preset(self._model.draft_quantize) if self._model.draft_quantize else ""
-        work = AssembleWork(paths, origin, preset or (_FP8_PRESET if _is_fp8(config) else ""))
-        action = self._assemble("draft", work, tuple(_checkpoint_input(entry) for entry in entries))
+        work = AssembleWork(paths, origin, preset or (_FP8_PRESET if is_fp8(config) else ""))
+        action = self._assemble("draft", work, tuple(checkpoint_input(entry) for entry in entries))
         self._add_slot("draft", action, "", SlotRole.EXTRA)
 
     def _list_checkpoint(self, path: Path, position: Position) -> tuple[FileEntry, ...]:
@@ -215,19 +222,19 @@ class WeightsPlanner:
 
         with located(position):
             checkpoint = Checkpoint.of_directory(path)
-        self._registry.directories.extend(_directories_of(path, checkpoint.files))
+        self._registry.directories.extend(directories_of(path, checkpoint.files))
         return tuple(FileEntry(name, file, position) for name, file in checkpoint.files.items())
 
     def _add_checkpoint_directory(self, path: Path, position: Position) -> None:
         entries = self._list_checkpoint(path, position)
         files = {entry.name: self._path_of(entry) for entry in entries}
-        self._add_checkpoint(files, [_checkpoint_input(entry) for entry in entries], str(path), position)
+        self._add_checkpoint(files, [checkpoint_input(entry) for entry in entries], str(path), position)
 
     def _add_checkpoint(self, files: dict[str, Path], inputs: Sequence[Input], origin: str, position: Position) -> None:
         preset = self._wanted_preset()
         with located(position):
-            config = _config_of(files)
-        preset = preset or (_FP8_PRESET if _is_fp8(config) else "")
+            config = config_of(files)
+        preset = preset or (_FP8_PRESET if is_fp8(config) else "")
         work = AssembleWork(
             files,
             origin,
@@ -295,7 +302,7 @@ class WeightsPlanner:
         else:
             preset = COPY_PRESET
         _check_architecture(unit.header)
-        sources = [_file_input(file.entry, index) for index, file in enumerate(unit.files)]
+        sources = [file_input(file.entry, index) for index, file in enumerate(unit.files)]
         wishes = Wishes.of(self._model)
         if unit.kind != "model":  # what a recipe wishes for single tensors and keys concerns the model itself
             wishes = Wishes(ollama_rules=wishes.ollama_rules)
@@ -320,7 +327,7 @@ class WeightsPlanner:
         is_typed = any(unit.header.kv.get_string(key) for key in _PROJECTOR_TYPE_KEYS)
         is_vision = unit.header.kv.get_boolean("clip.has_vision_encoder")
         if self._model.rewrite_gguf and unit.kind == "projector" and is_vision and not is_typed:
-            sources = [_file_input(unit.files[0].entry, 0)]
+            sources = [file_input(unit.files[0].entry, 0)]
             return self._assemble_gguf(what, sources, COPY_PRESET, Wishes(), keeps_embedded=True, added=(_MLP,))
         return self._import(what, unit.files[0].entry)
 
@@ -336,7 +343,7 @@ class WeightsPlanner:
             id=f"{self._name}/{what}",
             kind=Kind.IMPORT,
             title=f"import {entry.name}",
-            inputs=(_file_input(entry, 0),),
+            inputs=(file_input(entry, 0),),
             options={},
             work=ImportWork(self._path_of(entry)),
         )
@@ -457,37 +464,3 @@ def _check_architecture(header: GgufHeader) -> None:
     if not is_known_architecture(arch):
         message = f"unknown architecture {printable(arch)!r}"
         raise InputError("ARCH", message, path=header.path, key="general.architecture", hint="import it as it is")
-
-
-def _entries_of(path: Path, position: Position) -> list[FileEntry]:
-    """The file a path names, with its sister shards when it is one of several."""
-    return [FileEntry(name, path.with_name(name), position) for name in sibling_names(path.name)]
-
-
-def _file_input(entry: FileEntry, index: int) -> FileInput | DigestInput:
-    role = source_role(index)
-    if isinstance(entry.content, Path):
-        return FileInput(role, entry.content)
-    return DigestInput(role, entry.content)
-
-
-def _checkpoint_input(entry: FileEntry) -> FileInput | DigestInput:
-    """Weights are followed tensor by tensor, so that one changed tensor does not repack the others."""
-    if isinstance(entry.content, Path):
-        return FileInput(entry.name, entry.content, by_tensor=entry.content.suffix == ".safetensors")
-    return DigestInput(entry.name, entry.content)
-
-
-def _config_of(files: Mapping[str, Path]) -> Mapping[str, object]:
-    """config.json; empty when it is missing, which the conversion reports."""
-    return read_json_object(files["config.json"], allow_nonfinite=True) if "config.json" in files else {}
-
-
-def _is_fp8(config: Mapping[str, object]) -> bool:
-    method = config.get("quantization_config")
-    return isinstance(method, dict) and method.get("quant_method") == "fp8"
-
-
-def _directories_of(root: Path, files: Iterable[str]) -> list[Path]:
-    below = {root / Path(name).parent for name in files}
-    return [root, *sorted(below - {root})]
