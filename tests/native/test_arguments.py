@@ -8,7 +8,10 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-Q4_K, Q8_0 = 12, 8
+from modelbuild.formats.gguf.types import GgmlType
+from modelbuild.quantize.reference import PACKERS
+
+Q3_K, Q4_K, Q8_0 = 11, 12, 8
 
 
 def _arguments(**changes: object) -> list[object]:
@@ -76,17 +79,32 @@ def test_arguments_that_do_not_fit_are_refused(
     assert before is None or np.array_equal(before, np.array(out))
 
 
+@pytest.mark.parametrize("type_", [Q4_K, Q3_K], ids=["looked for beforehand", "noticed while packing"])
 @pytest.mark.parametrize("place", [0, 5, 1023, 1024, 2047])
 @pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
-def test_first_nonfinite_weight_is_reported(native: ModuleType, place: int, value: float) -> None:
+def test_first_nonfinite_weight_is_reported(native: ModuleType, type_: int, place: int, value: float) -> None:
     """pack and find_nonfinite give the index of the first weight that is not finite."""
     weights = np.ones((4, 512), np.float32)
-    weights.reshape(-1)[place:] = value
-    out = np.zeros(4 * 288, np.uint8)
+    out = np.zeros(4 * (288 if type_ == Q4_K else 220), np.uint8)
+
+    for filled in (slice(place, None), slice(place, place + 1)):
+        weights[:] = 1
+        weights.reshape(-1)[filled] = value
+        for level in native.levels():
+            assert place == native.pack(type_, weights, 512, None, out, level)
+        assert place == native.find_nonfinite(weights)
+
+
+def test_sums_that_overflow_are_not_taken_for_infinite_weights(native: ModuleType) -> None:
+    """Weights whose squares are infinite are packed, and as the reference packs them."""
+    weights = np.full((1, 512), 3e38, np.float32)
+    weights[0, ::3] = -2e30
+    expected = PACKERS[GgmlType.Q3_K](weights, None)
 
     for level in native.levels():
-        assert place == native.pack(Q4_K, weights, 512, None, out, level)
-    assert place == native.find_nonfinite(weights)
+        out = np.zeros((1, 220), np.uint8)
+        assert native.pack(Q3_K, weights, 512, None, out, level) is None
+        assert np.array_equal(expected, out)
 
 
 def test_greatest_finite_weights_are_finite(native: ModuleType) -> None:

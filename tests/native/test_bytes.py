@@ -69,6 +69,20 @@ def test_equals_llamacpp(native: ModuleType, type_: GgmlType) -> None:
     assert [] == _differing(native, type_, pack_with_llamacpp)
 
 
+@pytest.mark.parametrize("level", LEVELS[1:])
+@pytest.mark.parametrize("type_", [GgmlType.Q3_K, GgmlType.Q6_K], ids=lambda type_: type_.name)
+def test_weights_in_the_middle_between_levels_are_rounded_alike(
+    native: ModuleType, type_: GgmlType, level: str
+) -> None:
+    """Of millions of weights of few bits some lie exactly, others nearly, halfway: all code paths give one level."""
+    _skip_without(native, level)
+    rows = np.random.default_rng(1).standard_normal((2048, 2048), np.float32) * np.float32(0.02)
+    rows = (rows.view(np.uint32) & 0xFFFF0000).view(np.float32)
+
+    expected = _pack(native, "baseline", rows, type_, None)
+    assert np.array_equal(expected, _pack(native, level, rows, type_, None))
+
+
 @pytest.mark.parametrize("level", LEVELS)
 def test_any_number_of_blocks_gives_the_bytes_of_each_alone(native: ModuleType, level: str) -> None:
     """Blocks do not depend on how many are packed with them: every count up to a few batches, cut from one result."""

@@ -68,6 +68,7 @@ typedef struct {
     const float *row_mean_square; /* one value a 32 weights: mean square of the whole row; only with importance */
     uint8_t *out;
     void *work; /* WORK_BYTES, aligned for anything */
+    int *is_suspect; /* set by kernels that look for NaN and infinity themselves; a sum that overflowed also does it */
     const grid *grid;
 } batch;
 
@@ -80,6 +81,7 @@ typedef struct {
     uint8_t ignores_importance;
     uint8_t needs_row_mean_square; /* the weighted kernel does */
     uint8_t most_batches;          /* that the kernels take at once; 0: 1 */
+    uint8_t plain_suspects;        /* the plain kernel sets is_suspect, so that nobody has to look beforehand */
     uint16_t grid_points;          /* of the grid it needs; 0: none */
     uint8_t grid_size;             /* levels of its points */
     pack_batch plain;

@@ -24,7 +24,8 @@ static const packer packers[TYPE_COUNT] = {
     [TYPE_Q5_0] = {32, 22, .plain = pack_q5_0, .weighted = pack_q5_0_weighted, .needs_row_mean_square = 1},
     [TYPE_Q5_1] = {32, 24, .plain = pack_q5_1, .weighted = pack_q5_1_weighted, .needs_row_mean_square = 1},
     [TYPE_Q2_K] = {256, 84, .plain = pack_q2_k, .weighted = pack_q2_k_weighted},
-    [TYPE_Q3_K] = {256, 110, .plain = pack_q3_k, .weighted = pack_q3_k_weighted, .most_batches = MOST_BATCHES},
+    [TYPE_Q3_K] = {256, 110, .plain = pack_q3_k, .weighted = pack_q3_k_weighted, .most_batches = MOST_BATCHES,
+                   .plain_suspects = 1},
     [TYPE_Q4_K] = {256, 144, .plain = pack_q4_k, .weighted = pack_q4_k_weighted},
     [TYPE_Q5_K] = {256, 176, .plain = pack_q5_k, .weighted = pack_q5_k_weighted},
     [TYPE_Q6_K] = {256, 210, .plain = pack_q6_k, .weighted = pack_q6_k_weighted},
@@ -48,18 +49,29 @@ static const packer packers[TYPE_COUNT] = {
 
 static int is_finite(float value) { return (bits_of(value) & 0x7f800000) != 0x7f800000; }
 
+/* Whether all weights of a batch are numbers. What is not gives NaN when multiplied by zero. */
+static int is_batch_finite(const float *weights)
+{
+    enum { SUMS = 4 };
+    vint found[SUMS] = {{0}};
+    uint32_t any = 0;
+    for (int i = 0; i < BATCH; i += SUMS * WIDTH) {
+        for (int k = 0; k < SUMS; k++) {
+            vfloat x;
+            memcpy(&x, weights + i + k * WIDTH, sizeof x);
+            found[k] |= (vint)(x * 0);
+        }
+    }
+    for (int k = 0; k < SUMS; k++) any |= mask_bits((found[k] & 0x7fffffff) != 0);
+    return any == 0;
+}
+
 static size_t find_nonfinite(const float *weights, size_t count)
 {
     for (size_t at = 0; at < count; at += BATCH) {
         const size_t some = count - at < BATCH ? count - at : BATCH;
-        int32_t largest = 0;
-        /* A batch is a page of memory, at whose end the processor stops to fetch ahead by itself. */
-        for (size_t i = at + 2 * BATCH; i < at + 3 * BATCH && i < count; i += 16) __builtin_prefetch(weights + i);
-        for (size_t i = at; i < at + some; i++) {
-            const int32_t bits = (int32_t)(bits_of(weights[i]) & 0x7fffffff);
-            largest = bits > largest ? bits : largest;
-        }
-        if (largest < 0x7f800000) continue;
+        if (count - at >= 3 * BATCH) prefetch(weights + at + 2 * BATCH, BATCH);
+        if (some == BATCH && is_batch_finite(weights + at)) continue;
         for (size_t i = at; i < at + some; i++) {
             if (!is_finite(weights[i])) return i;
         }
@@ -122,15 +134,17 @@ typedef struct {
     uint8_t out[BATCH * MOST_BATCHES * 2]; /* no type needs more than two bytes a weight */
 } scratch_memory;
 
-/* Packs the weights from..from+count, which may end anywhere in a batch. */
-static void pack_some(const pack_job *job, size_t from, size_t count, row_cache *cache, scratch_memory *scratch)
+/* Packs the weights from..from+count, which may end anywhere in a batch; gives 0 if a kernel that looks suspects that
+ * some are not numbers. */
+static int pack_some(const pack_job *job, size_t from, size_t count, row_cache *cache, scratch_memory *scratch)
 {
     const packer *p = job->packer;
     const int weighted = job->importance && !p->ignores_importance;
     const size_t batches = (count + BATCH - 1) / BATCH, whole = batches * BATCH;
     uint8_t *const place = job->out + from / p->block_weights * p->block_bytes;
+    int is_suspect = 0;
     batch b = {(int)batches, job->weights + from, scratch->importance, scratch->row_mean_square, place, scratch->work,
-               job->grid};
+               &is_suspect, job->grid};
     if (weighted) fill_importance(job, from, whole, scratch->importance);
     if (weighted && p->needs_row_mean_square) {
         for (size_t i = 0; i < count; i += 32) {
@@ -146,6 +160,7 @@ static void pack_some(const pack_job *job, size_t from, size_t count, row_cache 
     }
     (weighted ? p->weighted : p->plain)(&b);
     if (count < whole) memcpy(place, scratch->out, count / p->block_weights * p->block_bytes);
+    return !is_suspect;
 }
 
 static size_t pack(const pack_job *job)
@@ -154,16 +169,17 @@ static size_t pack(const pack_job *job)
     row_cache cache = {job, 0, 0, {0}};
     scratch_memory *const scratch = malloc(sizeof *scratch);
     size_t end = scratch ? job->count : PACK_FAILED;
+    const int looks_first = !job->packer->plain_suspects || job->importance;
     if (scratch) memset(scratch->row_mean_square, 0, sizeof scratch->row_mean_square);
 
     for (size_t at = 0; scratch && at < job->count; at += step) {
         const size_t some = job->count - at < step ? job->count - at : step;
-        const size_t bad = find_nonfinite(job->weights + at, some);
+        size_t bad = looks_first ? find_nonfinite(job->weights + at, some) : some;
+        if (bad == some && !pack_some(job, at, some, &cache, scratch)) bad = find_nonfinite(job->weights + at, some);
         if (bad < some) {
             end = at + bad;
             break;
         }
-        pack_some(job, at, some, &cache, scratch);
     }
     free(scratch);
     return end;

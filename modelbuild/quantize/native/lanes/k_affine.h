@@ -104,11 +104,7 @@ INLINE void pack_q45_k(const batch *b, const affine_grid *grid, int weighted)
         super_block_levels(b->weights + s * 256, &table, s * 8, 32, top, d, dmin, &head, levels);
         uint8_t *nibbles = out + 16;
         if (top == 31) {
-            for (int i = 0; i < 32; i++) {
-                uint8_t high = 0;
-                for (int j = 0; j < 8; j++) high |= (uint8_t)((levels[32 * j + i] >> 4) << j);
-                nibbles[i] = high;
-            }
+            put_bit_planes(nibbles, levels, 4);
             nibbles += 32;
         }
         for (int g = 0; g < 4; g++) {

@@ -38,10 +38,11 @@ INLINE void load_turns(const float *weights, const int *places, turn_columns *c)
 INLINE void start_turns(turn_columns *c)
 {
     EACH (v) c->sum_lx[v] = c->sum_l2[v] = all(0);
+    UNROLLED
     for (int i = 0; i < 16; i++) {
         EACH (v) {
             const vfloat x = c->x[i][v], w = x * x;
-            const vfloat l = trial_level(c->inverse[v] * x, TURN_HALF, CUT_HIGH), lx = (w * x) * l;
+            const vfloat l = trial_level(c->inverse[v] * x, TURN_HALF), lx = (w * x) * l;
             c->level[i][v] = l;
             c->lx[i][v] = lx;
             c->sum_lx[v] += lx;
@@ -70,6 +71,7 @@ INLINE void find_settled(const turn_columns *c, vint *settled)
         twice_l2[v] = c->sum_l2[v] + c->sum_l2[v];
         limit[v] = c->sum_lx[v] - (magnitude(c->extreme[v]) * c->sum_l2[v] + 4 * c->sum_lx[v]) * 4e-6f;
     }
+    UNROLLED
     for (int i = 0; i < 16; i++) {
         EACH (v) {
             const vfloat lowest = twice_lx[v] * -(float)TURN_HALF, highest = twice_lx[v] * (float)(TURN_HALF - 1);
@@ -187,7 +189,9 @@ static __attribute__((noinline)) int sweep_all(const float *weights, int *places
     for (int at = 0; at < count; at += SWEEP_GROUPS * LANES) {
         int lanes[SWEEP_GROUPS * LANES];
         turn_columns c[SWEEP_GROUPS];
-        for (int k = 0; k < SWEEP_GROUPS * LANES; k++) lanes[k] = places[at + k < count ? at + k : at];
+        const int left_over = count - at < SWEEP_GROUPS * LANES ? count - at : SWEEP_GROUPS * LANES;
+        memcpy(lanes, places + at, (size_t)left_over * sizeof *lanes);
+        for (int k = left_over; k < SWEEP_GROUPS * LANES; k++) lanes[k] = places[at];
         for (int g = 0; g < SWEEP_GROUPS; g++) {
             load_turns(weights, lanes + g * LANES, &c[g]);
             if (is_first) {
@@ -210,14 +214,17 @@ INLINE void fit_turns(const batch *b, turn_table *table)
     turn_state *const state = b->work;
     const int sub_blocks = SUB_BLOCKS * b->batches;
     int places[MOST_SUB_BLOCKS], count = 0;
+    vint overflow[VECTORS] = {{0}};
     memset(table->was_swept, 0, sizeof table->was_swept);
     memset(table->scale + sub_blocks, 0, sizeof *table->scale * (size_t)(MOST_SUB_BLOCKS - sub_blocks));
     for (int at = 0; at < sub_blocks; at += LANES) {
         turn_columns c;
         vfloat scale[VECTORS];
         vint settled[VECTORS];
+        if (at + 2 * SUB_BLOCKS < sub_blocks) prefetch(b->weights + (at + 2 * SUB_BLOCKS) * 16, LANES * 16);
         load_turns(b->weights + at * 16, 0, &c);
         start_turns(&c);
+        EACH (v) overflow[v] |= ~(c.sum_l2[v] <= FLT_MAX);
         find_settled(&c, settled);
         turn_scales(&c, scale);
         store_lanes(table->scale + at, scale);
@@ -230,6 +237,8 @@ INLINE void fit_turns(const batch *b, turn_table *table)
             places[count++] = place;
         }
     }
+    /* A weight that is not a number gets the level TURN_HALF - 1, and makes the sum of squares infinite or NaN. */
+    *b->is_suspect = lane_bits(overflow) != 0;
     for (int pass = 0; pass < 5 && count > 0; pass++) {
         count = sweep_all(b->weights, places, count, pass == 0, state, table);
     }
@@ -337,17 +346,13 @@ INLINE void put_q3_k(uint8_t *restrict out, const float *x, const q3_scales *q, 
     float rounded_scales[16];
     const float rounded_d = put_rounded(out + 108, q->d[k]);
     for (int j = 0; j < 16; j++) rounded_scales[j] = rounded_d * q->level[k * 16 + j];
-    symmetric_levels(x, TURN_HALF, rounded_scales, parts->inverse, parts->extreme, levels);
-    for (int j = 0; parts->was_swept && j < 16; j++) {
+    const int is_ordinary = symmetric_levels(x, TURN_HALF, rounded_scales, parts->inverse, parts->extreme, levels);
+    for (int j = 0; !is_ordinary && parts->was_swept && j < 16; j++) {
         if (rounded_scales[j] == 0 && parts->was_swept[j]) {
             fit_by_turns_scalar(16, TURN_HALF, x + j * 16, levels + j * 16);
         }
     }
-    for (int i = 0; i < 32; i++) {
-        uint8_t high = 0;
-        for (int k = 0; k < 8; k++) high |= (uint8_t)((levels[32 * k + i] >> 2) << k);
-        out[i] = high;
-    }
+    put_bit_planes(out, levels, 2);
     put_2_bit_planes(out + 32, levels);
     put_q3_scales(out + 96, q->stored + k * 16);
 }

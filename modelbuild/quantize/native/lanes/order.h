@@ -74,14 +74,22 @@ INLINE float extreme_of(const float *x, int count)
 /* The same for the columns of each lane. */
 INLINE void find_extreme(int count, const vfloat (*x)[VECTORS], vfloat *extreme)
 {
-    vfloat low[VECTORS], high[VECTORS];
+    vfloat low[VECTORS], high[VECTORS], odd_low[VECTORS], odd_high[VECTORS];
     vint both[VECTORS];
-    EACH (v) low[v] = high[v] = all(0);
-    for (int i = 0; i < count; i++) {
+    EACH (v) low[v] = high[v] = odd_low[v] = odd_high[v] = all(0);
+    /* Even and odd ones apart, because each minimum waits for the one before. count is even. */
+    UNROLLED
+    for (int i = 0; i < count; i += 2) {
         EACH (v) {
             low[v] = lesser(x[i][v], low[v]);
             high[v] = greater(x[i][v], high[v]);
+            odd_low[v] = lesser(x[i + 1][v], odd_low[v]);
+            odd_high[v] = greater(x[i + 1][v], odd_high[v]);
         }
+    }
+    EACH (v) {
+        low[v] = lesser(odd_low[v], low[v]);
+        high[v] = greater(odd_high[v], high[v]);
     }
     EACH (v) {
         extreme[v] = choose(high[v] > -low[v], high[v], low[v]);

@@ -21,24 +21,40 @@ typedef struct {
     vfloat scale[VECTORS], inverse[VECTORS], extreme[VECTORS];
     vfloat best[VECTORS];
     vfloat wx[32][VECTORS];
+    vfloat cut[32][VECTORS]; /* x, as bring_in has left it */
 } symmetric_fit;
 
-/* Where the levels of a trial have to be cut. Before rounding none is larger in magnitude than the span of the trial.
- * So the narrow spans reach neither end, and most others only the upper one, which is a level nearer. */
-enum { CUT_NONE, CUT_HIGH, CUT_BOTH };
+/* The level nearest to a, at most top - 1. Adding and subtracting is spread over more units of the processor than an
+ * instruction that rounds. */
+INLINE vfloat trial_level(vfloat a, float top) { return (lesser(a, all(top - 1)) + ROUNDING_MAGIC) - ROUNDING_MAGIC; }
 
-/* Adding and subtracting is spread over more units of the processor than an instruction that rounds. */
-INLINE vfloat trial_level(vfloat a, float top, int cut)
+/* Levels end at -top, the side of the extreme value, and at top - 1. Rather than the levels of each trial, weights are
+ * cut, once for all trials whose spans are similar: those of which each of these trials would have to cut the level, or
+ * gives the last level to, become one value to which each of them gives the last level. The share of the extreme value
+ * at which that works lies between two bounds, for spans from least to most: times least it has to be above the limit
+ * below the last level, times most below the limit beyond it. The middle is further from both than any rounding. */
+INLINE float share_with_level(float level, float least, float most)
 {
-    if (cut != CUT_NONE) a = lesser(a, all(top - 1));
-    if (cut == CUT_BOTH) a = greater(a, all(-top));
-    return (a + ROUNDING_MAGIC) - ROUNDING_MAGIC;
+    return ((level - 0.5f) / least + (level + 0.5f) / most) / 2;
+}
+
+/* For trials with spans of first..last tenths more than the plain range, whose spans are above top - 1 / 2. */
+INLINE void bring_in(int count, float top, int first, int last, const symmetric_columns *c, symmetric_fit *fit)
+{
+    const float least = top + 0.1f * (float)first, most = top + 0.1f * (float)last;
+    const float near = most < top + 0.5f ? 1 : share_with_level(top, least, most);
+    const float far = share_with_level(top - 1, least, most);
+    EACH (v) {
+        const vfloat a = fit->extreme[v] * near, b = fit->extreme[v] * -far;
+        const vfloat low = lesser(a, b), high = greater(a, b);
+        for (int i = 0; i < count; i++) fit->cut[i][v] = lesser(greater(c->x[i][v], low), high);
+    }
 }
 
 /* One trial of an inverse scale; makes the next one, so that nothing has to wait for the division. The first trial
  * always stands, and has scale 0 where no weight counts. */
-INLINE void try_inverse(int count, float top, int cut, int is_first, float next_span, const symmetric_columns *c,
-                        vfloat *next_inverse, symmetric_fit *fit)
+INLINE void try_inverse(int count, int is_first, float next_span, const vfloat (*x)[VECTORS],
+                        const symmetric_columns *c, vfloat *next_inverse, symmetric_fit *fit)
 {
     vfloat inverse[VECTORS], sum_lx[VECTORS], sum_l2[VECTORS];
     EACH (v) {
@@ -46,9 +62,10 @@ INLINE void try_inverse(int count, float top, int cut, int is_first, float next_
         next_inverse[v] = next_span / fit->extreme[v];
         sum_lx[v] = sum_l2[v] = all(0);
     }
+    UNROLLED
     for (int i = 0; i < count; i++) {
         EACH (v) {
-            const vfloat l = trial_level(inverse[v] * c->x[i][v], top, cut);
+            const vfloat l = (inverse[v] * x[i][v] + ROUNDING_MAGIC) - ROUNDING_MAGIC;
             sum_lx[v] += fit->wx[i][v] * l;
             sum_l2[v] += (c->w[i][v] * l) * l;
         }
@@ -69,12 +86,12 @@ INLINE void try_inverse(int count, float top, int cut, int is_first, float next_
 }
 
 /* Trials with spans of first..last tenths of a level more than the plain range. */
-INLINE void try_spans(int count, float top, int first, int last, int cut, const symmetric_columns *c,
-                      vfloat *next_inverse, symmetric_fit *fit)
+INLINE void try_spans(int count, float top, int first, int last, const vfloat (*x)[VECTORS],
+                      const symmetric_columns *c, vfloat *next_inverse, symmetric_fit *fit)
 {
     for (int tenths = first; tenths <= last; tenths++) {
         const int next = tenths == 0 ? -9 : tenths == -1 ? 1 : tenths + 1;
-        try_inverse(count, top, cut, first == 0, -(top + 0.1f * (float)next), c, next_inverse, fit);
+        try_inverse(count, first == 0, -(top + 0.1f * (float)next), x, c, next_inverse, fit);
     }
 }
 
@@ -88,11 +105,13 @@ INLINE void fit_symmetric(int count, int half, const symmetric_columns *c, symme
     for (int i = 0; i < count; i++)
         EACH (v) fit->wx[i][v] = c->w[i][v] * c->x[i][v];
 
-    try_spans(count, top, 0, 0, CUT_HIGH, c, inverse, fit);
-    try_spans(count, top, -9, -6, CUT_NONE, c, inverse, fit);
-    try_spans(count, top, -5, -1, CUT_HIGH, c, inverse, fit);
-    try_spans(count, top, 1, 4, CUT_HIGH, c, inverse, fit);
-    try_spans(count, top, 5, 9, CUT_BOTH, c, inverse, fit);
+    bring_in(count, top, -5, 4, c, fit);
+    try_spans(count, top, 0, 0, fit->cut, c, inverse, fit);
+    try_spans(count, top, -9, -6, c->x, c, inverse, fit); /* these spans do not reach the limits */
+    try_spans(count, top, -5, -1, fit->cut, c, inverse, fit);
+    try_spans(count, top, 1, 4, fit->cut, c, inverse, fit);
+    bring_in(count, top, 5, 9, c, fit);
+    try_spans(count, top, 5, 9, fit->cut, c, inverse, fit);
     EACH (v) {
         const vint empty = magnitude(fit->extreme[v]) < NEARLY_ZERO;
         fit->scale[v] = choose(empty, all(0), fit->scale[v]);
@@ -122,7 +141,7 @@ INLINE int scale_levels(const float *scales, float inverse, float top, float *le
 {
     uint32_t outside = 0;
     for (int p = 0; p < PARTS; p++) {
-        const vfloat a = load_part(scales, p) * inverse, l = trial_level(a, top, CUT_HIGH);
+        const vfloat a = load_part(scales, p) * inverse, l = trial_level(a, top);
         outside |= mask_bits(~(magnitude(a) < top + 0.5f));
         memcpy(levels + p * WIDTH, &l, sizeof l);
     }
@@ -143,12 +162,47 @@ static __attribute__((noinline)) void any_symmetric_levels(const float *x, int h
     }
 }
 
-/* The same, fast where no scale is zero or far too small for its weights. extreme: as in the table. The scales are read
- * from memory, one for each vector, which is why this is not inlined into the loops that make them. */
-static __attribute__((noinline)) void symmetric_levels(const float *x, int half, const float *scale,
-                                                       const float *inverse, const float *extreme, uint8_t *levels)
+INLINE vfloat cut_level(vfloat a, float half) { return lesser(greater(a, all(-half)), all(half - 1)); }
+
+/* The lowest bits of what is made are the levels with half added. */
+static __attribute__((noinline)) void levels_by_quotient(const float *x, int half, const float *scale, uint32_t *wide)
 {
-    const vfloat low = all(-(float)half), high = all((float)half - 1);
+    const float middle = ROUNDING_MAGIC + (float)half;
+    for (int j = 0; j < 16; j++) {
+        for (int p = 0; p < PARTS; p++) {
+            const vfloat sum = cut_level(load_part(x + j * 16, p) / scale[j], (float)half) + middle;
+            memcpy(wide + j * 16 + p * WIDTH, &sum, sizeof sum);
+        }
+    }
+}
+
+/* The same. A product with the inverse is less than two units in the last place off the quotient, which matters only
+ * next to the middle between two levels: gives 0 if there is such a one. */
+INLINE int levels_by_product(const float *x, int half, const float *scale, uint32_t *wide)
+{
+    const float middle = ROUNDING_MAGIC + (float)half;
+    float inverse[16];
+    vfloat furthest = all(0);
+    for (int p = 0; p < PARTS; p++) {
+        const vfloat part = 1 / load_part(scale, p);
+        memcpy(inverse + p * WIDTH, &part, sizeof part);
+    }
+    for (int j = 0; j < 16; j++) {
+        for (int p = 0; p < PARTS; p++) {
+            const vfloat level = cut_level(load_part(x + j * 16, p) * inverse[j], (float)half), sum = level + middle;
+            furthest = greater(magnitude((sum - middle) - level), furthest);
+            memcpy(wide + j * 16 + p * WIDTH, &sum, sizeof sum);
+        }
+    }
+    return mask_bits(~(furthest < 0.5f - (float)half * 4e-7f)) == 0;
+}
+
+/* The same, fast where no scale is zero or far too small for its weights; gives 0 where one is. extreme: as in the
+ * table. The scales are read from memory, one for each vector, which is why this is not inlined into the loops that
+ * make them. */
+static __attribute__((noinline)) int symmetric_levels(const float *x, int half, const float *scale,
+                                                      const float *inverse, const float *extreme, uint8_t *levels)
+{
     uint32_t wide[256], ordinary = ~(uint32_t)0;
     for (int p = 0; p < PARTS; p++) {
         const vfloat size = magnitude(load_part(scale, p)), largest = magnitude(load_part(extreme, p));
@@ -156,17 +210,12 @@ static __attribute__((noinline)) void symmetric_levels(const float *x, int half,
     }
     if (~ordinary != 0) {
         any_symmetric_levels(x, half, scale, inverse, levels);
-        return;
+        return 0;
     }
-    for (int j = 0; j < 16; j++) {
-        for (int p = 0; p < PARTS; p++) {
-            vfloat a = load_part(x + j * 16, p) / scale[j];
-            a = lesser(greater(a, low), high) + (ROUNDING_MAGIC + (float)half);
-            memcpy(wide + j * 16 + p * WIDTH, &a, sizeof a);
-        }
-    }
-    /* The lowest bits of such a sum are the level. */
+    /* Processors divide sixteen floats half as fast as twice eight, and multiply them as fast as eight. */
+    if (WIDTH < 16 || !levels_by_product(x, half, scale, wide)) levels_by_quotient(x, half, scale, wide);
     for (int i = 0; i < 256; i++) levels[i] = (uint8_t)wide[i];
+    return 1;
 }
 
 #endif
