@@ -71,7 +71,35 @@ INLINE float extreme_of(const float *x, int count)
     return range.high > -range.low ? range.high : range.low;
 }
 
-/* The same for the columns of each lane. */
+/* Smallest and largest of each of LANES runs of count values, one after the other; which zero stands for several of
+ * different sign is open. First as many of a run as fit into a vector side by side, then these of all runs. */
+INLINE void find_ranges(const float *x, int count, vfloat *low, vfloat *high)
+{
+    float lows[LANES * WIDTH], highs[LANES * WIDTH];
+    vfloat columns[WIDTH][VECTORS];
+    for (int k = 0; k < LANES; k++) {
+        vfloat a, least, most;
+        memcpy(&least, x + k * count, sizeof least);
+        most = least;
+        for (int i = WIDTH; i < count; i += WIDTH) {
+            memcpy(&a, x + k * count + i, sizeof a);
+            least = lesser(a, least);
+            most = greater(a, most);
+        }
+        memcpy(lows + k * WIDTH, &least, sizeof least);
+        memcpy(highs + k * WIDTH, &most, sizeof most);
+    }
+    load_columns(lows, WIDTH, columns);
+    EACH (v) low[v] = columns[0][v];
+    for (int i = 1; i < WIDTH; i++)
+        EACH (v) low[v] = lesser(columns[i][v], low[v]);
+    load_columns(highs, WIDTH, columns);
+    EACH (v) high[v] = columns[0][v];
+    for (int i = 1; i < WIDTH; i++)
+        EACH (v) high[v] = greater(columns[i][v], high[v]);
+}
+
+/* As extreme_of, for the columns of each lane. */
 INLINE void find_extreme(int count, const vfloat (*x)[VECTORS], vfloat *extreme)
 {
     vfloat low[VECTORS], high[VECTORS], odd_low[VECTORS], odd_high[VECTORS];
