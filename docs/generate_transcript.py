@@ -45,6 +45,8 @@ INSTALLING = re.compile(r"^(?:\S*python3? -m venv|\S*python -m pip) .*\n", re.MU
 VARIABLE = re.compile(r"\b[0-9.]+ s\b|^at most .* disk needed.*$|^cache .*$", re.MULTILINE)
 #: Lines whose order or number depends on how fast things are, and lines about the machine.
 PASSING = re.compile(r"^(?:.*: never built|.*\bdone in .*|.* [0-9]+ % of .*|Recorded with .*)\n", re.MULTILINE)
+#: As long as files have to be unchanged before a build trusts their times, and a little more.
+RACY_S = 2.2
 #: Begins a section in what the shell shows.
 MARK = "\x1e"
 
@@ -124,8 +126,12 @@ def _typed(block: re.Match[str]) -> Iterator[str]:
 
 
 def _type(command: str) -> str:
-    """Show a command as it is typed, then let it act on this shell."""
-    return f"printf '$ %s\\n' {shlex.quote(command)}\neval {shlex.quote(command)} </dev/null\n"
+    """Show a command as it is typed, then let it act on this shell.
+
+    A reader has copied files longer ago than a script when they are built, and only then are their times trusted.
+    """
+    pause = f"sleep {RACY_S}\n" if command.startswith("cp ") else ""
+    return f"printf '$ %s\\n' {shlex.quote(command)}\neval {shlex.quote(command)} </dev/null\n{pause}"
 
 
 def _copy_checkout(target: Path) -> None:

@@ -104,9 +104,9 @@ def test_damaged_partial_file_costs_time_only(killed: Space, packed_blocks: list
 
 
 def _progress(output: str) -> list[int]:
-    """The bytes done, as the events of a run tell them."""
-    events = map(json.loads, output.splitlines())
-    return [event["done_bytes"] for event in events if event["event"] == "action-progress"]
+    """The bytes written, as the events of a run tell them; sources that are young are read before, which has its own."""
+    events = [event for event in map(json.loads, output.splitlines()) if event["event"] == "action-progress"]
+    return [event["done_bytes"] for event in events if event["total_bytes"] == events[-1]["total_bytes"]]
 
 
 def test_what_was_packed_before_counts_as_done_from_the_start(killed: Space) -> None:
