@@ -104,7 +104,7 @@ def test_damaged_partial_file_costs_time_only(killed: Space, packed_blocks: list
 
 
 def _progress(output: str) -> list[int]:
-    """The bytes written, as the events of a run tell them; sources that are young are read before, which has its own."""
+    """The bytes written, as the events of a run tell them; young sources are read before, with events of their own."""
     events = [event for event in map(json.loads, output.splitlines()) if event["event"] == "action-progress"]
     return [event["done_bytes"] for event in events if event["total_bytes"] == events[-1]["total_bytes"]]
 
