@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 COUNTS = (10, 1000)
-#: What issue and design ask for: modelbuild may use this share of a peer's CPU time.
+#: The budgets: modelbuild may use this share of a peer's CPU time.
 LIMITS = {"doit": 1.0, "DVC": 1 / 6, "Snakemake": 1 / 6}
 DVC_FIRST = ("commit", "--force", "--quiet")
 SNAKEMAKE_FIRST = ("--quiet", "--cores", "1", "--touch")

@@ -19,6 +19,7 @@ _MANIFEST = re.compile(r"/v2/(.+)/manifests/(.+)")
 class FakeRegistry:
     """What it holds, what it was asked, and what it does wrong.
 
+    ranges: the parts of blobs that were asked for, as clients wrote them.
     break_after: bytes of an answer after which the connection breaks, for the next `breaks` times.
     redirect: where blobs are redirected to. upload: where they are to be sent. realm: where tokens are to be had, and
     token: what stands there; when the realm is set, every request needs one. mounts: repositories that blobs may be
@@ -29,6 +30,7 @@ class FakeRegistry:
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[str, bytes] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    ranges: list[str] = field(default_factory=list)
     authorizations: list[str] = field(default_factory=list)
     break_after: int = 0
     breaks: int = 0
@@ -92,6 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_blob(self, digest: str) -> None:
         data = self.registry.blobs.get(digest) if self.registry.has_own_blobs else None
+        self.registry.ranges += [self.headers["Range"]] if "Range" in self.headers else []
         if data is None:
             self._send(404)
         elif self.registry.redirect:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from modelbuild.engine.create import Report, Status
-from modelbuild.errors import InputError, RemoteError
+from modelbuild.errors import InputError, ModelbuildError, RemoteError
 from modelbuild.formats.files import open_input
 from modelbuild.model_name import ModelName, parse_name
 from modelbuild.remote.registry import Registry
@@ -26,6 +27,7 @@ _SPACE_MARGIN_BYTES = 64 << 20
 #: How often a fetch that broke off is continued where it stood.
 _TRIES = 5
 _CHUNK_BYTES = 1 << 20
+_GO_ON = "pull again: what has arrived is kept for a week, and not fetched twice"
 
 
 def pull_model(name: ModelName, registry: Registry, store: Store, report: Report) -> None:
@@ -77,11 +79,32 @@ def _pull_layer(name: ModelName, layer: Layer, registry: Registry, store: Store,
         report(Status(text, layer.digest, layer.size_bytes, layer.size_bytes))
         return
     report(Status(text, layer.digest, layer.size_bytes))
-    with store.blobs.stage(layer.size_bytes) as staged:
+    with _stage(layer, store) as staged:
         fetch = _Fetch(name, layer, registry, staged)
         for done_bytes in fetch.run():
             report(Status(text, layer.digest, layer.size_bytes, done_bytes))
         staged.publish(layer.digest)
+
+
+@contextmanager
+def _stage(layer: Layer, store: Store) -> Iterator[StagedFile]:
+    """The file that a layer is fetched into, with what an earlier transfer has left.
+
+    What has arrived stays when the network or the user breaks off; any other error means that it is no use.
+    """
+    with ExitStack() as stack:
+        try:
+            staged: StagedFile = stack.enter_context(store.blobs.stage_arriving(layer.digest))
+        except BlockingIOError:  # somebody else brings it at this moment
+            staged = stack.enter_context(store.blobs.stage(layer.size_bytes))
+        try:
+            yield staged
+        except ModelbuildError as error:
+            if error.code != "NETWORK":
+                staged.discard()
+            elif staged.appended_bytes:
+                error.hint = _GO_ON
+            raise
 
 
 class _Fetch:
@@ -92,20 +115,45 @@ class _Fetch:
         self._layer = layer
         self._registry = registry
         self._staged = staged
+        self._restart_hash()
+
+    def run(self) -> Iterator[int]:
+        """Fetch what is not there yet; gives the bytes done after each part."""
+        yield from self._take_over()
+        is_continued = self._done_bytes > 0
+        yield from self._fetch()
+        if is_continued and not self._is_right():  # other bytes were left here, by whomever
+            self._staged.restart()
+            self._restart_hash()
+            yield from self._fetch()
+        self._check()
+
+    def _restart_hash(self) -> None:
         self._hasher = hashlib.sha256()
         self._done_bytes = 0
 
-    def run(self) -> Iterator[int]:
-        """Fetch all of it; gives the bytes done after each part."""
+    def _take_over(self) -> Iterator[int]:
+        """Hash what an earlier transfer has left."""
+        there_bytes = self._staged.appended_bytes
+        if there_bytes > self._layer.size_bytes:
+            self._staged.restart()
+            return
+        while part := self._staged.read_at(self._done_bytes, min(_CHUNK_BYTES, there_bytes - self._done_bytes)):
+            self._hasher.update(part)
+            self._done_bytes += len(part)
+            yield self._done_bytes
+
+    def _fetch(self) -> Iterator[int]:
         for attempt in range(_TRIES):
             before_bytes = self._done_bytes
+            if before_bytes == self._layer.size_bytes:
+                return
             try:
                 yield from self._continue()
-                break
+                return
             except RemoteError as error:
                 if error.code != "NETWORK" or attempt == _TRIES - 1 or self._done_bytes == before_bytes:
                     raise
-        self._check()
 
     def _continue(self) -> Iterator[int]:
         with self._registry.read_blob(self._repository, self._layer.digest, self._done_bytes) as (start, parts):
@@ -123,8 +171,11 @@ class _Fetch:
         self._staged.append(data)
         self._done_bytes += len(data)
 
+    def _is_right(self) -> bool:
+        return self._done_bytes == self._layer.size_bytes and f"sha256:{self._hasher.hexdigest()}" == self._layer.digest
+
     def _check(self) -> None:
-        if self._done_bytes != self._layer.size_bytes or f"sha256:{self._hasher.hexdigest()}" != self._layer.digest:
+        if not self._is_right():
             raise self._wrong("sends other bytes than its digest says")
 
     def _wrong(self, what: str) -> RemoteError:
@@ -157,7 +208,8 @@ def _mount_hint(name: ModelName, layer: Layer) -> str:
 
 def _check_space(layers: tuple[Layer, ...], store: Store) -> None:
     missing = [layer for layer in layers if store.blobs.size_of(layer.digest) != layer.size_bytes]
-    needed_bytes = sum(layer.size_bytes for layer in missing) + _SPACE_MARGIN_BYTES
+    there_bytes = sum(min(layer.size_bytes, store.blobs.arrived_bytes(layer.digest)) for layer in missing)
+    needed_bytes = sum(layer.size_bytes for layer in missing) - there_bytes + _SPACE_MARGIN_BYTES
     if missing and needed_bytes > free_space(store.root):
         raise no_space(store.root, needed_bytes)
 

@@ -52,7 +52,7 @@ class BlobRoutes:
         del request
         digest = _parse(text)
         if not await asyncio.to_thread(self._is_there, digest, text):
-            there_bytes = await asyncio.to_thread(self._store.uploaded_bytes, digest)
+            there_bytes = await asyncio.to_thread(self._store.arrived_bytes, digest)
             headers = {_OFFSET: str(there_bytes), _COMPLETE: "?0"} if there_bytes else {}
             raise Refusal(404, "blob not found", headers=headers)
         return empty_answer()
@@ -74,11 +74,11 @@ class BlobRoutes:
     async def _continue(self, request: web.BaseRequest, digest: Digest, text: str, offset: int) -> web.StreamResponse:
         """Take the rest of a blob, or a part of it when the client says that more will come."""
         try:
-            with self._store.stage_upload(digest) as staged:
+            with self._store.stage_arriving(digest) as staged:
                 if not offset:
                     staged.restart()
-                if offset != staged.size_bytes:
-                    return await self._answer_early(request, refuse(_wrong_offset(staged.size_bytes)))
+                if offset != staged.appended_bytes:
+                    return await self._answer_early(request, refuse(_wrong_offset(staged.appended_bytes)))
                 receiver = Receiver(staged)
                 await settle(asyncio.get_running_loop().run_in_executor(None, receiver.resume, offset))
                 try:

@@ -21,9 +21,9 @@ from modelbuild.errors import ChangedError, InputError, StoreError
 from modelbuild.formats.files import InputFile, open_input
 from modelbuild.formats.hashing import digest_of_file
 from modelbuild.records import record
+from modelbuild.store.arriving import ArrivingFile, arriving_name
 from modelbuild.store.partial import JOURNAL_SUFFIX, PARTIAL_PREFIX, PartialFile
 from modelbuild.store.staged import StagedFile, sync_directory, unusable_store
-from modelbuild.store.upload import UploadFile, upload_name
 
 #: Linux ioctl that makes a file share the blocks of another one (FICLONE, linux/fs.h).
 FICLONE = 0x40049409
@@ -177,24 +177,24 @@ class BlobStore:
             self._remove_empty_staging()
 
     @contextmanager
-    def stage_upload(self, digest: Digest) -> Iterator[UploadFile]:
-        """Like `stage`, but what was written stays for the next upload of this blob unless it is discarded.
+    def stage_arriving(self, digest: Digest) -> Iterator[ArrivingFile]:
+        """Like `stage`, but what was appended stays for whatever brings this blob next, unless it is discarded.
 
-        Raises BlockingIOError while another upload of it is under way.
+        Raises BlockingIOError while somebody else brings it.
         """
         self.prepare()
-        path = self.staging / upload_name(digest)
-        staged = self._in_staging(lambda: UploadFile(self, path))
+        path = self.staging / arriving_name(digest)
+        staged = self._in_staging(lambda: ArrivingFile(self, path))
         try:
             yield staged
         finally:
             staged.keep()
             self._remove_empty_staging()
 
-    def uploaded_bytes(self, digest: Digest) -> int:
-        """How much of a blob an unfinished upload has left."""
+    def arrived_bytes(self, digest: Digest) -> int:
+        """How much of a blob has arrived that is not whole yet."""
         try:
-            return (self.staging / upload_name(digest)).lstat().st_size
+            return (self.staging / arriving_name(digest)).lstat().st_size
         except OSError:
             return 0
 

@@ -40,6 +40,17 @@ class StagedFile:
         self._end = 0
         self._unflushed = range(0)  # what was written in one run since the disk was last told
 
+    @property
+    def appended_bytes(self) -> int:
+        """Where the next `append` writes."""
+        return self._end
+
+    def restart(self) -> None:
+        """Forget what was appended."""
+        os.ftruncate(self.fd, 0)
+        self._end = 0
+        self._unflushed = range(0)
+
     def claim(self, size_bytes: int) -> None:
         """Reserve disk space, so that a full disk shows before the work and not after it."""
         try:

@@ -46,6 +46,10 @@ WRITERS = {
     "import by hard link": Writer((("build", "weights.yaml", "--link", "hard"),), store=True),
     "import by copy": Writer((("build", "weights.yaml", "--link", "copy"),), store=True),
     "upload": Writer((("call", "tests.faults.writers:collect"), ("call", "tests.faults.writers:upload")), store=True),
+    "continued upload": Writer(
+        (("call", "tests.faults.writers:collect"), ("call", "tests.faults.writers:continued_upload")), store=True
+    ),
+    "pull": Writer((("call", "tests.faults.writers:collect"), ("call", "tests.faults.writers:pull")), store=True),
     "copy": Writer((("copy", "a", "c"),), store=True),
     "rebuild after gc": Writer((("rm", "a"), ("gc", "--older-than", "0"), ("build", "recipe.yaml")), store=True),
 }

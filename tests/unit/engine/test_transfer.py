@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from modelbuild.digest import Digest
+from modelbuild.engine.create import Status
 from modelbuild.errors import InputError, ModelbuildError, RemoteError
 from modelbuild.model_name import ModelName, parse_name
 from modelbuild.store.config import ModelConfig
@@ -61,8 +63,9 @@ def _transfer(what: str, name: ModelName, store: Store, options: dict[str, objec
     from modelbuild.remote.registry import Registry
 
     lines: list[dict[str, object]] = []
+    report = options.get("report", lambda status: lines.append(status.to_json()))
     with Registry(registry_address(name.host), options.get("credentials")) as registry:  # type: ignore[arg-type]
-        getattr(transfer, what)(name, registry, store, lambda status: lines.append(status.to_json()))
+        getattr(transfer, what)(name, registry, store, report)
     return lines
 
 
@@ -149,6 +152,94 @@ def test_a_broken_fetch_goes_on(registry: FakeRegistry, store: Store) -> None:
     assert 2 == registry.requests.count(f"GET /v2/acme/m/blobs/{weights}")
 
 
+def emptied(registry: FakeRegistry, store: Store) -> tuple[ModelName, Digest]:
+    """A model that the registry has and the store has no more, and the digest of its weights."""
+    name = name_at(registry)
+    weights = publish(store, name).layers[0].digest
+    push(name, store)
+    store.remove(name)
+    return name, weights
+
+
+def left_bytes(store: Store) -> list[int]:
+    """The sizes of what unfinished transfers have left."""
+    return [path.stat().st_size for path in store.root.glob(".modelbuild/*")]
+
+
+def test_a_pull_that_failed_is_continued(registry: FakeRegistry, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a pull has fetched before it gave up is not fetched by the next one."""
+    monkeypatch.setattr("modelbuild.engine.transfer._TRIES", 1)
+    name, weights = emptied(registry, store)
+    registry.break_after, registry.breaks = 1_000_000, 1
+
+    with pytest.raises(RemoteError, match="pull again: what has arrived is kept"):
+        pull(name, store)
+    (there_bytes,) = left_bytes(store)
+    pull(name, store)
+
+    assert 0 < there_bytes <= 1_000_000
+    assert [f"bytes={there_bytes}-"] == registry.ranges
+    assert WEIGHTS == store.blobs.path(weights).read_bytes()
+    assert [] == left_bytes(store)
+
+
+def test_an_interrupted_pull_is_continued(registry: FakeRegistry, store: Store) -> None:
+    """Ctrl-C in the middle of a blob keeps what has come, and the next pull tells how much is done from there on."""
+    name, weights = emptied(registry, store)
+    shown: list[int] = []
+
+    def interrupt(status: Status) -> None:
+        if status.digest == weights and status.completed:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pull(name, store, report=interrupt)
+    (there_bytes,) = left_bytes(store)
+    pull(name, store, report=lambda status: shown.append(status.completed) if status.digest == weights else None)
+
+    assert [f"bytes={there_bytes}-"] == registry.ranges
+    assert sorted(shown) == shown
+    assert WEIGHTS == store.blobs.path(weights).read_bytes()
+
+
+@pytest.mark.parametrize("left", [b"?" * 1000, b"?" * (len(WEIGHTS) + 1), WEIGHTS[:-1] + b"?"])
+def test_other_bytes_that_were_left_are_fetched_anew(registry: FakeRegistry, store: Store, left: bytes) -> None:
+    """What stands where a blob is to arrive need not be part of it; the registry's bytes win."""
+    name, weights = emptied(registry, store)
+    with store.blobs.stage_arriving(weights) as staged:
+        staged.append(left)
+
+    pull(name, store)
+
+    assert WEIGHTS == store.blobs.path(weights).read_bytes()
+    assert [] == left_bytes(store)
+
+
+def test_a_whole_blob_that_was_left_is_not_fetched(registry: FakeRegistry, store: Store) -> None:
+    """A pull that was ended between the last byte and the name costs nothing but a look."""
+    name, weights = emptied(registry, store)
+    with store.blobs.stage_arriving(weights) as staged:
+        staged.append(WEIGHTS)
+    registry.requests.clear()
+
+    pull(name, store)
+
+    assert WEIGHTS == store.blobs.path(weights).read_bytes()
+    assert f"GET /v2/acme/m/blobs/{weights}" not in registry.requests
+
+
+def test_two_pulls_of_one_blob_do_not_meet(registry: FakeRegistry, store: Store) -> None:
+    """While another transfer writes what has arrived, a pull fetches into a file of its own."""
+    name, weights = emptied(registry, store)
+    with store.blobs.stage_arriving(weights) as other:
+        other.append(WEIGHTS[:1000])
+
+        pull(name, store)
+
+        assert 1000 == other.appended_bytes == os.fstat(other.fd).st_size
+    assert WEIGHTS == store.blobs.path(weights).read_bytes()
+
+
 @pytest.mark.parametrize("change", [lambda data: data[:-1] + b"?", lambda data: data + b"?", lambda data: data[:-1]])
 def test_other_bytes_are_refused(registry: FakeRegistry, store: Store, change: object) -> None:
     """A blob that is not what its digest says leaves neither blob nor manifest."""
@@ -164,6 +255,7 @@ def test_other_bytes_are_refused(registry: FakeRegistry, store: Store, change: o
 
     assert store.find(name) is None
     assert store.blobs.size_of(weights) is None
+    assert [] == left_bytes(store)
 
 
 def test_missing_models(registry: FakeRegistry, store: Store) -> None:

@@ -1,4 +1,7 @@
-"""Uploads that can be continued: the file stays when its sender goes away, and is found again by its digest to be."""
+"""Blobs that arrive from elsewhere: what came before the sender or the registry broke off is gone on with.
+
+The file is named after the digest that is to come, so that whatever brings the same blob next finds it.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +17,13 @@ if TYPE_CHECKING:
     from modelbuild.store.blobs import BlobStore
 
 
-class UploadFile(StagedFile):
-    """A staged file that begins with what an earlier upload of the same blob has left."""
+class ArrivingFile(StagedFile):
+    """A staged file that begins with what has arrived of the same blob before."""
 
     def __init__(self, store: BlobStore, path: Path) -> None:
         """Continue the file at `path`, or begin it; BlockingIOError while somebody else writes it."""
         super().__init__(store, path, exclusive=False)
         self._end = os.fstat(self.fd).st_size
-
-    @property
-    def size_bytes(self) -> int:
-        """How much is there."""
-        return self._end
-
-    def restart(self) -> None:
-        """Forget what is there."""
-        os.ftruncate(self.fd, 0)
-        self._end = 0
 
     def keep(self) -> None:
         """Close the file and leave it for later; does nothing once it is published or discarded, or empty."""
@@ -39,6 +32,6 @@ class UploadFile(StagedFile):
         self.discard()
 
 
-def upload_name(digest: Digest) -> str:
-    """The name of an unfinished upload in the staging directory."""
-    return f"{PARTIAL_PREFIX}upload-{digest.removeprefix('sha256:')}"
+def arriving_name(digest: Digest) -> str:
+    """The name of what has arrived of a blob, in the staging directory."""
+    return f"{PARTIAL_PREFIX}arriving-{digest.removeprefix('sha256:')}"
