@@ -19,7 +19,8 @@ _MANIFEST = re.compile(r"/v2/(.+)/manifests/(.+)")
 class FakeRegistry:
     """What it holds, what it was asked, and what it does wrong.
 
-    ranges: the parts of blobs that were asked for, as clients wrote them.
+    ranges: the parts of blobs that were asked for, as clients wrote them. refuses_ranges: the status they are
+    answered with. answers: status, body and headers that every GET is answered with.
     break_after: bytes of an answer after which the connection breaks, for the next `breaks` times.
     redirect: where blobs are redirected to. upload: where they are to be sent. realm: where tokens are to be had, and
     token: what stands there; when the realm is set, every request needs one. mounts: repositories that blobs may be
@@ -31,6 +32,8 @@ class FakeRegistry:
     manifests: dict[str, bytes] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     ranges: list[str] = field(default_factory=list)
+    refuses_ranges: int = 0
+    answers: tuple[int, bytes, dict[str, str]] | None = None
     authorizations: list[str] = field(default_factory=list)
     break_after: int = 0
     breaks: int = 0
@@ -80,7 +83,10 @@ class _Handler(BaseHTTPRequestHandler):
         path, _ = self._begin()
         if not self._is_allowed(path):
             return
-        if path == "/token":
+        if self.registry.answers is not None:
+            status, body, headers = self.registry.answers
+            self._send(status, body, **headers)
+        elif path == "/token":
             self._send_whole(self.registry.token)
         elif match := _MANIFEST.fullmatch(path):
             data = self.registry.manifests.get(f"{match[1]}:{match[2]}")
@@ -99,6 +105,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404)
         elif self.registry.redirect:
             self._send(307, Location=self.registry.redirect)
+        elif self.registry.refuses_ranges and "Range" in self.headers:
+            self._send(self.registry.refuses_ranges)
         elif match := re.fullmatch(r"bytes=([0-9]+)-", self.headers.get("Range", "")):
             self._send(206, data[int(match[1]) :])
         else:

@@ -8,10 +8,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from modelbuild.engine.create import Report, Status
-from modelbuild.errors import InputError, ModelbuildError, RemoteError
+from modelbuild.errors import InputError, RemoteError, SpaceError
 from modelbuild.formats.files import open_input
 from modelbuild.model_name import ModelName, parse_name
 from modelbuild.remote.registry import Registry
+from modelbuild.store.arriving import ArrivingFile
 from modelbuild.store.manifest import (
     MANIFEST_MEDIA_TYPE,
     Layer,
@@ -82,15 +83,17 @@ def _pull_layer(name: ModelName, layer: Layer, registry: Registry, store: Store,
     with _stage(layer, store) as staged:
         fetch = _Fetch(name, layer, registry, staged)
         for done_bytes in fetch.run():
-            report(Status(text, layer.digest, layer.size_bytes, done_bytes))
+            if done_bytes < layer.size_bytes:  # whether all of them are the right ones shows only then
+                report(Status(text, layer.digest, layer.size_bytes, done_bytes))
         staged.publish(layer.digest)
+    report(Status(text, layer.digest, layer.size_bytes, layer.size_bytes))
 
 
 @contextmanager
 def _stage(layer: Layer, store: Store) -> Iterator[StagedFile]:
     """The file that a layer is fetched into, with what an earlier transfer has left.
 
-    What has arrived stays when the network or the user breaks off; any other error means that it is no use.
+    What has arrived stays, whatever ends the transfer, but for bytes that are not the blob's and on a full disk.
     """
     with ExitStack() as stack:
         try:
@@ -99,12 +102,17 @@ def _stage(layer: Layer, store: Store) -> Iterator[StagedFile]:
             staged = stack.enter_context(store.blobs.stage(layer.size_bytes))
         try:
             yield staged
-        except ModelbuildError as error:
-            if error.code != "NETWORK":
-                staged.discard()
-            elif staged.appended_bytes:
+        except (_OtherBytesError, SpaceError):
+            staged.discard()
+            raise
+        except RemoteError as error:
+            if isinstance(staged, ArrivingFile) and staged.appended_bytes:
                 error.hint = _GO_ON
             raise
+
+
+class _OtherBytesError(RemoteError):
+    """What arrived is not the blob that its digest names."""
 
 
 class _Fetch:
@@ -179,7 +187,7 @@ class _Fetch:
             raise self._wrong("sends other bytes than its digest says")
 
     def _wrong(self, what: str) -> RemoteError:
-        return RemoteError("REGISTRY", f"the registry {what} for {self._layer.digest}")
+        return _OtherBytesError("REGISTRY", f"the registry {what} for {self._layer.digest}")
 
 
 def _push_layer(name: ModelName, layer: Layer, registry: Registry, store: Store, report: Report) -> None:

@@ -15,6 +15,8 @@ from modelbuild.formats.json_text import parse_json
 from modelbuild.remote.address import Address, is_local, redirect_target, token_realm
 
 _REDIRECTS = 5
+#: Nothing is unpacked: digests are those of the bytes that are sent, and a few kilobytes could become gigabytes.
+_HEADERS = {"Accept-Encoding": "identity"}
 _TIMEOUT = httpx.Timeout(connect=10.0, read=60.0, write=60.0, pool=10.0)
 _TOKEN_LIMIT_BYTES = 64 << 10
 #: Manifests are kilobytes; more would only fill our memory.
@@ -34,7 +36,7 @@ class Registry:
         self._auth = httpx.BasicAuth(*credentials) if credentials is not None else None
         self._token = ""
         # Proxies of the environment know nothing about this machine's own registry.
-        self._client = httpx.Client(timeout=_TIMEOUT, trust_env=not is_local(address.host))
+        self._client = httpx.Client(headers=_HEADERS, timeout=_TIMEOUT, trust_env=not is_local(address.host))
 
     def __enter__(self) -> Registry:
         return self
@@ -59,7 +61,7 @@ class Registry:
     @contextmanager
     def read_blob(self, repository: str, digest: Digest, offset: int = 0) -> Iterator[tuple[int, Iterator[bytes]]]:
         """The bytes of a blob from an offset; gives the offset that the registry really starts at."""
-        headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={offset}-"} if offset else {})}
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
         with self._open("GET", f"/v2/{repository}/blobs/{digest}", headers=headers) as response:
             self._expect(response, 200, 206)
             start = offset if response.status_code == 206 else 0
@@ -113,7 +115,7 @@ class Registry:
                 if response.status_code == 401 and not has_token:
                     has_token = True  # one that was fetched for this request; an older one may have run out
                     self._token = self._fetch_token(response.headers.get("WWW-Authenticate", ""))
-                elif response.is_redirect and method in ("GET", "HEAD"):
+                elif response.has_redirect_location and method in ("GET", "HEAD"):
                     target = redirect_target(self._address, url, response.headers["Location"])
                     url, params = str(self._url(target)), None
                 else:
@@ -173,7 +175,7 @@ class Registry:
 
 def _read_limited(response: httpx.Response, limit_bytes: int) -> bytes:
     parts, size = [], 0
-    for part in response.iter_bytes():
+    for part in response.iter_raw():
         size += len(part)
         if size > limit_bytes:
             raise RemoteError("REGISTRY", f"the answer has more than {limit_bytes:,} bytes")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +12,11 @@ import pytest
 
 from modelbuild.digest import Digest
 from modelbuild.engine.create import Status
-from modelbuild.errors import InputError, ModelbuildError, RemoteError
+from modelbuild.errors import InputError, ModelbuildError, RemoteError, SpaceError
 from modelbuild.model_name import ModelName, parse_name
 from modelbuild.store.config import ModelConfig
 from modelbuild.store.manifest import CONFIG_MEDIA_TYPE, Layer, Manifest, layer_media_type
+from modelbuild.store.staged import StagedFile, no_space
 from modelbuild.store.store import Store
 from tests.fake_registry import FakeRegistry, fake_registry
 
@@ -202,6 +205,67 @@ def test_an_interrupted_pull_is_continued(registry: FakeRegistry, store: Store) 
     assert WEIGHTS == store.blobs.path(weights).read_bytes()
 
 
+def test_a_registry_that_refuses_in_the_middle_costs_nothing(registry: FakeRegistry, store: Store) -> None:
+    """A registry that restarts, or wants another token, while a blob is fetched is no reason to fetch it again."""
+    name, weights = emptied(registry, store)
+    registry.break_after, registry.breaks, registry.refuses_ranges = 1_000_000, 1, 503
+
+    with pytest.raises(RemoteError, match=r"answered 503\n.*pull again: what has arrived is kept"):
+        pull(name, store)
+    (there_bytes,) = left_bytes(store)
+    registry.refuses_ranges = 0
+    pull(name, store)
+
+    assert 0 < there_bytes <= 1_000_000
+    assert WEIGHTS == store.blobs.path(weights).read_bytes()
+
+
+def test_a_full_disk_keeps_nothing(registry: FakeRegistry, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no room is left, what has arrived does not take the rest of it."""
+    name, weights = emptied(registry, store)
+    append = StagedFile.append
+
+    def fill(staged: StagedFile, data: bytes) -> None:
+        if staged.appended_bytes > 1_000_000:
+            raise no_space(store.root, len(data))
+        append(staged, data)
+
+    monkeypatch.setattr(StagedFile, "append", fill)
+    with pytest.raises(SpaceError):
+        pull(name, store)
+
+    assert [] == left_bytes(store)
+    assert store.blobs.size_of(weights) is None
+
+
+def test_only_what_is_kept_is_said_to_be(registry: FakeRegistry, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pull beside another one of the same blob has a file of its own, which goes when it fails."""
+    monkeypatch.setattr("modelbuild.engine.transfer._TRIES", 1)
+    name, weights = emptied(registry, store)
+    registry.break_after, registry.breaks = 1_000_000, 1
+    with store.blobs.stage_arriving(weights), pytest.raises(RemoteError) as caught:
+        pull(name, store)
+
+    assert "kept" not in str(caught.value)
+    assert [] == left_bytes(store)
+
+
+def test_a_layer_is_done_when_it_is_stored(registry: FakeRegistry, store: Store) -> None:
+    """All bytes are told of once they are the right ones and have their name, also where others were left."""
+    name, weights = emptied(registry, store)
+    with store.blobs.stage_arriving(weights) as staged:
+        staged.append(WEIGHTS[:-1] + b"?")
+    done: list[int | None] = []
+
+    def note(status: Status) -> None:
+        if status.digest == weights and status.completed == status.total:
+            done.append(store.blobs.size_of(weights))
+
+    pull(name, store, report=note)
+
+    assert [len(WEIGHTS)] == done
+
+
 @pytest.mark.parametrize("left", [b"?" * 1000, b"?" * (len(WEIGHTS) + 1), WEIGHTS[:-1] + b"?"])
 def test_other_bytes_that_were_left_are_fetched_anew(registry: FakeRegistry, store: Store, left: bytes) -> None:
     """What stands where a blob is to arrive need not be part of it; the registry's bytes win."""
@@ -302,6 +366,30 @@ def test_an_answer_that_breaks_off_is_an_error(registry: FakeRegistry, store: St
 
     with pytest.raises(RemoteError, match=rf"^pull model manifest: {registry.host}: "):
         pull(name, store)
+
+
+@pytest.mark.parametrize("status", [300, 304, 307])
+def test_a_redirect_to_nowhere_is_an_error(registry: FakeRegistry, store: Store, status: int) -> None:
+    """A registry that sends us elsewhere and does not say where is named, with what it answered."""
+    name = name_at(registry)
+    registry.answers = (status, b"", {})
+
+    with pytest.raises(RemoteError, match=f"{registry.host} answered {status}"):
+        pull(name, store)
+
+
+def test_a_manifest_is_not_unpacked(registry: FakeRegistry, store: Store) -> None:
+    """A few kilobytes that a registry has packed cannot fill our memory."""
+    packed = gzip.compress(bytes(64 << 20))
+    registry.answers = (200, packed, {"Content-Encoding": "gzip"})
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(RemoteError, match="pull model manifest: "):
+            pull(name_at(registry), store)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("place", ["https://[", "http://[::1]:70000/", f"https://cdn.example/{'x' * 70_000}", "\x7f:"])
