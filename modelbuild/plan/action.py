@@ -28,7 +28,7 @@ class Kind(enum.StrEnum):
 
 
 #: Raised when the output for the same inputs and options changes; part of every key.
-VERSIONS: Mapping[Kind, int] = {Kind.IMPORT: 1, Kind.ASSEMBLE: 2, Kind.TEXT: 1, Kind.PUBLISH: 2, Kind.EXPORT: 1}
+VERSIONS: Mapping[Kind, int] = {Kind.IMPORT: 1, Kind.ASSEMBLE: 3, Kind.TEXT: 1, Kind.PUBLISH: 2, Kind.EXPORT: 1}
 
 
 @record

@@ -151,19 +151,21 @@ def _with_embedded(
 ) -> Assembly:
     """A file that also holds tensors of no text model, which stay as they are, as Ollama's own writer makes it."""
     rules = {tensor.name: "copied" for tensor in tensors}
-    preset = None
+    matched, file_type = _NO_IMPORTANCE, None
     if work.preset != COPY_PRESET:
+        preset = _preset_of(work)
         plain = [tensor for tensor in tensors if not tensor.name.startswith(EMBEDDED_PREFIXES)]
-        text = _quantized(kv, plain, work, ())
+        text = _quantize(kv, plain, preset, work)
         packed = {tensor.name: tensor for tensor in text.tensors}
         tensors = [packed.get(tensor.name, tensor) for tensor in tensors]
         rules |= {tensor.name: rule for tensor, rule in zip(text.tensors, text.rules, strict=True)}
-        preset = find_preset(work.preset)
-    arranged = arrange_keys(kv, work.added, None if preset is None else preset.file_type, noted_weights)
-    edited = edit_metadata(arranged, work.wishes.metadata)
+        matched, file_type = text.matched, preset.file_type
+    arranged = arrange_keys(kv, work.added, file_type, noted_weights)
+    edited = [*edit_metadata(arranged, work.wishes.metadata), *matched.keys]
     ordered = sorted(tensors, key=lambda tensor: tensor_order(tensor.name))
     layout = lay_out(edited, [(item.name, _gguf_shape(item), item.type) for item in ordered], pads_end=False)
-    return Assembly(tuple(edited), tuple(ordered), tuple(rules[item.name] for item in ordered), layout)
+    sorted_rules = tuple(rules[item.name] for item in ordered)
+    return Assembly(tuple(edited), tuple(ordered), sorted_rules, layout, importance=matched.by_tensor)
 
 
 def _check_distinct(headers: Sequence[GgufHeader]) -> None:
@@ -179,20 +181,40 @@ def _check_distinct(headers: Sequence[GgufHeader]) -> None:
 def _quantized(
     kv: Sequence[KeyValue], tensors: Sequence[PlannedTensor], work: AssembleWork, notes: tuple[str, ...]
 ) -> Assembly:
-    preset = find_preset(work.preset)
-    if preset is None:
-        raise AssertionError(f"the planner admits known presets only, not {work.preset}")
+    preset = _preset_of(work)
+    text = _quantize(kv, tensors, preset, work)
+    edited = [*edit_metadata(_edit_keys(kv, preset.file_type), work.wishes.metadata), *text.matched.keys]
+    return replace(_assembly(edited, text.tensors, text.rules, notes), importance=text.matched.by_tensor)
+
+
+_NO_IMPORTANCE = MatchedImportance({}, ())
+
+
+@record
+class _Quantized:
+    """The tensors of a text model in file order, with the types they are to get, and the rule behind each."""
+
+    tensors: tuple[PlannedTensor, ...]
+    rules: tuple[str, ...]
+    matched: MatchedImportance
+
+
+def _quantize(
+    kv: Sequence[KeyValue], tensors: Sequence[PlannedTensor], preset: Preset, work: AssembleWork
+) -> _Quantized:
     facts = [_facts(tensor) for tensor in tensors]
     matched = _NO_IMPORTANCE if work.wishes.imatrix is None else match_importance(work.wishes.imatrix, facts)
     choices = _choose(preset, facts, model_facts(kv), work.wishes, matched)
     by_name = {tensor.name: tensor for tensor in tensors}
     ordered = tuple(_retyped(by_name[choice.name], choice, work) for choice in choices)
-    rules = tuple(choice.rule for choice in choices)
-    edited = [*edit_metadata(_edit_keys(kv, preset.file_type), work.wishes.metadata), *matched.keys]
-    return replace(_assembly(edited, ordered, rules, notes), importance=matched.by_tensor)
+    return _Quantized(ordered, tuple(choice.rule for choice in choices), matched)
 
 
-_NO_IMPORTANCE = MatchedImportance({}, ())
+def _preset_of(work: AssembleWork) -> Preset:
+    preset = find_preset(work.preset)
+    if preset is None:
+        raise AssertionError(f"the planner admits known presets only, not {work.preset}")
+    return preset
 
 
 def _choose(

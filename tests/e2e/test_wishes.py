@@ -131,6 +131,29 @@ def test_importance_matrix_steers_the_packing(space: Space) -> None:
     assert first != space.blobs()
 
 
+def test_matrix_steers_what_stands_beside_a_vision_tower_too(space: Space) -> None:
+    """The text tensors of a file with a tower get the bytes that they get without it, and the file notes the matrix."""
+    text = {"token_embd.weight": (32, 256), "output_norm.weight": (256,), "blk.0.attn_q.weight": (32, 256)}
+    space.write("text.gguf", write_gguf(tensors=text))
+    space.write("both.gguf", write_gguf(tensors={**text, "v.patch_embd.weight": (4, 256)}))
+    _imatrix(space, {"token_embd.weight": 256, "blk.0.attn_q.weight": 256})
+    both = "{from: ./both.gguf, outputs: {gguf: ./made-both.gguf}}"
+    plain = "{from: ./text.gguf, outputs: {gguf: ./made-text.gguf}}"
+    space.recipe(f"defaults: {{quantize: Q4_K_M, imatrix: ./m.imatrix}}\nmodels:\n  both: {both}\n  plain: {plain}\n")
+
+    space.build()
+
+    with_tower, alone = space.root / "made-both.gguf", space.root / "made-text.gguf"
+    assert {name: _bytes_of(alone)[name] for name in text} == {name: _bytes_of(with_tower)[name] for name in text}
+    assert "m.imatrix" == open_gguf(with_tower).kv.get_string("quantize.imatrix.file")
+
+
+def _bytes_of(path: Path) -> dict[str, bytes]:
+    header, data = open_gguf(path), path.read_bytes()
+    starts = {tensor.name: (header.data_offset + tensor.offset, tensor.size_bytes) for tensor in header.tensors}
+    return {name: data[start : start + size_bytes] for name, (start, size_bytes) in starts.items()}
+
+
 def test_plan_of_a_gguf_with_a_matrix(space: Space) -> None:
     """The matrix is no part of the weights: the plan tells the size of the file that the build makes."""
     space.write("base.gguf", write_gguf())
