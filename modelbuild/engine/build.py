@@ -74,8 +74,8 @@ def load_plan(request: BuildRequest, emit: Emit = ignore_event, parse: Parse = p
 def build_plan(loaded: LoadedPlan, request: BuildRequest, state: State, emit: Emit = ignore_event) -> RunSummary:
     """Run a plan, keep its events, and remember that everything is up to date."""
     store = Store(request.store, prune=request.prune)
+    inputs = _locked_inputs(loaded, request, store, state, emit)
     with RecordedRun(request.cache, emit) as recorded:
-        inputs = _locked_inputs(loaded, request, store, state, recorded)
         summary = run_plan(loaded.plan, store, state, recorded, _run_options(request))
     if request.lock:
         _lock_models(loaded.plan, request, store, inputs)

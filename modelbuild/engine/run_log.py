@@ -36,19 +36,19 @@ _PROGRESS_INTERVAL_S = 1.0
 
 
 class RecordedRun:
-    """An `Emit` that writes every event to a new file and passes it on; the file is kept whatever happens."""
+    """An `Emit` that writes every event to a new file and passes it on; the file is kept whatever happens.
+
+    The first event makes the file: what ends before a run has begun is no run.
+    """
 
     def __init__(self, cache: Path, emit: Emit) -> None:
         self._directory = cache / RUNS_DIRECTORY
         self._emit = emit
-        self._started_s = time.time()
         self._next_progress_s = 0.0
-        stamp = datetime.fromtimestamp(self._started_s, UTC).strftime("%Y%m%dT%H%M%S.%f")
+        stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y%m%dT%H%M%S.%f")
         self.path = self._directory / f"{stamp}-{os.getpid()}.jsonl"
         self._file: TextIO | None = None
-        with self._or_without():
-            self._directory.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("w", encoding="utf-8")
+        self._is_kept = True
 
     def __call__(self, event: Event) -> None:
         """Record one event and pass it on."""
@@ -73,6 +73,9 @@ class RecordedRun:
                 old.unlink()
 
     def _write(self, line: str) -> None:
+        if self._is_kept and self._file is None:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("w", encoding="utf-8")
         if self._file is not None:
             self._file.write(line)
 
@@ -82,7 +85,7 @@ class RecordedRun:
         try:
             yield
         except OSError as error:
-            self._file = None
+            self._file, self._is_kept = None, False
             self._emit(Warned(f"the events of this run are not kept in {self._directory}: {error.strerror}"))
 
 
@@ -115,27 +118,33 @@ class RunRecord:
 
 def stored_runs(cache: Path) -> list[RunRecord]:
     """The stored runs, newest first."""
-    return [_read(path) for path in _run_files(cache / RUNS_DIRECTORY)]
+    found = (_read(path) for path in _run_files(cache / RUNS_DIRECTORY))
+    return [run for run in found if run is not None]
 
 
 def find_run(cache: Path, name: str) -> RunRecord:
     """The run of a name, or of a number: 1 is the newest; UsageError when there is none."""
     paths = _run_files(cache / RUNS_DIRECTORY)
     if name.isascii() and name.isdigit() and 1 <= int(name[:6]) <= len(paths):
-        return _read(paths[int(name) - 1])
-    found = [path for path in paths if path.stem == name]
-    if not found:
+        found = _read(paths[int(name) - 1])
+    else:
+        found = next((_read(path) for path in paths if path.stem == name), None)
+    if found is None:
         raise UsageError("UNKNOWN", f"no stored run {name!r}", hint="'modelbuild log' lists them; 1 is the newest")
-    return _read(found[0])
+    return found
 
 
 def _run_files(directory: Path) -> list[Path]:
     return sorted(directory.glob("*.jsonl"), reverse=True)
 
 
-def _read(path: Path) -> RunRecord:
-    events = list(_events_of(path))
-    started_s = events[0][0] if events else path.stat().st_mtime
+def _read(path: Path) -> RunRecord | None:
+    """The run in a file; None when a neighbour has removed it since it was listed."""
+    try:
+        events = list(_events_of(path))
+        started_s = events[0][0] if events else path.stat().st_mtime
+    except OSError:
+        return None
     return RunRecord(path.stem, started_s, tuple((at_s - started_s, event) for at_s, event in events))
 
 

@@ -100,11 +100,11 @@ class Runner:
         """Bring every model of the plan up to date."""
         started_s = time.monotonic()
         self._emit(RunStarted(tuple(str(name) for name in self._plan.models), len(self._plan.actions)))
-        self._prepare()
-        self._bench.store.blobs.sweep()
-        self._locks.sweep()
         outcome = "stopped"
         try:
+            self._prepare()
+            self._bench.store.blobs.sweep()
+            self._locks.sweep()
             self._take_all()
             outcome = "failed" if self._failed else "done"
         except ModelbuildError:

@@ -48,12 +48,13 @@ def test_changed_input_is_refused_before_anything_runs(locked: Space) -> None:
     data[-1] ^= 1
     (locked.root / "b.gguf").unlink()
     locked.write("b.gguf", bytes(data))
-    before = locked.files()
+    before, runs = locked.files(), locked.run("log").stdout
 
     outcome = locked.run("build", "recipe.yaml", "--locked")
 
     assert (4, before) == (outcome.status, locked.files())
     assert "input b.gguf:" in outcome.stderr
+    assert runs == locked.run("log").stdout, "what has not begun is no run"
 
 
 def test_changed_recipe_is_refused_by_its_result(locked: Space) -> None:

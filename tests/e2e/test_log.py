@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from tests.space import Space
+from tests.tinydocs import copy_checkpoint, with_header
 
 RECIPE = "model: a\nfrom: 'big:120b'\nremote_host: https://models.example.com\nsystem: One.\nlicense: Mine.\n"
 
@@ -56,6 +57,25 @@ def test_replay_reproduces_the_summary(twice: Space) -> None:
     """The stored stream, replayed, ends in the summary of the run."""
     assert "a:latest" in twice.run("log", "--replay").stdout
     assert "ran" in twice.run("log", "--replay").stderr.splitlines()[-1]
+
+
+def test_run_that_headers_refuse_has_failed(space: Space) -> None:
+    """An error before the first action ends a run like any other; "did not end" is for those that were killed."""
+    weights = copy_checkpoint(space.root / "checkpoint") / "model.safetensors"
+    with_header(weights, {"model.norm.weight": None})
+    space.recipe("model: m\nfrom: ./checkpoint\n")
+
+    assert 1 == space.run("build").status
+
+    assert "0 ran, 0 up to date, 1 failed" in space.run("log").stdout
+
+
+def test_log_that_loses_a_run_meanwhile_shows_the_others(twice: Space) -> None:
+    """Every build removes the oldest run, maybe between the listing and the reading of another command."""
+    (twice.cache / "runs" / "20200101T000000.000000-1.jsonl").symlink_to("gone")
+
+    assert 2 == len(twice.run("log").stdout.splitlines())
+    assert "no stored run '3'" in twice.run("log", "3").stderr
 
 
 def test_unknown_run_is_refused(twice: Space) -> None:
