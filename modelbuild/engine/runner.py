@@ -157,7 +157,9 @@ class Runner:
             for action in list(self._todo.values()):
                 if action.id in self._todo and not self._drop_if_blocked(action) and self._is_ready(action):
                     self._take_or_note(action)
-            if not self._todo or self._is_over:
+                if self._is_over:
+                    return
+            if not self._todo:
                 return
             self._options.check()
             if before != (len(self._todo), len(self._running)):
@@ -195,7 +197,14 @@ class Runner:
                 if task is None or not self._start(task):
                     return
         except ModelbuildError as error:
+            self._part_with_task(action)
             self._fail([action], error)
+
+    def _part_with_task(self, action: Action) -> None:
+        """Forget what an action needs next; actions that were to run together with it go their own ways."""
+        task = self._next.pop(action.id, None)
+        if task is not None:
+            self._joined.difference_update(other.id for other in task.actions)
 
     def _next_task(self, action: Action) -> Task | None:
         """What has to be done for an action; None when it is up to date, or when somebody reads its inputs already."""
@@ -217,6 +226,8 @@ class Runner:
             if not isinstance(action.work, AssembleWork):
                 return self._task_of([decision])
             companions = self._companions(action)
+            if self._is_over:
+                return None
             unread = self._unread(companions)
             if not unread:
                 decisions = [self._decide(other) for other in companions]
@@ -251,7 +262,17 @@ class Runner:
             and other.id not in self._broken
             and self._is_ready(other)
             and self._bench.builder.shares_source(action, other, self._summary.results)
+            and self._is_sound(other)
         ]
+
+    def _is_sound(self, action: Action) -> bool:
+        """Can the action's file be planned? An error is its own: what it would have run together with goes on."""
+        try:
+            self._bench.builder.prepare(action, self._summary.results)
+        except ModelbuildError as error:
+            self._fail([action], error)
+            return False
+        return True
 
     def _decide(self, action: Action) -> Decision:
         return decide(action, self._summary.results, self._bench.facts, force=self._options.force)
@@ -286,8 +307,7 @@ class Runner:
             if found is None:
                 return False
             held = found
-        del self._next[task.actions[0].id]
-        self._joined.difference_update(action.id for action in task.actions)
+        self._part_with_task(task.actions[0])
         for action in task.actions:
             self._started_s.setdefault(action.id, time.monotonic())
         try:
