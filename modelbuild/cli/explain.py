@@ -59,9 +59,12 @@ def _show_actions(found: Decided, wanted: str) -> None:
 
 
 def _show(decision: Decision) -> None:
-    click.echo(f"{decision.action.id}: {'runs' if decision.runs else 'up to date'}  ({decision.action.title})")
+    state = "runs" if decision.runs else "shared" if decision.made_by else "up to date"
+    click.echo(f"{decision.action.id}: {state}  ({decision.action.title})")
     for reason in decision.reasons:
         click.echo(f"  because {reason}")
+    if decision.made_by:
+        click.echo(f"  made by {decision.made_by}")
     if decision.manifest is not None:
         click.echo(f"  key     {decision.manifest.key}")
         for role, digest in decision.manifest.inputs.items():

@@ -71,11 +71,13 @@ def _cost_line(cost: Cost, free_bytes: int) -> str:
 
 
 def _line(preview: ActionPreview, seconds: float | None, *, tensors: bool) -> str:
-    head = f"{'run   ' if preview.runs else 'cached'}  {preview.title}"
+    state = "run   " if preview.runs else "shared" if preview.made_by else "cached"
+    head = f"{state}  {preview.title}"
     if preview.write_bytes is not None and preview.runs:
         expected = "" if seconds is None else f", about {seconds:.1f} s"
         head += f"  (reads {format_size(preview.read_bytes or 0)}, writes {format_size(preview.write_bytes)}{expected})"
-    lines = [head, *(f"          {reason}" for reason in preview.reasons)]
+    reasons = [f"made by {preview.made_by}"] if preview.made_by else preview.reasons
+    lines = [head, *(f"          {reason}" for reason in reasons)]
     if tensors:
         lines += [f"          {row.name}  {row.source_type} → {row.type}  {row.rule}" for row in preview.tensors]
     return "\n".join(lines)

@@ -13,7 +13,7 @@ from modelbuild.errors import ChangedError, ModelbuildError
 from modelbuild.formats.files import InputFile, open_input
 from modelbuild.formats.hashing import digest_of_file
 from modelbuild.plan.action import FileInput, Kind, short_digest
-from modelbuild.plan.decide import Decision, Result, decide, describe_missing_blob
+from modelbuild.plan.decide import Decision, Result, decide, describe_missing_blob, mark_repeats
 from modelbuild.plan.graph import Action, ExportWork, Plan, PublishWork
 from modelbuild.store.state import FileStat, State
 from modelbuild.store.store import Store
@@ -191,7 +191,7 @@ def decide_all(plan: Plan, store: Store, state: State, *, force: bool = False) -
         result = decision.result or decision.expected
         if result is not None:
             results[action.id] = result
-    return decisions
+    return mark_repeats(decisions)
 
 
 def replaced_warning(path: Path) -> str:

@@ -94,6 +94,8 @@ class Runner:
         self._failed = 0
         self._broken: set[str] = set()
         self._replaced: set[Path] = set()
+        #: The keys of what this run has made.
+        self._made: set[str] = set()
         self._problems = ProblemCollector()
 
     def run(self) -> RunSummary:
@@ -230,8 +232,7 @@ class Runner:
                 return None
             unread = self._unread(companions)
             if not unread:
-                decisions = [self._decide(other) for other in companions]
-                return self._task_of([decision, *(item for item in decisions if item.runs and item.manifest)])
+                return self._task_of(_distinct([decision, *map(self._decide, companions)]))
         if any(item.path in self._paths_being_read() for item in unread):
             return None
         return HashTask(action, unread, need_of_reading())
@@ -275,7 +276,11 @@ class Runner:
         return True
 
     def _decide(self, action: Action) -> Decision:
-        return decide(action, self._summary.results, self._bench.facts, force=self._options.force)
+        results, facts = self._summary.results, self._bench.facts
+        decision = decide(action, results, facts, force=self._options.force)
+        if decision.manifest is not None and decision.manifest.key in self._made:
+            return decide(action, results, facts)  # forced means made anew, and this run has just done that
+        return decision
 
     def _task_of(self, decisions: list[Decision]) -> RunTask:
         """The task of running actions that have to run, with all it takes."""
@@ -303,6 +308,8 @@ class Runner:
             return False
         held = Held()
         if isinstance(task, RunTask):
+            if not self._names_in_the_making().isdisjoint(map(_lock_name, task.decisions)):
+                return False
             found = self._lock(task)
             if found is None:
                 return False
@@ -323,6 +330,11 @@ class Runner:
             held.release()
             raise
         return True
+
+    def _names_in_the_making(self) -> set[str]:
+        """The locks of actions under way; another model of this run may want the same."""
+        tasks = [running.task for running in self._running.values()]
+        return {_lock_name(item) for task in tasks if isinstance(task, RunTask) for item in task.decisions}
 
     def _needs_of_running(self) -> list[Resources]:
         return [running.task.need for running in {id(item): item for item in self._running.values()}.values()]
@@ -462,7 +474,17 @@ class Runner:
         elif decision.manifest is not None:
             record = ActionRecord(decision.manifest.key, decision.manifest.encode(), result.encode())
             self._bench.state.record_action(self._bench.facts.output_id(action), record)
+            self._made.add(record.key)
         return decision
+
+
+def _distinct(decisions: Iterable[Decision]) -> list[Decision]:
+    """Those that run, each output once: whoever makes the same finds it made."""
+    found: dict[str, Decision] = {}
+    for item in decisions:
+        if item.runs and item.manifest is not None:
+            found.setdefault(item.manifest.key, item)
+    return list(found.values())
 
 
 def _lock_name(decision: Decision) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from modelbuild.digest import Digest
@@ -44,8 +45,9 @@ class Decision:
     """Whether an action runs.
 
     manifest: None when an input is not known yet. result: the recorded result when it does not run.
-    reasons: why it runs, one line each; empty when it does not. expected: the result that running it will give, where
-    that follows from the input alone.
+    reasons: why it runs, one line each; empty when it is up to date. expected: the result that running it will give,
+    where that follows from the input alone. made_by: an action of the same plan that runs and makes the same, so that
+    this one does not.
     """
 
     action: Action
@@ -53,11 +55,12 @@ class Decision:
     result: Result | None
     reasons: tuple[str, ...]
     expected: Result | None = None
+    made_by: str = ""
 
     @property
     def runs(self) -> bool:
         """Is there something to do?"""
-        return self.result is None
+        return self.result is None and not self.made_by
 
 
 class Facts(Protocol):
@@ -141,6 +144,33 @@ def _evident_result(action: Action, manifest: ActionManifest) -> Result | None:
     if isinstance(action.work, TextWork):
         return Result(next(iter(manifest.inputs.values())), len(action.work.data))
     return None
+
+
+def mark_repeats(decisions: Iterable[Decision]) -> list[Decision]:
+    """The decisions of a plan, in its order, where what two actions would make is left to the first of them."""
+    makers: dict[object, str] = {}
+    made_by: dict[str, str] = {}
+    marked = []
+    for decision in decisions:
+        name = decision.action.id
+        maker = makers.setdefault(_what_it_makes(decision, made_by), name) if decision.runs else name
+        if maker != name:
+            made_by[name] = maker
+            decision = replace(decision, made_by=maker)
+        marked.append(decision)
+    return marked
+
+
+def _what_it_makes(decision: Decision, made_by: Mapping[str, str]) -> object:
+    """Equal for two actions with the same output: their key, or while that is not known what it will be made of."""
+    action = decision.action
+    if decision.manifest is not None:
+        return decision.manifest.key
+    inputs = tuple(
+        ActionInput(item.role, made_by.get(item.action, item.action)) if isinstance(item, ActionInput) else item
+        for item in action.inputs
+    )
+    return action.kind, inputs, canonical_json(action.options)
 
 
 def describe_missing_blob(digest: Digest, found_bytes: int | None, wanted_bytes: int) -> str:

@@ -25,7 +25,10 @@ class TensorPreview:
 
 @record
 class ActionPreview:
-    """One action; byte counts are exact, None where they depend on an action that has not run."""
+    """One action; byte counts are exact, None where they depend on an action that has not run.
+
+    made_by: the action before it that runs and makes the same, so that this one does not.
+    """
 
     id: str
     kind: str
@@ -35,6 +38,7 @@ class ActionPreview:
     read_bytes: int | None
     write_bytes: int | None
     tensors: tuple[TensorPreview, ...] = ()
+    made_by: str = ""
 
     def to_json(self, *, tensors: bool = False) -> dict[str, object]:
         """The preview as a JSON object."""
@@ -43,6 +47,7 @@ class ActionPreview:
             "kind": self.kind,
             "title": self.title,
             "runs": self.runs,
+            "made_by": self.made_by,
             "reasons": list(self.reasons),
             "read_bytes": self.read_bytes,
             "write_bytes": self.write_bytes,
@@ -78,6 +83,7 @@ def _preview(decision: Decision, store: Store) -> ActionPreview:
         read_bytes,
         write_bytes,
         tensors,
+        decision.made_by,
     )
 
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from modelbuild import api
+from modelbuild.events import ActionStarted, ActionWaiting, Event
+from tests.small_gguf import write_gguf
 from tests.space import Space
 from tests.tinydocs import copy_checkpoint, negate_tensor
 
@@ -129,3 +132,43 @@ def test_several_types_are_packed_from_one_read(space: Space, monkeypatch: pytes
         alone.recipe(f"model: m\nfrom: {space.root / 'checkpoint'}\nquantize: {name}\n")
         alone.build()
         assert max(alone.store.rglob("sha256-*"), key=lambda path: path.stat().st_size).name in space.blobs()
+
+
+@pytest.mark.parametrize("executor", ["inline", "workers"])
+def test_what_two_models_share_is_made_once(space: Space, executor: str) -> None:
+    """Equal weights and texts run for one of the models, also when all is forced, and the plan says so beforehand."""
+    copy_checkpoint(space.root / "checkpoint")
+    space.write("base.gguf", write_gguf())
+    recipe = space.recipe("""defaults: {system: Be brief.}
+models:
+  one: {from: ./checkpoint, quantize: Q4_K_M, license: Mine.}
+  two: {from: ./checkpoint, quantize: Q4_K_M, license: Yours.}
+  three: {from: ./base.gguf}
+  four: {from: ./base.gguf, license: Yours.}
+""")
+
+    for force in (False, True):
+        options = api.BuildOptions(force=force, executor=executor)
+        planned = api.preview(recipe, options=options, store=space.store, cache=space.cache)
+        events: list[Event] = []
+        api.build(recipe, options=options, store=space.store, cache=space.cache, on_event=events.append)
+
+        ran = [item.action for item in events if isinstance(item, ActionStarted)]
+        assert sorted(ran) == sorted(item.id for item in planned if item.runs)
+        assert {"one:latest/weights", "one:latest/system", "three:latest/file:base.gguf"} <= set(ran)
+        shared = {item.id: item.made_by for item in planned if not item.runs}
+        assert "one:latest/weights" == shared["two:latest/weights"]
+        assert not [item for item in events if isinstance(item, ActionWaiting)], "nobody waits for the same process"
+
+
+def test_plan_needs_room_once_for_what_two_models_share(space: Space) -> None:
+    """The cost is that of one of two equal files."""
+    copy_checkpoint(space.root / "checkpoint")
+    space.recipe("defaults: {from: ./checkpoint, quantize: Q8_0}\nmodels:\n  one: {system: A}\n")
+    alone = space.run("plan").stdout.splitlines()
+    space.recipe("defaults: {from: ./checkpoint, quantize: Q8_0}\nmodels:\n  one: {system: A}\n  two: {system: B}\n")
+    both = space.run("plan").stdout.splitlines()
+
+    assert alone[-1].partition(",")[0] == both[-1].partition(",")[0]
+    assert "shared  convert checkpoint to Q8_0" in both
+    assert "two:latest/weights: shared" in space.run("explain").stdout

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from modelbuild.digest import Digest, digest_of
 from modelbuild.plan.action import ActionInput, DigestInput, FileInput, Kind
-from modelbuild.plan.decide import Result, decide
+from modelbuild.plan.decide import Result, decide, mark_repeats
 from modelbuild.plan.graph import Action, AssembleWork, ImportWork, TextWork
 
 SOURCE = FileInput("model.safetensors", Path("model.safetensors"), by_tensor=True)
@@ -130,3 +130,29 @@ def test_import_and_text_follow_from_their_content(tmp_path: Path) -> None:
 
     assert Result(DIGEST, 5) == decide(importing, {}, World({source: DIGEST})).result
     assert Result(DIGEST, 5) == decide(text, {}, World()).result
+
+
+def test_what_an_action_before_makes_is_left_to_it() -> None:
+    """Equal actions of two models run once, known input or not; so do those that build on them, and no others."""
+
+    def of(model: str, preset: str = "Q8_0") -> Action:
+        return replace(ASSEMBLE, id=f"{model}/weights", options={"preset": preset})
+
+    def on(model: str) -> Action:
+        source = ActionInput("source", f"{model}/weights")
+        return Action(f"{model}/q", Kind.ASSEMBLE, "quantize", (source,), {}, AssembleWork(None, ".", "Q4_0"))
+
+    actions = [of("a"), of("b"), of("c", "Q4_0"), on("a"), on("b"), on("c")]
+    for world in (World(), World({SOURCE: DIGEST})):
+        marked = mark_repeats(decide(action, {}, world) for action in actions)
+
+        assert ["", "a/weights", "", "", "a/q", ""] == [item.made_by for item in marked]
+        assert [True, False, True, True, False, True] == [item.runs for item in marked]
+
+
+def test_what_is_up_to_date_is_left_to_nobody() -> None:
+    """An action does not run because of an equal one that does not run either."""
+    world = _recorded(World({SOURCE: DIGEST}))
+    twice = [ASSEMBLE, replace(ASSEMBLE, id="b/weights")]
+
+    assert ["", ""] == [item.made_by for item in mark_repeats(decide(action, {}, world) for action in twice)]
