@@ -36,9 +36,8 @@ class WorldFacts:
         known = self._hashed.get((item.path, item.scheme))
         if known is not None:
             return known
-        try:
-            stat = FileStat.of(item.path.stat())
-        except OSError:
+        stat = _stat_of(item.path)
+        if stat is None:
             return None
         digest = self._state.file_digest(str(item.path.absolute()), item.scheme, stat)
         if digest is None and stat.size_bytes <= CHEAP_READ_BYTES:
@@ -46,6 +45,11 @@ class WorldFacts:
         if digest is not None:
             self._hashed[item.path, item.scheme], self._stats[item.path] = digest, stat
         return digest
+
+    def file_size(self, path: Path) -> int | None:
+        """The size of a file in bytes; None when it is gone."""
+        stat = _stat_of(path)
+        return None if stat is None else stat.size_bytes
 
     def stat_of(self, path: Path) -> FileStat | None:
         """The stat record of a file at the time that this run's digest of it is from."""
@@ -59,7 +63,7 @@ class WorldFacts:
         return any(
             isinstance(item, FileInput)
             and (known := self._state.last_file_digest(str(item.path.absolute()), item.scheme)) is not None
-            and self._store.blobs.size_of(known) == item.path.stat().st_size
+            and self._store.blobs.size_of(known) == self.file_size(item.path)
             for item in action.inputs
         )
 
@@ -108,9 +112,8 @@ class WorldFacts:
 
     def _missing_output(self, path: Path, result: Result) -> str:
         """What is wrong with a file beside the store; its content is compared where the stat record does not tell."""
-        try:
-            size_bytes = path.stat().st_size
-        except OSError:
+        size_bytes = self.file_size(path)
+        if size_bytes is None:
             return f"{path.name} is not there"
         item = FileInput("output", path)
         if size_bytes != result.size_bytes:
@@ -127,8 +130,8 @@ class WorldFacts:
         recorded_ns = time.time_ns()
         with open_input(item.path) as source:
             digest = self._digest_by_tensor(source, progress) if item.by_tensor else digest_of_file(source, progress)
-            stat = FileStat.of(item.path.stat())
-            if stat != FileStat.of(source.stat):
+            stat = FileStat.of(source.stat)
+            if _stat_of(item.path) != stat:
                 message = f"{item.path} changed while it was read"
                 raise ChangedError("CHANGED", message, hint="run the build again when it is complete")
         self.remember(item, stat, digest, recorded_ns)
@@ -149,10 +152,7 @@ class WorldFacts:
     def is_unchanged(self, item: FileInput) -> bool:
         """Does the file that this run hashed or trusted still stand at its path?"""
         stat = self._stats.get(item.path)
-        try:
-            return stat is None or FileStat.of(item.path.stat()) == stat
-        except OSError:
-            return False
+        return stat is None or _stat_of(item.path) == stat
 
     def learn(self, item: FileInput, digest: Digest, stat: FileStat | None) -> None:
         """Use a digest for the rest of this run; stat: None for a file whose path leads to something else by now."""
@@ -197,6 +197,14 @@ def decide_all(plan: Plan, store: Store, state: State, *, force: bool = False) -
 def replaced_warning(path: Path) -> str:
     """What a user is told whose file was replaced after it was used."""
     return f"{path} was changed after it had been read; the result is that of the old content, build again for the new"
+
+
+def _stat_of(path: Path) -> FileStat | None:
+    """The stat record of what stands at a path now; None when nothing does, or nothing that may be looked at."""
+    try:
+        return FileStat.of(path.stat())
+    except OSError:
+        return None
 
 
 def _ignore_progress(done_bytes: int) -> None:

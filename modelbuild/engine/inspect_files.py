@@ -9,6 +9,7 @@ from pathlib import Path
 
 from modelbuild.engine.inspection import PlannedFile
 from modelbuild.errors import ModelbuildError, Position, ProblemCollector, RecipeError
+from modelbuild.formats.files import size_of_file
 from modelbuild.model_name import parse_name
 from modelbuild.plan.assembly import Assembly, Conversions, prepare_assembly
 from modelbuild.plan.graph import Action, AssembleWork, ImportWork
@@ -64,7 +65,7 @@ class PlannedSource:
     def _planned(self, layer: str, action: Action, quantize: str) -> PlannedFile:
         work = action.work
         if isinstance(work, ImportWork):
-            return PlannedFile(layer, action.title, "", work.path.stat().st_size)
+            return PlannedFile(layer, action.title, "", size_of_file(work.path))
         if not isinstance(work, AssembleWork):
             raise AssertionError(f"{action.id} makes no weights")
         assembly = prepare_assembly(work, source_files(action, self._store) or (), self._conversions)

@@ -9,6 +9,7 @@ from modelbuild.engine.inspect_files import PlannedSource
 from modelbuild.engine.inspect_keys import count_types, model_facts, text_of, tokenizer_facts
 from modelbuild.engine.inspection import Fact, Inspection
 from modelbuild.errors import printable
+from modelbuild.formats.files import list_directory, size_of_file
 from modelbuild.formats.gguf.reader import GgufHeader, open_gguf
 from modelbuild.formats.imatrix import read_imatrix
 from modelbuild.plan.gguf_units import shard_index, sibling_names
@@ -42,7 +43,7 @@ def inspect_gguf(path: Path) -> Inspection:
 
 def inspect_gguf_directory(path: Path) -> Inspection:
     """All GGUF files of a directory: one model, whole or in shards, with its projector."""
-    headers = [open_gguf(item) for item in sorted(path.iterdir()) if item.suffix == ".gguf"]
+    headers = [open_gguf(item) for item in list_directory(path) if item.suffix == ".gguf"]
     models = [header for header in headers if classify_gguf(header) == "model"]
     facts: dict[str, Fact] = {"gguf_files": [f"{header.path.name} ({classify_gguf(header)})" for header in headers]}
     if models and len(models) == count_shards(models[0]):
@@ -61,7 +62,7 @@ def inspect_matrix(path: Path) -> Inspection:
         facts["measured_with"] = list(matrix.datasets)
     if matrix.chunk_count:
         facts["chunks"] = matrix.chunk_count
-    facts["size_bytes"] = path.stat().st_size
+    facts["size_bytes"] = size_of_file(path)
     use = f"imatrix: ./{printable(path.name)}"
     notes = ("it guides quantization of the model it was measured on, and has no effect without 'quantize'",)
     return Inspection(path, "an importance matrix", facts, use, notes=notes)

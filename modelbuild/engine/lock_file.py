@@ -14,7 +14,7 @@ from modelbuild.digest import Digest
 from modelbuild.engine.facts import WorldFacts
 from modelbuild.errors import DriftError, InputError
 from modelbuild.events import ActionProgress, Emit
-from modelbuild.formats.files import open_input
+from modelbuild.formats.files import open_input, size_of_file
 from modelbuild.formats.new_file import new_file
 from modelbuild.plan.action import FileInput, short_digest
 from modelbuild.plan.graph import Plan
@@ -115,7 +115,7 @@ def _digest(item: FileInput, facts: WorldFacts, emit: Emit, action: str) -> Dige
     known = facts.file_digest(item)
     if known is not None:
         return known
-    total_bytes = item.path.stat().st_size
+    total_bytes = size_of_file(item.path)
     return facts.hash_file(item, lambda done_bytes: emit(ActionProgress(action, done_bytes, total_bytes)))
 
 

@@ -9,6 +9,7 @@ from math import ceil, prod
 from typing import TYPE_CHECKING
 
 from modelbuild.engine.memory import memory_budget, worker_bytes, workers_within
+from modelbuild.formats.files import size_of_file
 from modelbuild.plan.decide import Result
 from modelbuild.plan.graph import Action, AssembleWork, ExportWork, ImportWork
 from modelbuild.plan.resources import Resources, scarce_for
@@ -48,7 +49,7 @@ def need_of_reading() -> Resources:
 def need_of_copy(action: Action, results: Mapping[str, Result]) -> Resources:
     """What an import or export takes, at most: a file that is linked or cloned needs no room on the disk."""
     if isinstance(action.work, ImportWork):
-        return Resources(1, _STREAM_BYTES, action.work.path.stat().st_size)
+        return Resources(1, _STREAM_BYTES, size_of_file(action.work.path))
     if isinstance(action.work, ExportWork) and action.work.kind == "gguf":
         return Resources(1, _STREAM_BYTES, sum(results[need].size_bytes for need in action.needs))
     return Resources(1, _STREAM_BYTES)

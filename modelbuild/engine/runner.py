@@ -27,6 +27,7 @@ from modelbuild.engine.run_options import RunOptions
 from modelbuild.engine.workbench import Workbench, known_files
 from modelbuild.errors import InputError, ModelbuildError, ProblemCollector
 from modelbuild.events import ActionFinished, ActionStarted, ActionWaiting, ModelFinished, RunFinished, RunStarted
+from modelbuild.formats.files import size_of_file
 from modelbuild.plan.action import FileInput
 from modelbuild.plan.decide import Decision, Result, decide
 from modelbuild.plan.graph import Action, AssembleWork, ImportWork, Plan, PublishWork, TextWork
@@ -391,7 +392,7 @@ class Runner:
 
     def _total_bytes(self, action: Action) -> int:
         if isinstance(action.work, ImportWork):
-            return action.work.path.stat().st_size
+            return size_of_file(action.work.path)
         if not isinstance(action.work, AssembleWork):
             return 0
         assembly = self._bench.builder.prepare(action, self._summary.results)

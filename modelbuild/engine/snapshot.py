@@ -77,29 +77,39 @@ def record_unchanged(
 ) -> None:
     """Remember that everything is up to date; started_ns is the time before the first input was read.
 
-    inputs: files and directories that were read. An input that changed since then makes the snapshot useless, so
-    none is recorded. outputs: files that were written beside the store. environment: the environment variables that
-    were asked for, with their values.
+    inputs: files and directories that were read. outputs: files that were written beside the store. environment: the
+    environment variables that were asked for, with their values. An input that changed since then, and anything that is
+    gone by now, makes the snapshot useless, so none is recorded.
     """
-    rows = []
-    for path in sorted(set(inputs)):
-        status = path.stat()
-        recorded_ns = trusted_since(status, started_ns)
-        if max(status.st_mtime_ns, status.st_ctime_ns) > max(started_ns, recorded_ns):
-            return
-        rows.append([str(path.absolute()), _fields(status), _content(path, status), recorded_ns])
-    for path in sorted(set(manifests)):
-        status = path.stat()
-        rows.append([str(path.absolute()), _fields(status), _content(path, status), started_ns])
-    record = {
-        "files": rows,
-        "blobs": [[str(path), *_blob_fields(path.lstat())] for path in sorted(set(blobs))],
-        "outputs": [[str(path.absolute()), _fields(path.lstat())] for path in sorted(set(outputs))],
-        "models": [[item.name, item.digest, item.size_bytes] for item in models],
-        "actions": actions,
-        "environment": _fingerprints(environment),
-    }
+    try:
+        rows = [_input_row(path, started_ns) for path in sorted(set(inputs))]
+        rows += [_row(path, path.stat(), started_ns) for path in sorted(set(manifests))]
+        record = {
+            "files": rows,
+            "blobs": [[str(path), *_blob_fields(path.lstat())] for path in sorted(set(blobs))],
+            "outputs": [[str(path.absolute()), _fields(path.lstat())] for path in sorted(set(outputs))],
+            "models": [[item.name, item.digest, item.size_bytes] for item in models],
+            "actions": actions,
+            "environment": _fingerprints(environment),
+        }
+    except OSError:
+        return
+    if None in rows:
+        return
     state.record_snapshot(key, json.dumps(record, separators=(",", ":")))
+
+
+def _input_row(path: Path, started_ns: int) -> list[object] | None:
+    """What is remembered of an input; None when it changed after it was read."""
+    status = path.stat()
+    recorded_ns = trusted_since(status, started_ns)
+    if max(status.st_mtime_ns, status.st_ctime_ns) > max(started_ns, recorded_ns):
+        return None
+    return _row(path, status, recorded_ns)
+
+
+def _row(path: Path, status: os.stat_result, recorded_ns: int) -> list[object]:
+    return [str(path.absolute()), _fields(status), _content(path, status), recorded_ns]
 
 
 def _fingerprints(environment: Iterable[tuple[str, str | None]]) -> list[list[str | None]]:
@@ -146,13 +156,13 @@ def _compare(path: str, wanted: list[int], content: str | None, recorded_ns: int
     """True: certainly the same; False: the same by content; None: changed, or too costly to tell."""
     try:
         status = os.stat(path)  # noqa: PTH116 - a Path object costs more than the call
+        if _fields(status) != wanted:
+            return None
+        if max(status.st_mtime_ns, status.st_ctime_ns) + RACY_WINDOW_NS < recorded_ns:
+            return True
+        return False if content is not None and content == _content(Path(path), status) else None
     except OSError:
         return None
-    if _fields(status) != wanted:
-        return None
-    if max(status.st_mtime_ns, status.st_ctime_ns) + RACY_WINDOW_NS < recorded_ns:
-        return True
-    return False if content is not None and content == _content(Path(path), status) else None
 
 
 def _content(path: Path, status: os.stat_result) -> str | None:

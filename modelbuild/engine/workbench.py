@@ -12,7 +12,7 @@ from modelbuild.engine.executor import HashTask, KnownFile, Outcome, RunTask, Ta
 from modelbuild.engine.facts import WorldFacts, replaced_warning
 from modelbuild.errors import ModelbuildError
 from modelbuild.events import ActionProgress, Emit, Warned
-from modelbuild.formats.files import open_input
+from modelbuild.formats.files import open_input, size_of_file
 from modelbuild.plan.action import DigestInput, FileInput
 from modelbuild.plan.decide import Result
 from modelbuild.plan.graph import Action, AssembleWork, ExportWork, ImportWork
@@ -61,16 +61,15 @@ class Workbench:
             return Outcome(error=error)
 
     def _hash(self, task: HashTask) -> Outcome:
-        total_bytes = sum(item.path.stat().st_size for item in task.files)
-        done_bytes = 0
-        for item in task.files:
-            before_bytes = done_bytes
+        sizes = [size_of_file(item.path) for item in task.files]
+        done_bytes, total_bytes = 0, sum(sizes)
+        for item, size_bytes in zip(task.files, sizes, strict=True):
 
-            def report(file_bytes: int, before_bytes: int = before_bytes) -> None:
+            def report(file_bytes: int, before_bytes: int = done_bytes) -> None:
                 self.emit(ActionProgress(task.action.id, before_bytes + file_bytes, total_bytes))
 
             self.facts.hash_file(item, report)
-            done_bytes += item.path.stat().st_size
+            done_bytes += size_bytes
         return Outcome(learnt=self._known(task.files))
 
     def _run(self, task: RunTask) -> Outcome:

@@ -104,6 +104,22 @@ def open_input(path: Path) -> InputFile:
     return InputFile(path, fd, status)
 
 
+def size_of_file(path: Path) -> int:
+    """The size of a file in bytes; InputError PATH when there is none any more, or none that may be looked at."""
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise _unreadable(error, path) from error
+
+
+def list_directory(path: Path) -> list[Path]:
+    """What stands in a directory, by the bytes of the names; InputError PATH when it cannot be listed."""
+    try:
+        return sorted(path.iterdir(), key=os.fsencode)
+    except OSError as error:
+        raise _unreadable(error, path) from error
+
+
 # What Python's Path says, without its errors for names that are too long and places that may not be searched: there is
 # nothing at such a path.
 

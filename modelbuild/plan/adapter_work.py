@@ -7,7 +7,7 @@ from pathlib import Path
 
 from modelbuild.digest import Digest
 from modelbuild.errors import InputError, printable
-from modelbuild.formats.files import is_directory
+from modelbuild.formats.files import is_directory, list_directory
 from modelbuild.formats.gguf.reader import GgufHeader, open_gguf
 from modelbuild.plan.action import ActionInput, DigestInput, FileInput, Input
 from modelbuild.plan.graph import Action, AdapterBaseFiles, AssembleWork, ImportWork
@@ -52,16 +52,13 @@ def find_adapter(entries: Sequence[FileEntry], path_of: Callable[[FileEntry], Pa
 def _of_directory(directory: Path) -> AdapterFiles | None:
     from modelbuild.convert.lora_names import adapter_files
 
-    if not any(path.suffix == _WEIGHTS_SUFFIX for path in directory.iterdir()) and _has_gguf(directory):
+    suffixes = {path.suffix for path in list_directory(directory)}
+    if ".gguf" in suffixes and _WEIGHTS_SUFFIX not in suffixes:
         message = "a directory of GGUF files; name the adapter in it"
         raise InputError("ADAPTER", message, path=directory)
     found = adapter_files(directory)
     inputs = tuple(_input(name, path) for name, path in found.files.items())
     return AdapterFiles(dict(found.files), found.origin, inputs)
-
-
-def _has_gguf(directory: Path) -> bool:
-    return any(path.suffix == ".gguf" for path in directory.iterdir())
 
 
 def _input(name: str, content: Path | Digest) -> FileInput | DigestInput:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 from modelbuild.digest import Digest
@@ -69,6 +70,9 @@ class Facts(Protocol):
     def file_digest(self, item: FileInput) -> Digest | None:
         """The digest of a file as far as it is known without reading the file."""
 
+    def file_size(self, path: Path) -> int | None:
+        """The size of a file in bytes; None when it is gone."""
+
     def unknown_file_reason(self, item: FileInput) -> str:
         """Why the digest of that file is not known."""
 
@@ -125,7 +129,7 @@ def _input_digest(
 
 def _decide_known(action: Action, manifest: ActionManifest, facts: Facts) -> Decision:
     recorded = facts.recorded(manifest.key)
-    evident = _evident_result(action, manifest)
+    evident = _evident_result(action, manifest, facts)
     result = evident or (None if recorded is None else Result.decode(recorded[1]))
     missing = "" if result is None else facts.missing(action, result)
     if result is not None and not missing:
@@ -137,10 +141,11 @@ def _decide_known(action: Action, manifest: ActionManifest, facts: Facts) -> Dec
     return Decision(action, manifest, None, reasons, evident)
 
 
-def _evident_result(action: Action, manifest: ActionManifest) -> Result | None:
+def _evident_result(action: Action, manifest: ActionManifest, facts: Facts) -> Result | None:
     """Imports and texts keep their content as it is, so their result follows from the input alone."""
     if isinstance(action.work, ImportWork):
-        return Result(next(iter(manifest.inputs.values())), action.work.path.stat().st_size)
+        size_bytes = facts.file_size(action.work.path)
+        return None if size_bytes is None else Result(next(iter(manifest.inputs.values())), size_bytes)
     if isinstance(action.work, TextWork):
         return Result(next(iter(manifest.inputs.values())), len(action.work.data))
     return None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from modelbuild.errors import InputError, Position, RecipeError, printable
-from modelbuild.formats.files import does_exist, is_directory
+from modelbuild.formats.files import does_exist, is_directory, list_directory
 from modelbuild.formats.gguf.reader import GgufHeader, open_gguf
 from modelbuild.formats.gguf.types import is_quantized
 from modelbuild.model_name import ModelName
@@ -254,9 +254,9 @@ class WeightsPlanner:
     def _add_gguf_directory(self, path: Path, position: Position) -> None:
         """All GGUF files of a directory: one model, whole or in shards, with its projector."""
         self._registry.directories.append(path)
-        found = sorted((item for item in path.iterdir() if item.suffix == ".gguf"), key=lambda item: item.name.encode())
-        entries = [FileEntry(item.name, item, position) for item in found]
         with located(position):
+            found = [item for item in list_directory(path) if item.suffix == ".gguf"]
+            entries = [FileEntry(item.name, item, position) for item in found]
             models = [
                 unit.name for unit in group_files([self._open(entry, "") for entry in entries]) if unit.kind == "model"
             ]

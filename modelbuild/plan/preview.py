@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from modelbuild.formats.files import size_of_file
 from modelbuild.plan.action import DigestInput, FileInput
 from modelbuild.plan.decide import Decision, Result
 from modelbuild.plan.graph import Action, AssembleWork, ImportWork
@@ -71,7 +72,7 @@ def _preview(decision: Decision, store: Store) -> ActionPreview:
     write_bytes: int | None = None
     tensors: tuple[TensorPreview, ...] = ()
     if isinstance(action.work, ImportWork):
-        read_bytes = write_bytes = action.work.path.stat().st_size
+        read_bytes = write_bytes = size_of_file(action.work.path)
     elif isinstance(action.work, AssembleWork):
         read_bytes, write_bytes, tensors = _preview_assembly(decision, action.work, store)
     return ActionPreview(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from modelbuild.errors import InputError, printable
-from modelbuild.formats.files import does_exist, is_directory, open_input
+from modelbuild.formats.files import does_exist, is_directory, list_directory, open_input
 from modelbuild.similar_names import similar_names
 
 GGUF_MAGIC = b"GGUF"
@@ -33,10 +33,7 @@ def identify_path(path: Path) -> SourceKind:
 
 def _identify_directory(path: Path) -> SourceKind:
     """A checkpoint, unless there are GGUF files and no safetensors."""
-    try:
-        suffixes = {entry.suffix for entry in path.iterdir()}
-    except OSError as error:
-        raise InputError("PATH", (error.strerror or "cannot be read").lower(), path=path) from error
+    suffixes = {entry.suffix for entry in list_directory(path)}
     has_gguf_only = ".gguf" in suffixes and ".safetensors" not in suffixes
     return SourceKind.GGUF_DIRECTORY if has_gguf_only else SourceKind.CHECKPOINT
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from modelbuild.engine import assemble, facts, packing, runner, workbench
+from modelbuild.engine import assemble, build, facts, packing, runner, snapshot, workbench
 from modelbuild.formats.files import InputFile
 from modelbuild.formats.gguf.types import GgmlType
 from modelbuild.formats.gguf.writer import lay_out
@@ -128,6 +129,68 @@ def test_replaced_import_gives_the_old_model_and_a_warning(space: Space, monkeyp
     before = space.blobs()
     assert "nothing to do" not in space.build().stderr
     assert before != space.blobs()
+
+
+def _recipe_of_two(space: Space) -> Path:
+    """Two models, each from a file of its own; returns that of the second."""
+    space.write("a.gguf", write_gguf())
+    space.recipe("models:\n  a: {from: ./a.gguf}\n  b: {from: ./b.gguf}\n")
+    return space.write("b.gguf", write_gguf(tensors=LARGE))
+
+
+@pytest.mark.parametrize("was_read", [False, True])
+def test_input_that_is_gone_before_its_turn_is_an_error_with_its_name(
+    space: Space, monkeypatch: pytest.MonkeyPatch, *, was_read: bool
+) -> None:
+    """A file removed while the build does something else: the error says which, and the other model is built."""
+    path = _recipe_of_two(space)
+    if was_read:
+        space.build("--update-lock")
+        shutil.rmtree(space.store)
+    _once(monkeypatch, runner, "publish_model", path.unlink)
+
+    outcome = space.run("build", "recipe.yaml")
+
+    assert (1, True) == (outcome.status, "b.gguf: no such file" in outcome.stderr), outcome.stderr
+    assert "a:latest" in space.run("list").stdout
+
+
+def test_input_that_is_gone_while_it_is_read_is_an_error(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading for the digest goes on in the open file, and what it belongs to is gone."""
+    path = _recipe_of_two(space)
+    space.recipe("model: b\nfrom: ./b.gguf\n")
+    _once(monkeypatch, facts, "digest_of_file", path.unlink)
+
+    outcome = space.run("build", "recipe.yaml", "--update-lock")
+
+    assert (1, True) == (outcome.status, "changed while it was read" in outcome.stderr), outcome.stderr
+
+
+def test_input_that_is_gone_after_its_use_does_not_fail_the_build(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was made of it stands; the next build misses the file."""
+    path = _recipe_of_two(space)
+    for input_file in space.root.glob("*.gguf"):
+        os.utime(input_file, (1_700_000_000,) * 2)  # settled, so that the build remembers it
+    _once(monkeypatch, build, "_record_snapshot", path.unlink)
+
+    space.build()
+
+    assert "b.gguf" in space.run("build", "recipe.yaml").stderr
+
+
+def test_file_that_is_gone_while_it_is_compared_is_a_doubt(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A young file is compared by content, which may fail after its stat record has been read: then it is planned."""
+    _recipe_of_two(space)
+    space.build()
+
+    def fail() -> None:
+        raise FileNotFoundError
+
+    _once(monkeypatch, snapshot, "_content", fail)
+
+    assert "nothing to do" in space.build().stderr
 
 
 def _with_large_weights(space: Space) -> tuple[Path, bytearray]:

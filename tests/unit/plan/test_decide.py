@@ -28,6 +28,9 @@ class World:
     def file_digest(self, item: FileInput) -> Digest | None:
         return self.files.get(item)
 
+    def file_size(self, path: Path) -> int | None:
+        return path.stat().st_size
+
     def unknown_file_reason(self, item: FileInput) -> str:
         return f"{item.path.name} was never read"
 
