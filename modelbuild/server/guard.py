@@ -118,7 +118,9 @@ class Guard:
         if not self._token or asker.path in self._public_paths:
             return True
         scheme, _, given = asker.authorization.partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._token.encode())
+        return scheme.lower() == "bearer" and hmac.compare_digest(
+            given.strip().encode("utf-8", "surrogateescape"), self._token.encode()
+        )
 
 
 def is_loopback(host: str) -> bool:

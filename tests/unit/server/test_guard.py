@@ -173,7 +173,14 @@ def test_curl_may_use_any_content_type() -> None:
 
 @pytest.mark.parametrize(
     ("header", "status"),
-    [("", 401), ("Bearer wrong", 401), ("Basic secret", 401), ("Bearer secret", 0), ("bearer  secret", 0)],
+    [
+        ("", 401),
+        ("Bearer wrong", 401),
+        ("Bearer \udcff", 401),  # a byte that is no UTF-8, as the HTTP library gives it
+        ("Basic secret", 401),
+        ("Bearer secret", 0),
+        ("bearer  secret", 0),
+    ],
 )
 def test_token(header: str, status: int) -> None:
     """With a token, only its bearer is answered."""
