@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from modelbuild.errors import ModelbuildError
 from modelbuild.events import Event, Warned
 from modelbuild.server.answers import Refusal
 from modelbuild.server.app import Application
@@ -54,12 +53,12 @@ class ServerBeside:
 
     async def _serve(self) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        self._application = Application(self._settings)
         try:
+            self._application = Application(self._settings)
             async with serving(self._settings, self._application) as port:
                 self._started.set_result(port)
                 await self._stopping.wait()
-        except ModelbuildError as error:
+        except Exception as error:  # top of a thread: whoever waits in `start` has to hear of it
             if self._started.done():
                 raise
             self._started.set_exception(error)

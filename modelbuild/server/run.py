@@ -58,8 +58,8 @@ async def serving(settings: ServerSettings, application: Application | None = No
     application = application or Application(settings)
     connections = Connections(application.handle, settings.limits, **_log_options(settings))
     listener = await _listen(settings, connections)
-    await application.start()
     try:
+        await application.start()
         yield listener.sockets[0].getsockname()[1]
     finally:
         listener.close()

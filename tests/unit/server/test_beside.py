@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from modelbuild.server.settings import ServerSettings
 
 pytest.importorskip("aiohttp", reason="the extra `server` is not installed")
 
+from modelbuild.server.app import Application
 from modelbuild.server.beside import ServerBeside
 from tests.serving import Client
 
@@ -75,3 +78,24 @@ def test_warnings_without_a_build_do_not_gather(server: tuple[ServerBeside, Clie
     (build,) = client.ask("GET", "/builds").json["builds"]
     assert "warning 999" == build["warnings"][-1]
     assert len(build["warnings"]) < 100
+
+
+def test_a_server_that_cannot_start_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever hinders it, also what nobody has thought of, comes out of `start`."""
+
+    def fail(application: Application) -> None:
+        raise OSError("rotten")
+
+    monkeypatch.setattr(Application, "start", fail)
+    beside = ServerBeside(ServerSettings(tmp_path / "models", tmp_path / "cache", port=0))
+    raised: Future[BaseException] = Future()
+
+    def start() -> None:
+        try:
+            beside.start()
+        except OSError as error:
+            raised.set_result(error)
+
+    threading.Thread(target=start, daemon=True).start()
+
+    assert "rotten" == str(raised.result(30))
