@@ -109,10 +109,13 @@ class Builds:
         self._active: dict[str, Build] = {}
         self._waiting: list[Build] = []
         self._running: set[int] = set()
+        self._is_stopping = False
         self.remembered: dict[int, Build] = {}
 
     def join(self, key: str, title: str, job: Job) -> Build:
-        """The build for a key: the one that is under way, else a new one; Refusal 503 when too many wait."""
+        """The build for a key: the one that is under way, else a new one; Refusal 503 when too many wait, or none may begin."""
+        if self._is_stopping:
+            raise stopping()
         found = self._active.get(key)
         if found is not None:
             return found
@@ -145,6 +148,7 @@ class Builds:
 
     async def shutdown(self) -> None:
         """End everything, with partial work kept; returns when the threads have ended or had their time."""
+        self._is_stopping = True
         for build in list(self._active.values()):
             self._end(build, BuildStopped)
         deadline_s = time.monotonic() + self._limits.shutdown_s
@@ -206,8 +210,8 @@ class Builds:
         self._advance()
 
     def _end(self, build: Build, how: type[BaseException]) -> None:
-        """Make a build end: at once when it waits, else at its next report."""
-        build.ending = how
+        """Make a build end: at once when it waits, else at its next report, as whoever ended it first wanted."""
+        build.ending = build.ending or how
         self._active.pop(build.key, None)  # who comes now wants it done, and gets a new one
         if build in self._waiting:
             self._waiting.remove(build)
@@ -299,6 +303,11 @@ class _Worker:
         if self._build.ending is not None and not self._is_ending:
             self._is_ending = True
             raise self._build.ending
+
+
+def stopping() -> Refusal:
+    """The answer to whoever wants a model of a server that stops."""
+    return Refusal(503, "the server is stopping")
 
 
 def _same_bytes(old: Line, new: Line) -> bool:

@@ -27,7 +27,7 @@ from modelbuild.server.answers import (
     refuse,
 )
 from modelbuild.server.bodies import read_body
-from modelbuild.server.builds import Build, Builds, Job, Line, Worker
+from modelbuild.server.builds import Build, Builds, Job, Line, Worker, stopping
 from modelbuild.server.places import Places
 from modelbuild.server.settings import ServerSettings
 from modelbuild.server.view import ActionView
@@ -164,4 +164,4 @@ def _failure(build: Build) -> web.Response | None:
 
 
 def _refusal(build: Build) -> Refusal:
-    return build.refusal or Refusal(503, "the server is stopping")
+    return build.refusal or stopping()

@@ -280,3 +280,44 @@ def test_stopping_ends_everything() -> None:
         assert [BuildStopped] == stage.ended
 
     run(scene)
+
+
+def test_a_client_that_leaves_a_stopping_server_costs_nothing() -> None:
+    """What a build has made stays for the next run when the server stops, whoever leaves before its next report."""
+
+    async def scene() -> None:
+        stage = Stage()
+
+        def pack(worker: Worker) -> None:
+            stage.begun.release()
+            stage.go_on.wait(30)
+            try:
+                worker.check()
+            except BaseException as error:
+                stage.ended.append(type(error))
+                raise
+
+        following = asyncio.create_task(stage.statuses(stage.builds.join("1", "m", pack)))
+        await stage.until_begun()
+        stopping = asyncio.create_task(stage.builds.shutdown())
+        await asyncio.sleep(0)
+        following.cancel()
+        await asyncio.wait([following])
+        stage.go_on.set()
+        await stopping
+        assert [BuildStopped] == stage.ended
+
+    run(scene)
+
+
+def test_a_stopping_server_begins_nothing() -> None:
+    """Who asks on a connection that is still open is told so, instead of being cut off later."""
+
+    async def scene() -> None:
+        stage = Stage()
+        await stage.builds.shutdown()
+        with pytest.raises(Refusal) as refused:
+            stage.builds.join("1", "m", reports("new"))
+        assert (503, "the server is stopping") == (refused.value.status, refused.value.text)
+
+    run(scene)
