@@ -54,9 +54,10 @@ def _old_files(directory: Path) -> list[Path]:
     found = []
     with os.scandir(directory) as entries:
         for entry in entries:
-            status = entry.stat(follow_symlinks=False)
-            if stat.S_ISREG(status.st_mode) and status.st_mtime < before_s:
-                found.append(Path(entry.path))
+            with suppress(FileNotFoundError):  # another program may be cleaning, too
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode) and status.st_mtime < before_s:
+                    found.append(Path(entry.path))
     return found
 
 

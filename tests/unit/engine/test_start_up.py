@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,25 @@ def test_old_spellings_get_their_new_name(store: Store) -> None:
     clean_store(store)
 
     assert path.is_file()
+
+
+def test_a_file_that_vanishes_is_no_trouble(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program that shares the store, such as Ollama, may be cleaning at the same moment."""
+    gone, old = put(store, b"gone", OLD_S), put(store, b"old", OLD_S)
+
+    def scan(directory: Path) -> AbstractContextManager[Iterable[os.DirEntry[str]]]:
+        if directory != store.blobs.blobs:
+            return scandir(directory)
+        found = list(scandir(directory))
+        gone.unlink()
+        return nullcontext(found)
+
+    scandir = os.scandir
+    monkeypatch.setattr("modelbuild.engine.start_up._rename_old_spellings", lambda directory: None)
+    monkeypatch.setattr(os, "scandir", scan)
+
+    assert 1 == clean_store(store)
+    assert not old.exists()
 
 
 def test_empty_manifest_directories_go(store: Store) -> None:
