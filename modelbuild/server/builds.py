@@ -113,7 +113,7 @@ class Builds:
         self.remembered: dict[int, Build] = {}
 
     def join(self, key: str, title: str, job: Job) -> Build:
-        """The build for a key: the one that is under way, else a new one; Refusal 503 when too many wait, or none may begin."""
+        """The build for a key: the one that is under way, else a new one; Refusal 503 when none may begin."""
         if self._is_stopping:
             raise stopping()
         found = self._active.get(key)
