@@ -15,7 +15,7 @@ from modelbuild.records import record
 from modelbuild.store.blobs import PIN_PREFIX
 from modelbuild.store.lock import own_directory
 from modelbuild.store.pins import pinned_blobs, read_pins
-from modelbuild.store.staged import free_space, unusable_store
+from modelbuild.store.staged import free_space, is_being_written, unusable_store
 from modelbuild.store.state import State
 from modelbuild.store.store import Store
 
@@ -104,7 +104,8 @@ def collect_garbage(
         if not alone and store.blobs.blobs.is_dir():
             raise StoreError("INUSE", "a build is using the store", hint="run 'modelbuild gc' again when it is done")
         kept = store.used_blobs() | set(pins)
-        candidates = [*_unreferenced_blobs(store, kept, now_s()), *_old_partials(store, now_s())]
+        partials = (item for item in _old_partials(store, now_s()) if not is_being_written(item.path))
+        candidates = [*_unreferenced_blobs(store, kept, now_s()), *partials]
         chosen = choose_garbage(candidates, limits, free_space(store.root))
         if dry_run:
             return chosen
@@ -113,6 +114,7 @@ def collect_garbage(
             gone.extend(item for item in chosen if _delete(item))
         finally:  # only now: on a full disk there is room for a note when something has been deleted, not before
             note_eviction(cache, [Digest(item.digest) for item in gone if item.digest], _BY)
+            store.blobs.remove_empty_staging()
         return gone
 
 

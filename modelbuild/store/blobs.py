@@ -151,7 +151,7 @@ class BlobStore:
             yield staged
         finally:
             staged.discard()
-            self._remove_empty_staging()
+            self.remove_empty_staging()
 
     @contextmanager
     def stage_partial(self, key: str, identity: bytes, size_bytes: int) -> Iterator[StagedFile]:
@@ -174,7 +174,7 @@ class BlobStore:
             raise
         finally:
             staged.discard()
-            self._remove_empty_staging()
+            self.remove_empty_staging()
 
     @contextmanager
     def stage_arriving(self, digest: Digest) -> Iterator[ArrivingFile]:
@@ -184,12 +184,12 @@ class BlobStore:
         """
         self.prepare()
         path = self.staging / arriving_name(digest)
-        staged = self._in_staging(lambda: ArrivingFile(self, path))
+        staged = self.in_staging(lambda: ArrivingFile(self, path))
         try:
             yield staged
         finally:
             staged.keep()
-            self._remove_empty_staging()
+            self.remove_empty_staging()
 
     def arrived_bytes(self, digest: Digest) -> int:
         """How much of a blob has arrived that is not whole yet."""
@@ -214,13 +214,13 @@ class BlobStore:
         aside = self.staging / f"{os.getpid()}-{os.urandom(8).hex()}"
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            self._in_staging(lambda: path.rename(aside))
+            self.in_staging(lambda: path.rename(aside))
             yield
         finally:
             with suppress(OSError):
                 aside.unlink() if path.exists() else aside.rename(path)
             os.close(descriptor)
-            self._remove_empty_staging()
+            self.remove_empty_staging()
 
     def sweep(self) -> None:
         """Remove what killed processes left in the staging directory.
@@ -234,21 +234,10 @@ class BlobStore:
         for path in leftovers:
             if not _is_kept(path):
                 _remove_if_abandoned(path)
-        self._remove_empty_staging()
+        self.remove_empty_staging()
 
-    def _open_partial(self, key: str, identity: bytes) -> PartialFile | None:
-        path = self.staging / f"{PARTIAL_PREFIX}{key}"
-        try:
-            return self._in_staging(lambda: PartialFile(self, path, identity))
-        except BlockingIOError:
-            return None
-
-    def _create_staged(self) -> StagedFile:
-        path = self.staging / f"{os.getpid()}-{os.urandom(8).hex()}"
-        return self._in_staging(lambda: StagedFile(self, path))
-
-    def _in_staging(self, create: Callable[[], _T]) -> _T:
-        """Create a file in the staging directory, which a sweeping neighbour may remove at any moment."""
+    def in_staging(self, create: Callable[[], _T]) -> _T:
+        """Create a file in the staging directory, which is made where missing: a neighbour may remove it any moment."""
         for _ in range(100):
             try:
                 self.staging.mkdir(exist_ok=True)
@@ -261,9 +250,21 @@ class BlobStore:
                 raise unusable_store(self.staging, error) from error
         raise StoreError("STORE", f"{self.staging} keeps disappearing")
 
-    def _remove_empty_staging(self) -> None:
+    def remove_empty_staging(self) -> None:
+        """Remove the staging directory unless something is in it: a store at rest has none."""
         with suppress(OSError):
             self.staging.rmdir()
+
+    def _open_partial(self, key: str, identity: bytes) -> PartialFile | None:
+        path = self.staging / f"{PARTIAL_PREFIX}{key}"
+        try:
+            return self.in_staging(lambda: PartialFile(self, path, identity))
+        except BlockingIOError:
+            return None
+
+    def _create_staged(self) -> StagedFile:
+        path = self.staging / f"{os.getpid()}-{os.urandom(8).hex()}"
+        return self.in_staging(lambda: StagedFile(self, path))
 
     def _adopt_clone(
         self, source: InputFile, known: Digest | None, progress: Progress | None, *, required: bool

@@ -8,14 +8,13 @@ directory alone: while any build shares it, the notes simply stay.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from modelbuild.digest import Digest, is_digest
 from modelbuild.records import record
 from modelbuild.store.blobs import LEFTOVERS_PREFIX, BlobStore
-from modelbuild.store.staged import unusable_store
 
 #: A note lists the layers of one manifest; a larger file is none of ours.
 _NOTE_LIMIT_BYTES = 1 << 20
@@ -31,25 +30,20 @@ class Collected:
 
 
 @record
-class _Note:
-    path: Path
-    written_ns: int
-    digests: tuple[Digest, ...]
+class Leftovers:
+    """Blobs that a model had, and the time since when they may be needless."""
+
+    digests: Collection[Digest] = ()
+    since_ns: int = 0
 
 
 def note_leftovers(blobs: BlobStore, digests: Iterable[Digest]) -> None:
-    """Write down blobs that may be needless once the coming change of a manifest is done."""
+    """Write down blobs that may be needless once the coming change of a manifest is done; no note without any."""
     text = "".join(f"{digest}\n" for digest in sorted(set(digests)))
-    path = blobs.staging / f"{LEFTOVERS_PREFIX}{os.getpid()}-{os.urandom(8).hex()}"
-    for _ in range(100):  # a neighbour may remove the empty directory between the two calls
-        try:
-            blobs.staging.mkdir(exist_ok=True)
-            path.write_bytes(text.encode("ascii"))
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise unusable_store(path, error) from error
+    if not text:
         return
+    path = blobs.staging / f"{LEFTOVERS_PREFIX}{os.getpid()}-{os.urandom(8).hex()}"
+    blobs.in_staging(lambda: path.write_bytes(text.encode("ascii")))
 
 
 def has_leftovers(blobs: BlobStore) -> bool:
@@ -57,25 +51,24 @@ def has_leftovers(blobs: BlobStore) -> bool:
     return any(True for _ in _note_paths(blobs))
 
 
-def collect_leftovers(blobs: BlobStore, used: Iterable[Digest]) -> Collected:
-    """Delete the noted blobs that are not `used`; the caller has worked those out while it owned the directory.
+def collect_leftovers(blobs: BlobStore, used: Collection[Digest], unnoted: Leftovers | None = None) -> Collected:
+    """Delete leftovers that are not `used`; the caller has worked those out while it owned the directory.
 
-    A blob that was touched after its note was written has found a new use and stays.
+    unnoted: leftovers besides those in notes. A blob that was touched later has found a new use and stays.
     """
-    keep = set(used)
-    removed: list[Digest] = []
-    freed_bytes = 0
-    for note in [_read_note(path) for path in _note_paths(blobs)]:
-        for digest in note.digests:
-            size_bytes = None if digest in keep else _remove_blob(blobs.path(digest), note.written_ns)
+    paths = list(_note_paths(blobs))
+    every = [*map(_read_note, paths), *([] if unnoted is None else [unnoted])]
+    freed_bytes: dict[Digest, int] = {}
+    for left in every:
+        for digest in left.digests:
+            size_bytes = None if digest in used else _remove_blob(blobs.path(digest), left.since_ns)
             if size_bytes is not None:
-                removed.append(digest)
-                freed_bytes += size_bytes
+                freed_bytes[digest] = size_bytes
+    for path in paths:
         with suppress(OSError):
-            note.path.unlink()
-    with suppress(OSError):
-        blobs.staging.rmdir()
-    return Collected(tuple(removed), freed_bytes)
+            path.unlink()
+    blobs.remove_empty_staging()
+    return Collected(tuple(freed_bytes), sum(freed_bytes.values()))
 
 
 def _note_paths(blobs: BlobStore) -> Iterator[Path]:
@@ -86,22 +79,22 @@ def _note_paths(blobs: BlobStore) -> Iterator[Path]:
     yield from (blobs.staging / name for name in names if name.startswith(LEFTOVERS_PREFIX))
 
 
-def _read_note(path: Path) -> _Note:
-    """A note; a line that was cut when its writer was killed is no digest and is skipped."""
+def _read_note(path: Path) -> Leftovers:
+    """What a note says; a line that was cut when its writer was killed is no digest and is skipped."""
     try:
         written_ns = path.stat().st_mtime_ns
         with path.open("rb") as source:
             lines = source.read(_NOTE_LIMIT_BYTES).decode("ascii", "replace").splitlines()
     except OSError:
-        return _Note(path, 0, ())
-    return _Note(path, written_ns, tuple(Digest(line) for line in lines if is_digest(line)))
+        return Leftovers()
+    return Leftovers(tuple(Digest(line) for line in lines if is_digest(line)), written_ns)
 
 
-def _remove_blob(path: Path, noted_ns: int) -> int | None:
-    """Delete a blob unless it was used after the note; returns its size when it is gone."""
+def _remove_blob(path: Path, since_ns: int) -> int | None:
+    """Delete a blob unless it was used since it became needless; returns its size when it is gone."""
     try:
         status = path.lstat()
-        if status.st_nlink == 1 and status.st_mtime_ns > noted_ns:
+        if status.st_nlink == 1 and status.st_mtime_ns > since_ns:
             return None
         path.unlink()
     except OSError:

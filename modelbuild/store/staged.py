@@ -162,6 +162,23 @@ def _open_locked(path: Path, flags: int) -> int:
         os.close(fd)
 
 
+def is_being_written(path: Path) -> bool:
+    """Does somebody hold the lock of a file in the staging directory?"""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no locks here: its writer has none either
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def no_space(root: Path, needed_bytes: int) -> SpaceError:
     """The error for a disk that is too full, with the numbers."""
     free_bytes = free_space(root)

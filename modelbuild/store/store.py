@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ from modelbuild.formats.files import is_regular
 from modelbuild.model_name import ModelName, parse_name
 from modelbuild.records import record
 from modelbuild.store.blobs import BlobStore
-from modelbuild.store.leftovers import Collected, collect_leftovers, has_leftovers, note_leftovers
+from modelbuild.store.leftovers import Collected, Leftovers, collect_leftovers, has_leftovers, note_leftovers
 from modelbuild.store.lock import own_directory, share_directory
 from modelbuild.store.manifest import Manifest, decode_manifest, listed_digest, read_manifest, read_manifest_bytes
 from modelbuild.store.pins import pinned_blobs, read_pins
@@ -97,10 +98,9 @@ class Store:
 
         A damaged manifest is removed as well; its blobs are unknown then and stay.
         """
-        with suppress(ModelbuildError):
-            found = self.find(name)
-            if found is not None:
-                note_leftovers(self.blobs, _blobs_of(found[0]))
+        left = Leftovers(self._blobs_of_stored(name), time.time_ns())
+        with suppress(StoreError):  # a full disk has no room for a note, and this is to free it
+            note_leftovers(self.blobs, left.digests)
         path = self.manifest_path(name)
         try:
             path.unlink()
@@ -109,11 +109,11 @@ class Store:
         except OSError as error:
             raise unusable_store(path, error) from error
         self._remove_empty_parents(path)
-        return self.collect()
+        return self.collect(left)
 
-    def collect(self) -> Collected:
-        """Delete what was noted as left behind and is used by no model; does nothing while a build is running."""
-        if not has_leftovers(self.blobs):
+    def collect(self, unnoted: Leftovers | None = None) -> Collected:
+        """Delete what was left behind, noted or not, and is used by no model; does nothing while a build is running."""
+        if unnoted is None and not has_leftovers(self.blobs):
             return Collected()
         with own_directory(self.blobs.blobs) as alone:
             if not alone:
@@ -122,7 +122,7 @@ class Store:
                 used = self.used_blobs()
             except ModelbuildError as error:
                 return Collected(waiting=f"nothing is deleted while a manifest cannot be read: {error}")
-            return collect_leftovers(self.blobs, used)
+            return collect_leftovers(self.blobs, used, unnoted)
 
     def used_blobs(self) -> set[Digest]:
         """Every blob that some manifest names or a pin keeps; StoreError when one of them cannot be read."""
@@ -151,11 +151,15 @@ class Store:
         return name if is_regular(self.manifest_path(name)) else self.spellings().of(name)
 
     def _note_replaced(self, name: ModelName, manifest: Manifest) -> None:
-        with suppress(InputError):  # a damaged manifest does not tell what it had
+        note_leftovers(self.blobs, self._blobs_of_stored(name) - _blobs_of(manifest))
+
+    def _blobs_of_stored(self, name: ModelName) -> set[Digest]:
+        """What a model has now; nothing when there is none, or when its manifest is damaged and does not tell."""
+        try:
             found = self.find(name)
-            left = _blobs_of(found[0]) - _blobs_of(manifest) if found is not None else set()
-            if left:
-                note_leftovers(self.blobs, left)
+        except InputError:
+            return set()
+        return set() if found is None else _blobs_of(found[0])
 
     def _write_manifest(self, name: ModelName, data: bytes) -> Digest:
         self.blobs.sync()

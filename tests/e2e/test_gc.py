@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from modelbuild.digest import digest_of
 from modelbuild.engine.garbage import Candidate, GarbageLimits, choose_garbage
+from modelbuild.store.store import Store
 from tests.space import Space
 
 RECIPE = """models:
@@ -103,6 +105,21 @@ def test_a_store_that_refuses_is_one_clear_error(built: Space, monkeypatch: pyte
     assert (1, True) == (outcome.status, orphan in built.blobs())
     assert "Read-only file system" in outcome.stderr
     assert "hint:" in outcome.stderr
+
+
+def test_what_is_being_uploaded_stays(built: Space) -> None:
+    """gc takes no file from whoever writes it, and takes it when nobody does any more."""
+    blobs = Store(built.store).blobs
+    with blobs.stage_arriving(digest_of(b"whole")) as arriving:
+        arriving.append(b"who")
+        outcome = built.run("gc", "--older-than", "0")
+
+        assert (0, True) == (outcome.status, arriving.path.exists()), outcome.stderr
+
+    outcome = built.run("gc", "--older-than", "0")
+
+    assert f"deleted {arriving.path.name}" in outcome.stdout
+    assert not blobs.staging.exists()
 
 
 def test_explanation_quotes_the_eviction(built: Space) -> None:

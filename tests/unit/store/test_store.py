@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -245,6 +246,21 @@ def test_removing_ignores_noprune(store: Store) -> None:
     Store(store.root, prune=False).remove(parse_name("m"))
 
     assert set() == blob_texts(store)
+
+
+def test_removing_frees_a_full_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no room for a note, what the model had goes all the same."""
+    put_model(store, "a", "shared", "only a")
+    put_model(store, "b", "shared")
+
+    def refuse(path: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    collected = store.remove(parse_name("a"))
+
+    assert {"{}\n", "shared"} == blob_texts(store)
+    assert len("only a") == collected.freed_bytes
 
 
 def test_removing_a_damaged_model_keeps_its_unknown_blobs(store: Store) -> None:
