@@ -79,8 +79,15 @@ class WorldFacts:
 
     def unknown_file_reason(self, item: FileInput) -> str:
         """Why that file has to be read."""
-        known_before = self._state.last_file_digest(str(item.path.absolute()), item.scheme)
-        return f"{item.path.name} was touched or changed" if known_before else f"{item.path.name} was never read"
+        name, path = item.path.name, str(item.path.absolute())
+        last = self._state.last_file_stat(path, item.scheme)
+        if last is None:
+            return f"{name} was never read"
+        try:
+            is_same = FileStat.of(item.path.stat()) == last
+        except OSError:
+            is_same = False
+        return f"{name} is read once more: it was new the last time" if is_same else f"{name} was touched or changed"
 
     def recorded(self, key: str) -> tuple[str, str] | None:
         """Manifest and result recorded for an action key."""

@@ -136,6 +136,11 @@ class State:
         row = self._row("files", path, scheme)
         return None if row is None else Digest(row[7])
 
+    def last_file_stat(self, path: str, scheme: str) -> FileStat | None:
+        """The stat record a file had when it was last read, trusted or not; for explanations."""
+        row = self._row("files", path, scheme)
+        return None if row is None else FileStat(*row[2:7])
+
     def record_file(self, path: str, scheme: str, stat: FileStat, digest: Digest, recorded_ns: int) -> None:
         """Remember a file's digest; recorded_ns is the time before the file was read."""
         self._put("files", (path, scheme, *stat, digest, recorded_ns))

@@ -277,3 +277,16 @@ def test_an_edited_output_of_the_same_size_and_time_is_made_again(space: Space) 
     assert "out.gguf was changed by somebody else" in space.build().stderr
     assert wanted == output.read_bytes()
     assert "nothing to do" in space.build().stderr
+
+
+def test_file_that_was_new_when_it_was_read_is_not_called_touched(place: Space) -> None:
+    """Its stat record is the same, only too young to be trusted; a touched file is another case."""
+    weights = place.root / "checkpoint" / "model.safetensors"
+    os.utime(weights, (2_000_000_000, 2_000_000_000))
+    place.build()
+
+    before = place.run("plan").stdout
+    os.utime(weights, (2_000_000_001, 2_000_000_001))
+
+    assert "model.safetensors is read once more: it was new the last time" in before
+    assert "model.safetensors was touched or changed" in place.run("plan").stdout
