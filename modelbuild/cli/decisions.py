@@ -37,7 +37,10 @@ def decided(context: click.Context, recipe: Path, models: Sequence[str]) -> Iter
     from modelbuild.store.store import Store
 
     settings = current_settings(context)
+    loaded = load_recipe(recipe, current_recipe_options(context))
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
     with closing(State(settings.cache)) as state:
         store = Store(settings.store)
-        plan = make_plan(load_recipe(recipe, current_recipe_options(context)), store, models)
+        plan = make_plan(loaded, store, models)
         yield Decided(plan, decide_all(plan, store, state), store, state)

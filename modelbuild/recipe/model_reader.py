@@ -127,7 +127,7 @@ class ModelReader:
         for field in ("model", "name"):
             value, text = node.get(field), _text_of(node.get(field))
             if value is not None and text:
-                return located(partial(parse_name, text), value.position)
+                return _parsed_name(text, value.position)
         if "model" not in node.entries and model_id:
             return located(lambda: parse_name(model_id), position)
         raise RecipeError("MISSING", "the model has no name", position, hint="add 'model: NAME'")
@@ -173,24 +173,27 @@ class ModelReader:
         text = self._text(value)
         if value is None or not text or text in self._checked_templates:
             return text
-        from modelbuild.template import TemplateError, check_template
+        from modelbuild.template import TemplateError, check_template, mistyped_fields
 
         try:
-            check_template(text)
+            template = check_template(text)
         except TemplateError as error:
-            raise self._bad_template(error.line, error.column, error.message, error.hint, value) from error
+            position, named = self._place_in_template(error.line, error.column, value)
+            raise RecipeError("TEMPLATE", f"{error.message}{named}", position, hint=error.hint) from error
         self._checked_templates.add(text)
+        for line, column, name, meant in mistyped_fields(template):
+            position, named = self._place_in_template(line, column, value)
+            message = f"no conversation has .{printable(name)}{named}; did you mean .{meant}?"
+            self.warnings.append(RecipeWarning("UNKNOWN", message, position))
         return text
 
-    def _bad_template(self, line: int, column: int, message: str, hint: str, value: Node) -> RecipeError:
-        """The error with its place in the recipe or in the template's own file."""
+    def _place_in_template(self, line: int, column: int, value: Node) -> tuple[Position, str]:
+        """A place in the recipe, or in the template's own file and then where the recipe names it."""
         if isinstance(value, ScalarNode):
-            return RecipeError("TEMPLATE", message, value.position_in(line, column), hint=hint)
+            return value.position_in(line, column), ""
         file = value.entries["file"] if isinstance(value, MappingNode) else value
         path = self._roots.path(_text_of(file), directory_of(file))
-        return RecipeError(
-            "TEMPLATE", f"{message} (named at {file.position})", Position(str(path), line, column), hint=hint
-        )
+        return Position(str(path), line, column), f" (named at {file.position})"
 
     def _licenses(self, value: Node | None) -> tuple[str, ...]:
         if isinstance(value, SequenceNode):
@@ -256,6 +259,18 @@ def _text_of(value: Node | None) -> str:
 
 def _flag(value: Node | None) -> bool:
     return isinstance(value, ScalarNode) and value.value is True
+
+
+def _parsed_name(text: str, position: Position) -> ModelName:
+    try:
+        return parse_name(text)
+    except InputError as error:
+        hint = (
+            "${…} is an expression where the recipe has 'variables:' or a matrix"
+            if INTERPOLATION in text
+            else error.hint
+        )
+        raise RecipeError(error.code, error.message, position, hint=hint) from error
 
 
 def _check_reference(text: str, position: Position) -> None:

@@ -12,6 +12,14 @@ from modelbuild.template.errors import TemplateError
 from modelbuild.template.known import Detected, detect_template
 from modelbuild.template.nodes import Template
 from modelbuild.template.parser import parse_template
-from modelbuild.template.variables import check_template
+from modelbuild.template.variables import check_template, mistyped_fields
 
-__all__ = ["Detected", "Template", "TemplateError", "check_template", "detect_template", "parse_template"]
+__all__ = [
+    "Detected",
+    "Template",
+    "TemplateError",
+    "check_template",
+    "detect_template",
+    "mistyped_fields",
+    "parse_template",
+]

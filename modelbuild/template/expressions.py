@@ -70,7 +70,8 @@ class Source:
     def error(self, message: str, token: Token) -> TemplateError:
         """The refusal of the text at a token."""
         _, column = position_at(self.text, token.offset)
-        return TemplateError(message, line=token.line, column=column, name=self.name, hint=hint_for(message))
+        hint = hint_for(message, self.text)
+        return TemplateError(message, line=token.line, column=column, name=self.name, hint=hint)
 
 
 class ExpressionParser:

@@ -11,6 +11,11 @@ _FIELDS = (
     "Messages", "System", "Prompt", "Response", "Tools", "Suffix", "Think", "ThinkLevel", "IsThinkSet",
     "Role", "Content", "Thinking", "ToolCalls", "ToolName", "Function", "Name", "Arguments",
 )  # fmt: skip
+#: Besides, of messages, calls and tools; a template may also name the parameters of a tool that it was made for.
+_OTHER_FIELDS = (
+    "Images", "ToolCallID", "ID", "Index", "Type", "Items", "Description", "Parameters", "Defs", "Required",
+    "Properties", "AnyOf", "Enum", "ToTypeScriptType", "First",
+)  # fmt: skip
 _FUNCTION = late_pattern(r'function "(\w+)" not defined')
 _VARIABLE = late_pattern(r'undefined variable "(\$\w*)"')
 _NO_VALUE = late_pattern(r"missing value for (if|range|with)")
@@ -26,8 +31,10 @@ _STARTS = (
 )
 
 
-def hint_for(message: str) -> str:
-    """The advice that goes with an error of the lexer or parser; empty when there is none."""
+def hint_for(message: str, text: str) -> str:
+    """The advice that goes with an error of the lexer or parser in a text; empty when there is none."""
+    if "{%" in text:
+        return "this looks like Jinja, and templates here are in Go's language, as in Ollama"
     if found := _FUNCTION.fullmatch(message):
         return _function_hint(found[1])
     if found := _VARIABLE.fullmatch(message):
@@ -35,6 +42,15 @@ def hint_for(message: str) -> str:
     if found := _NO_VALUE.fullmatch(message):
         return f"for example {{{{ {found[1]} .Messages }}}}"
     return next((hint for start, hint in _STARTS if message.startswith(start)), "")
+
+
+def meant_field(name: str) -> str:
+    """The field that a template probably means by one that no conversation has; empty where nothing is like it."""
+    known = (*_FIELDS, *_OTHER_FIELDS)
+    if name in known:
+        return ""
+    same = [field for field in known if field.lower() == name.lower()]
+    return next(iter(same or similar_names(name, known, n=1, cutoff=0.75)), "")
 
 
 def _function_hint(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from modelbuild.template.errors import TemplateError
+from modelbuild.template.hints import meant_field
 from modelbuild.template.nodes import (
     ChainNode,
     FieldNode,
@@ -46,6 +47,23 @@ def template_variables(template: Template) -> tuple[str, ...]:
                 message = "undefined template specified"
                 raise TemplateError(message, line=line, column=column, located=False, hint=hint)
     return tuple(sorted(names))
+
+
+def mistyped_fields(template: Template) -> Iterator[tuple[int, int, str, str]]:
+    """Fields that no conversation has while one is much like them: line, column, name, and the name that is meant.
+
+    They are no errors: Ollama takes them, and puts `<no value>` or nothing into the prompt.
+    """
+    for body in template.definitions.values():
+        for node in _visible(body):
+            if isinstance(node, FieldNode):
+                name = node.names[0]
+            elif isinstance(node, VariableNode) and node.names[0] == "$" and len(node.names) > 1:
+                name = node.names[1]
+            else:
+                continue
+            if meant := meant_field(name):
+                yield (*template.position_of(node), name, meant)
 
 
 def needs_response(variables: tuple[str, ...]) -> bool:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from modelbuild import template
 from modelbuild.errors import InputError, ModelbuildError
-from modelbuild.template import TemplateError, check_template
+from modelbuild.template import TemplateError, check_template, mistyped_fields
+
+KNOWN = Path(template.__file__).with_name("known_templates")
 
 REFUSED = {
     "{{ .Prompt": "template: :1: unclosed action",
@@ -83,3 +88,26 @@ def test_errors_say_what_to_write(text: str, hint: str) -> None:
         check_template(text)
 
     assert hint == caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("{{ .Sytem }}", [(1, 4, "Sytem", "System")]),
+        (
+            "a\n{{ range .mesages }}{{ $.Prompts }}{{ end }}",
+            [(2, 10, "mesages", "Messages"), (2, 25, "Prompts", "Prompt")],
+        ),
+        ("{{ range .Messages }}{{ .content }}{{ end }}", [(1, 25, "content", "Content")]),
+        ("{{ range $i, $m := .Messages }}{{ $m.Contnt }}{{ .City }}{{ end }}", []),
+    ],
+)
+def test_fields_that_are_nearly_known(text: str, found: list[tuple[int, int, str, str]]) -> None:
+    """Ollama takes every field; those that are nearly one of a conversation are mistakes."""
+    assert found == list(mistyped_fields(check_template(text)))
+
+
+@pytest.mark.parametrize("path", sorted(KNOWN.glob("*.gotmpl")), ids=lambda path: path.stem)
+def test_templates_that_are_known_have_no_such_fields(path: Path) -> None:
+    """No template that people use is doubted."""
+    assert [] == list(mistyped_fields(check_template(path.read_text(encoding="utf-8"))))
