@@ -30,7 +30,7 @@ def command(recipes: tuple[Path, ...], *, check: bool, diff: bool) -> int:
         try:
             data = read_limited(path)
         except InputError as error:
-            raise with_near_names(error, path, "modelbuild init SOURCE writes a first recipe") from error
+            raise with_near_names(error, path, "'modelbuild init SOURCE' writes a first recipe") from error
         formatted = format_recipe(data, str(path))
         if formatted.encode() == data:
             continue

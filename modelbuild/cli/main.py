@@ -76,6 +76,14 @@ PURPOSES = (
 )
 
 
+#: What people know from Ollama, Docker, DVC and others, and what it is called here.
+ELSEWHERE = {
+    "create": "build", "make": "build", "repro": "build", "convert": "build", "quantize": "build", "status": "plan",
+    "lint": "validate", "ls": "list", "cp": "copy", "delete": "rm", "remove": "rm", "prune": "gc", "clean": "gc",
+    "save": "export", "load": "import",
+}  # fmt: skip
+
+
 class _LazyGroup(click.Group):
     """Imports a command's module when the command is used."""
 
@@ -99,8 +107,9 @@ class _LazyGroup(click.Group):
         if name not in COMMANDS and not name.startswith("-"):
             import difflib
 
-            near = difflib.get_close_matches(name, COMMANDS, n=2)
+            near = [ELSEWHERE[name]] if name in ELSEWHERE else difflib.get_close_matches(name, COMMANDS, n=2)
             meant = f"did you mean {' or '.join(map(repr, near))}?" if near else "see what there is with --help"
+            meant = "'ollama run' starts what was built" if name == "run" else meant
             ctx.fail(f"no command {printable(name)!r}; {meant}")
         return super().resolve_command(ctx, args)
 

@@ -7,7 +7,7 @@ from modelbuild.errors import InputError, printable
 from modelbuild.formats.files import is_regular
 from modelbuild.model_name import ModelName, parse_name
 from modelbuild.recipe.reference import local_name
-from modelbuild.similar_names import similar_names
+from modelbuild.similar_names import similar_models
 from modelbuild.store.manifest import Manifest
 from modelbuild.store.store import Store
 
@@ -33,6 +33,6 @@ def read_stored(store: Store, name: ModelName) -> tuple[Manifest, Digest]:
 
 def _missing(store: Store, name: ModelName) -> InputError:
     stored = [str(item.name) for item in store.models()]
-    near = similar_names(str(name), stored, n=3, cutoff=0.5)
+    near = similar_models(str(name), stored)
     hint = f"did you mean {' or '.join(near)}?" if near else "see 'modelbuild list'"
     return InputError("MANIFEST", f"no model {printable(str(name))!r} in the store {store.root}", hint=hint)

@@ -8,18 +8,22 @@ from typing import cast
 
 from modelbuild.digest import digest_of
 from modelbuild.errors import ProblemCollector, RecipeError, UsageError, printable
+from modelbuild.formats.files import does_exist
 from modelbuild.formats.json_text import read_json_object
 from modelbuild.model_name import ModelName, parse_name
 from modelbuild.plan.action import ActionInput, DigestInput, Input, Json, Kind
 from modelbuild.plan.graph import Action, ExportWork, LayerSlot, Plan, PublishWork, SlotRole, TextWork, source_role
 from modelbuild.plan.located import located
+from modelbuild.plan.missing_paths import check_paths
 from modelbuild.plan.model_weights import WeightsInput, WeightsPlanner
 from modelbuild.recipe.reference import CLOUD_HOST, split_source
 from modelbuild.recipe.resolved import FromModel, FromName, Output, Recipe, ResolvedModel
-from modelbuild.similar_names import similar_names
+from modelbuild.similar_names import similar_models, similar_names
 from modelbuild.store.go_json import encode_go_json
 from modelbuild.store.manifest import Manifest
 from modelbuild.store.store import Store
+
+_FILE_SUFFIXES = (".gguf", ".safetensors")
 
 
 def make_plan(recipe: Recipe, store: Store, wanted: Sequence[str] = ()) -> Plan:
@@ -35,8 +39,10 @@ def make_plan(recipe: Recipe, store: Store, wanted: Sequence[str] = ()) -> Plan:
             failed.add(model.id)  # what is wrong is wrong with its base, and told there
             continue
         known = len(problems.errors)
-        with problems.collect():
-            planner.add(model)
+        check_paths(model, problems)
+        if len(problems.errors) == known:
+            with problems.collect():
+                planner.add(model)
         if len(problems.errors) > known:
             failed.add(model.id)
     problems.finish()
@@ -179,8 +185,8 @@ class _ModelPlanner:
 
     def _missing_base(self, name: ModelName, base: FromName) -> RecipeError:
         stored = [str(item.name) for item in self._store.models()]
-        near = similar_names(str(name), stored, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else "a file or directory is named with ./ in front"
+        near = similar_models(str(name), stored)
+        hint = f"did you mean {' or '.join(near)}?" if near else _how_to_get(name, base)
         message = f"no model {str(name)!r} in the store {self._store.root}, and nothing is downloaded while building"
         return RecipeError("NETWORK", message, base.position, hint=hint)
 
@@ -265,6 +271,15 @@ class _ModelPlanner:
                 work=ExportWork(output.kind, output.path, self._name),
             )
         )
+
+
+def _how_to_get(name: ModelName, base: FromName) -> str:
+    """What to type when nothing in the store is like the base that a recipe names."""
+    as_path = "a file or directory is named with ./ in front"
+    if base.text.endswith(_FILE_SUFFIXES) or does_exist(Path(base.position.path).parent / base.text):
+        return f"{as_path}: ./{printable(base.text)}"
+    full = f"{name.host}/{name.namespace}/{name.model}:{name.tag}"
+    return f"{as_path}; a model is fetched with 'modelbuild pull {printable(full)}'"
 
 
 def _role(slot: LayerSlot, name: ModelName) -> str:

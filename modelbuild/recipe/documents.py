@@ -23,6 +23,7 @@ from modelbuild.records import record
 #: Budgets of includes: files in all, and files that include files that include …
 INCLUDE_LIMIT = 64
 INCLUDE_DEPTH_LIMIT = 8
+_DEFAULT_RECIPE = Path("recipe.yaml")
 #: Keys of a file that are no fields of its one model.
 _FILE_KEYS = ("version", "variables", "include")
 _MULTI_KEYS = ("models", "defaults", "groups")
@@ -73,9 +74,16 @@ def read_limited(path: Path, roots: AllowedRoots | None = None) -> bytes:
         return source.read_at(0, source.size_bytes)
 
 
+def _instead_of(path: Path) -> str:
+    """What to type where no recipe is; a name of a model, perhaps, where one is beside it."""
+    if not path.suffix and path.name == str(path) and is_regular(_DEFAULT_RECIPE):
+        return f"a model is named behind its recipe: {_DEFAULT_RECIPE} {printable(str(path))}"
+    return "'modelbuild init SOURCE' writes a first recipe"
+
+
 def _recipe_of(directory: Path) -> str:
     """What to type instead of a directory."""
-    for name in ("recipe.yaml", "Modelfile"):
+    for name in (_DEFAULT_RECIPE, "Modelfile"):
         if is_regular(directory / name):
             return f"name the file: {printable(str(directory / name))}"
     if is_regular(directory / "config.json"):
@@ -99,7 +107,7 @@ class DocumentReader:
         try:
             data = read_limited(path)
         except InputError as error:
-            raise with_near_names(error, path, "modelbuild init SOURCE writes a first recipe") from error
+            raise with_near_names(error, path, _instead_of(path)) from error
         return self._read(path, data, [])
 
     def from_node(self, root: Node, path: Path) -> Document:

@@ -139,6 +139,9 @@ class Interpolator:
             near = similar_names(expression.name, self._values, n=3)
             known = ", ".join(sorted(self._values)) or "none"
             hint = f"did you mean {' or '.join(near)}?" if near else f"known variables: {known}"
+            if expression.name.isupper() and not near:  # as the names of environment variables are
+                name = printable(expression.name)
+                hint = f"declare it: variables: {{{name}: {{env: {name}}}}}"
             hint += "; a literal ${ is written $${"
             raise RecipeError("UNKNOWN", f"no variable {printable(expression.name)!r}", position, hint=hint)
         self.used.add(expression.name)

@@ -81,7 +81,7 @@ def _read_override(text: str) -> Override:
         fields = sorted(model_fields())
         near = similar_names(path.rpartition(".")[2], fields, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "MODEL.FIELD=VALUE, for example coder.quantize=Q8_0"
-        what = "'=' and a value are missing" if not equals else "the name of a field is expected before '='"
+        what = "'=' and a value are missing" if not equals else "this names no field of a model"
         raise UsageError("USAGE", f"{place}: {what}", hint=hint)
     from modelbuild.recipe.text import parse_recipe_text
 

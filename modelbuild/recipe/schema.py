@@ -25,6 +25,7 @@ from modelbuild.errors import Position, ProblemCollector, RecipeError, printable
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from modelbuild.recipe.resolved import RecipeWarning
 from modelbuild.recipe.scalars import Scalar, read_plain
+from modelbuild.recipe.text_kind import MODELFILE_HINT, begins_with_command
 from modelbuild.records import record
 from modelbuild.similar_names import similar_names
 
@@ -375,7 +376,7 @@ class _Checker:
     def _refuse(self, node: Node, findings: Findings, where: tuple[str, ...]) -> None:
         place = printable(".".join(where)) or "the recipe"
         message = f"{place}: {self._expectation()} expected, {_found(node)} found{_made_with(node)}"
-        hint = self._advice(node) if where else "begin with 'model: NAME' and 'from: …'"
+        hint = self._advice(node) or _ADVICE.get(where, "") if where else _what_recipes_are(node)
         findings.problems.add(RecipeError("TYPE", message, node.position, hint=hint))
 
     def _expectation(self) -> str:
@@ -393,6 +394,17 @@ class _Checker:
         return "write true or false" if "boolean" in self.types and is_word else ""
 
 
+def _what_recipes_are(node: Node) -> str:
+    """What to do where the document is no mapping."""
+    if isinstance(node, ScalarNode) and begins_with_command(str(node.value).encode("utf-8", "replace")):
+        return MODELFILE_HINT
+    return "begin with 'model: NAME' and 'from: …'"
+
+
+#: What to write where a mapping is often mistaken for something else.
+_ADVICE: Mapping[tuple[str, ...], str] = {
+    ("models",): "write the key of a model, a colon, and its fields indented below it"
+}
 _SCALAR_TYPES = frozenset(("string", "integer", "number", "boolean"))
 
 

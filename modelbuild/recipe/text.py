@@ -18,7 +18,13 @@ from modelbuild.formats.signatures import SIGNATURE_BYTES, describe_format
 from modelbuild.late_pattern import late_pattern
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from modelbuild.recipe.scalars import is_not_finite, read_plain
-from modelbuild.recipe.text_kind import JSON_LIMIT_BYTES, TEXT_LIMIT_BYTES, looks_like_json
+from modelbuild.recipe.text_kind import (
+    JSON_LIMIT_BYTES,
+    MODELFILE_HINT,
+    TEXT_LIMIT_BYTES,
+    begins_with_command,
+    looks_like_json,
+)
 from modelbuild.records import record
 
 #: Budgets of a document beside its length; a recipe of a thousand models stays far below each of them.
@@ -43,8 +49,8 @@ _LINE_BREAK = late_pattern(r"\r\n|[\n\r\x85\u2028\u2029]")
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 #: libyaml's words for mistakes that people make, and what to do about them.
 _HINTS = (
-    ("found character that cannot start any token", "indent with spaces, and quote text that starts with @, ` or %"),
-    ("mapping values are not allowed", "quote text that contains ': ', and check the indentation"),
+    ("found character that cannot start any token", "quote text that starts with @, ` or %"),
+    ("mapping values are not allowed", "quote text that holds ': ', write ': ' behind keys, check the indentation"),
     ("did not find expected ',' or", "close the bracket; text with {, }, [, ] or , needs quotes here, so does ${name}"),
     ("did not find expected key", "check the indentation of this line and of the one before"),
     ("could not find expected ':'", "a key needs ': ' after it"),
@@ -118,7 +124,16 @@ def _syntax_error(error: yaml.YAMLError, path: str, text: str) -> RecipeError:
     context = getattr(error, "context", None)
     position = Position(path, mark.line + 1, mark.column + 1) if mark else _position_of_character(error, path, text)
     hint = next((hint for words, hint in _HINTS if words in problem), "")
+    if _character_at(position, text) == "\t":
+        hint = "a tab stands here: indent with spaces"
+    elif begins_with_command(text.encode("utf-8", "replace")):
+        hint = MODELFILE_HINT
     return RecipeError("YAML", f"not valid YAML: {problem}" + (f" {context}" if context else ""), position, hint=hint)
+
+
+def _character_at(position: Position, text: str) -> str:
+    lines = _LINE_BREAK.split(text)
+    return lines[position.line - 1][position.column - 1 : position.column] if position.line <= len(lines) else ""
 
 
 def _position_of_character(error: yaml.YAMLError, path: str, text: str) -> Position:

@@ -11,6 +11,9 @@ TEXT_LIMIT_BYTES = 1 << 20
 #: Create requests may carry images, and reading JSON costs little.
 JSON_LIMIT_BYTES = 16 << 20
 
+#: What to do with a Modelfile that is taken for a recipe.
+MODELFILE_HINT = "is this a Modelfile? name it so, and 'modelbuild import Modelfile' makes a recipe of it"
+
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _FIRST_WORD = late_pattern(rb"\A(?:[ \t\r\n]|#[^\r\n]*[\r\n])*([A-Za-z]+)[ \t]")
 
@@ -27,6 +30,11 @@ def is_modelfile(path: Path, data: bytes) -> bool:
         return False
     if name == "modelfile" or name.endswith(".modelfile") or name.startswith("modelfile."):
         return True
+    return begins_with_command(data)
+
+
+def begins_with_command(data: bytes) -> bool:
+    """Is the first word a command of Modelfiles, with a blank behind it?"""
     match = _FIRST_WORD.match(data[:4096])
     if match is None:
         return False

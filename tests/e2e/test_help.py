@@ -43,6 +43,6 @@ def test_a_mistyped_command_is_told_what_is_near(space: Space) -> None:
 
 def test_a_missing_recipe(space: Space) -> None:
     """Who has no recipe yet learns how to get one, and who mistyped its name which one may be meant."""
-    assert "hint: modelbuild init SOURCE" in space.run("build").stderr
+    assert "hint: 'modelbuild init SOURCE'" in space.run("build").stderr
     space.write("recipe.yml", "model: m\nfrom: b\n")
     assert "hint: did you mean recipe.yml?" in space.run("plan").stderr

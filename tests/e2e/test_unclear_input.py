@@ -31,6 +31,10 @@ CASES = {
     "weights as an archive": (["import", "m.gguf"], ["m.gguf: a GGUF file", "modelbuild export", "modelbuild init"]),
     "a recipe as an archive": (["import", "recipe.yaml"], ["recipe.yaml: no archive"]),
     "no lock": (["build", "recipe.yaml", "--locked"], ["recipe.lock: no such file", "--update-lock"]),
+    "a model as a recipe": (["build", "m"], ["m: no such file", "a model is named behind its recipe: recipe.yaml m"]),
+    "no recipe": (["build", "zz.yml"], ["zz.yml: no such file", "'modelbuild init SOURCE'"]),
+    "a command of Ollama": (["create", "m"], ["no command 'create'; did you mean 'build'?"]),
+    "running a model": (["run", "m"], ["no command 'run'; 'ollama run' starts what was built"]),
     "a file as the cache": (["--cache", "m.gguf", "build"], ["m.gguf", "--cache"]),
     "a file as the store": (["--store", "m.gguf", "list"], ["m.gguf", "Not a directory", "--store"]),
     "a port that is none": (["pull", "localhost:99999/a/b"], ["'localhost:99999'", "up to 65535"]),
@@ -56,7 +60,14 @@ LINES = {
     "extends: other": ["recipe.yaml:3:10:", "below 'models:'"],
     "imatrix: ./m.gguf\nquantize: Q8_0": ["m.gguf", "no importance matrix", "llama-imatrix"],
     "imatrix: ./recipe.yaml\nquantize: Q8_0": ["recipe.yaml: offset 0", "llama-imatrix"],
-    "\tsystem: x": ["recipe.yaml:3:1:", "indent with spaces"],
+    "\tsystem: x": ["recipe.yaml:3:1:", "a tab stands here: indent with spaces"],
+    "parameters:\n\tseed: 1": ["recipe.yaml:4:1:", "a tab stands here: indent with spaces"],
+    "system: @x": ["recipe.yaml:3:9:", "quote text that starts with @"],
+    "system:x": ["a key needs ': ' after it"],
+    "system: a: b": ["recipe.yaml:3:10:", "quote text that holds ': '"],
+    "system: ${HOME}\nvariables: {a: 1}": ["recipe.yaml:3:9:", "declare it: variables: {HOME: {env: HOME}}"],
+    "template: '{% if x %}{{ x }}'": ["recipe.yaml:3:25:", "this looks like Jinja"],
+    "imatrix: ./no.gguf\nquantize: Q8_0": ["recipe.yaml:3:10: no.gguf: no such file", "did you mean m.gguf?"],
 }
 
 
@@ -70,6 +81,111 @@ def test_what_a_recipe_cannot_mean(place: Space, lines: str) -> None:
     assert outcome.status in (1, 2)
     assert [] == [part for part in LINES[lines] if part not in outcome.stderr], outcome.stderr
     assert set() == place.files()
+
+
+#: What `from` may say that is not there, and what to do about it.
+BASES = {
+    "m.gguf": "a file or directory is named with ./ in front: ./m.gguf",
+    "checkpoint": "a file or directory is named with ./ in front: ./checkpoint",
+    "elsewhere.gguf": "a file or directory is named with ./ in front: ./elsewhere.gguf",
+    "kept/modle": "did you mean kept/model:latest?",
+    "qwen9": "a model is fetched with 'modelbuild pull registry.ollama.ai/library/qwen9:latest'",
+    "127.0.0.1:9/a/b:c": "a model is fetched with 'modelbuild pull 127.0.0.1:9/a/b:c'",
+}
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_base_that_is_not_in_the_store(place: Space, base: str) -> None:
+    """A path without its dot, a mistyped name and a model that was never fetched are told apart."""
+    place.recipe("model: kept/model\nfrom: ./m.gguf\n")
+    place.build()
+    place.recipe(f"model: m\nfrom: {base}\n")
+
+    outcome = place.run("plan")
+
+    assert 2 == outcome.status
+    assert f"hint: {BASES[base]}" in outcome.stderr.replace("a file or directory is named with ./ in front; ", "")
+
+
+def test_the_tag_that_all_have_makes_no_names_alike(place: Space) -> None:
+    """Who asks for a model that is not there is not sent to one of another name."""
+    place.build()
+
+    assert "hint: see 'modelbuild list'" in place.run("show", "coder").stderr
+    assert "hint: did you mean m:latest?" in place.run("show", "m:q4").stderr
+
+
+def test_all_sources_that_are_missing_are_shown_at_once(place: Space) -> None:
+    """Of every model and every field, not only of the first."""
+    place.recipe(
+        "models:\n"
+        "  a: {from: ./chekpoint, adapters: ./lora, imatrix: ./i.dat, quantize: Q8_0}\n"
+        "  b: {files: [./x.gguf, ./y.gguf]}\n"
+        "  c: {from: ./m.gguf, draft_files: ./d.gguf}\n"
+    )
+
+    found = [line for line in place.run("build").stderr.splitlines() if "no such file" in line]
+
+    assert [(2, 13), (2, 36), (2, 53), (3, 15), (3, 25), (4, 36)] == [
+        tuple(map(int, line.partition("recipe.yaml:")[2].split(":")[:2])) for line in found
+    ]
+
+
+def test_two_models_of_one_name_are_shown_beside_other_mistakes(place: Space) -> None:
+    """A third model with a mistake of its own does not hide them."""
+    place.recipe(
+        "models:\n  a: {from: ./m.gguf, model: x}\n  b: {from: ./m.gguf, model: X}\n  c: {from: ./m.gguf, model: a b}\n"
+    )
+
+    said = place.run("validate").stderr
+
+    assert "recipe.yaml:3:30: a second model named X:latest" in said
+    assert "recipe.yaml:4:30: invalid model name: 'a b'" in said
+
+
+@pytest.mark.parametrize("command", ["plan", "explain", "graph", "build", "validate"])
+def test_what_is_doubtful_is_said_by_every_command_that_reads_it(place: Space, command: str) -> None:
+    """A mistyped parameter or field of a template is a warning with its place."""
+    place.recipe("model: m\nfrom: ./m.gguf\nparameters: {temprature: 1}\ntemplate: '{{ .Sytem }}'\n")
+
+    outcome = place.run(command)
+
+    assert 0 == outcome.status
+    assert "warning: recipe.yaml:3:14: unknown parameter 'temprature'" in outcome.stderr
+    assert "warning: recipe.yaml:4:15: no conversation has .Sytem; did you mean .System?" in outcome.stderr
+
+
+def test_mistyped_field_of_a_template_in_a_file(place: Space) -> None:
+    """The place is in the template's file, and where the recipe names it is said."""
+    place.write("t.tmpl", "hi\n{{ .prompt }}")
+    place.recipe("model: m\nfrom: ./m.gguf\ntemplate: {file: t.tmpl}\n")
+
+    said = place.run("validate").stderr
+
+    assert "t.tmpl:2:4: no conversation has .prompt (named at recipe.yaml:3:18); did you mean .Prompt?" in said
+
+
+@pytest.mark.parametrize("text", ["FROM ./m.gguf\nSYSTEM hi\n", "FROM ./m.gguf\nSYSTEM hi: there\n"])
+def test_modelfile_under_the_name_of_a_recipe(place: Space, text: str) -> None:
+    """It is known for what it is, whatever YAML makes of it."""
+    place.recipe(text)
+
+    assert "hint: is this a Modelfile?" in place.run("build").stderr
+
+
+@pytest.mark.parametrize("models", ["", " [{name: a}]", " x"])
+def test_models_that_are_no_mapping(place: Space, models: str) -> None:
+    """What stands below 'models' is shown."""
+    place.recipe(f"models:{models}\n")
+
+    assert "hint: write the key of a model, a colon, and its fields indented below it" in place.run("build").stderr
+
+
+def test_expression_in_a_name_where_there_are_none(place: Space) -> None:
+    """The braces are not just wrong characters."""
+    place.recipe("model: m-${TAG}\nfrom: ./m.gguf\n")
+
+    assert "hint: ${…} is an expression where the recipe has 'variables:' or a matrix" in place.run("build").stderr
 
 
 @pytest.mark.parametrize("text", ["x\n", "- a\n", "[1]\n"])

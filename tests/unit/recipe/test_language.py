@@ -359,7 +359,7 @@ def test_set_needs_no_model_where_there_is_one(recipes: Recipes) -> None:
     ("override", "message"),
     [
         ("m.quantize", "'=' and a value are missing"),
-        ("m.quantise=Q8_0", "the name of a field is expected before '='"),
+        ("m.quantise=Q8_0", "this names no field of a model\n  hint: did you mean quantize"),
         ("x.quantize=Q8_0", "no model 'x' in the recipe"),
     ],
 )
