@@ -24,11 +24,16 @@ from modelbuild.convert.model import Model
 from modelbuild.convert.name_list import list_names
 from modelbuild.convert.planned import PlannedTensor, Source
 from modelbuild.convert.value_transforms import Computed, Widened
-from modelbuild.errors import InputError, printable
+from modelbuild.errors import InputError, UnsupportedError, printable
 from modelbuild.formats.gguf.types import GgmlType
 from modelbuild.formats.gguf.writer import KeyValue, f32, string, u32, u32_array
 
 _EMBEDDING = "token_embd.weight"
+#: Architectures that give embeddings alone, so that no output is computed from that of the tokens.
+_WITHOUT_OUTPUT = frozenset(
+    {"bert", "eurobert", "gemma-embedding", "jina-bert-v2", "llama-embed", "modern-bert", "neo-bert", "nomic-bert"}
+    | {"nomic-bert-moe", "t5encoder"}
+)
 
 
 def plan_adapter(files: Checkpoint, base: AdapterBase, float_type: str = "source") -> Conversion:
@@ -40,13 +45,14 @@ def plan_adapter(files: Checkpoint, base: AdapterBase, float_type: str = "source
     """
     assert float_type in FLOAT_TYPES, f"{float_type} is none of {FLOAT_TYPES}"
     config = read_adapter_config(files)
-    stored = files.weights()
+    stored = sorted(files.weights(), key=lambda tensor: tensor.offset)  # as the reference library loads one file
     tensors = read_pairs(stored, files.origin)
     _check_ranks(config, tensors)
     model = base.model_for(tensors.pairs, _base_name)
     changes = _changes(model, tensors, config, strict=base.shapes is None)
-    planned = tuple(_typed(changes, float_type, wanted_type(float_type, stored)))
+    planned = tuple(_typed(model, changes, float_type, wanted_type(float_type, stored)))
     _check_base(base, planned)
+    _check_embedding(base, model, planned)
     return Conversion(_keys(files, base, config, planned), planned)
 
 
@@ -158,6 +164,22 @@ def _check_base(base: AdapterBase, planned: tuple[PlannedTensor, ...]) -> None:
     _refuse(lines, base.origin)
 
 
+def _check_embedding(base: AdapterBase, model: Model, planned: tuple[PlannedTensor, ...]) -> None:
+    """A change of an embedding that is the output as well: the runtime would multiply by it as it looks rows up."""
+    if base.architecture in _WITHOUT_OUTPUT or all(tensor.name != f"{_EMBEDDING}.lora_a" for tensor in planned):
+        return
+    rules = (rule for rule in model.family.tensors if "output" in rule.targets)
+    has_output = (
+        "output.weight" in base.shapes
+        if base.shapes is not None
+        else any(f"{rule.source}.weight" in model.stored for rule in rules)
+    )
+    if not has_output:
+        message = "the adapter changes the embedding, which is the output of its base as well; llama.cpp stops there"
+        hint = "merge the adapter into its base model and build from the merged checkpoint"
+        raise UnsupportedError("ADAPTER", message, path=base.origin, key=_EMBEDDING, hint=hint)
+
+
 def _refuse(lines: list[str], origin: str) -> None:
     if lines:
         listed = "\n".join(list_names(lines, "  "))
@@ -168,9 +190,13 @@ def _refuse(lines: list[str], origin: str) -> None:
 # -- types and keys ----------------------------------------------------------------------------------------------------
 
 
-def _typed(changes: Iterator[tuple[str, Source]], float_type: str, wanted: GgmlType) -> Iterator[PlannedTensor]:
+def _typed(
+    model: Model, changes: Iterator[tuple[str, Source]], float_type: str, wanted: GgmlType
+) -> Iterator[PlannedTensor]:
     for name, source in changes:
-        yield PlannedTensor(name, source, output_type(name, source.shape, source.dtype, float_type, wanted))
+        forced = model.family.force_type(name, model) if model.family.force_type else None
+        type_ = output_type(name, source.shape, source.dtype, float_type, wanted) if forced is None else forced
+        yield PlannedTensor(name, source, type_)
 
 
 def _keys(

@@ -17,9 +17,12 @@ from modelbuild.late_pattern import late_pattern
 from modelbuild.records import record
 
 T = TypeVar("T", int, float)
-#: Names of modules with dots between their parts, as people write them; the library takes them as expressions.
-_PLAIN_NAME = late_pattern(r"\^?[A-Za-z0-9_]+(?:\\?\.[A-Za-z0-9_]+)*\$?", re.ASCII)
+#: Names of modules with dots between their parts, as people and the library write them; it takes them as expressions.
+_PLAIN_NAME = late_pattern(r"(?:\^|\^?\.\*\\\.)?([A-Za-z0-9_]+(?:\\?\.[A-Za-z0-9_]+)*)\$?", re.ASCII)
+_WHOLE, _PART = "^", "."
 _PATTERN_LIMIT = 100_000
+#: First words of `init_lora_weights` whose matrices are split off those of the base, which lose as much.
+_SPLITTING = ("pissa", "corda", "olora", "loftq", "lora_ga")
 
 
 @record
@@ -27,6 +30,7 @@ class AdapterConfig:
     """alpha: `adapter.lora.alpha`. rank: of modules that no pattern names. invocation_tokens: what switches it on.
 
     ranks, alphas: by name of a module or its end, the first that fits counts; alphas as the file gives them.
+        A name that begins with "^" is the whole one, one that begins with a dot never is.
     """
 
     path: str
@@ -53,7 +57,7 @@ def read_adapter_config(files: Checkpoint) -> AdapterConfig:
     """The configuration of an adapter.
 
     Raises InputError CONFIG for what is missing or malformed; UnsupportedError ADAPTER, by name, for what an adapter
-    file cannot express: DoRA, replaced modules, biases.
+    file cannot express: DoRA, replaced modules, biases, a base that was changed as well.
     """
     path = files.files.get(ADAPTER_CONFIG)
     if path is None:
@@ -67,6 +71,10 @@ def read_adapter_config(files: Checkpoint) -> AdapterConfig:
     rank, alpha = config.integer("r", "head_dimension"), config.number("lora_alpha", positive=False)
     _check_alpha(config, "lora_alpha", alpha)
     is_stabilized = config.boolean("use_rslora", False)
+    tokens = tuple(config.integers("alora_invocation_tokens") or ())
+    if config.get("invocation_string") and not tokens:
+        hint = "write the ids of its tokens as alora_invocation_tokens"
+        raise config.error("invocation_string", "a text that switches the adapter on, but not its tokens", hint)
     return AdapterConfig(
         str(path),
         alpha * math.sqrt(rank) if is_stabilized else alpha,
@@ -75,7 +83,7 @@ def read_adapter_config(files: Checkpoint) -> AdapterConfig:
         is_stabilized,
         {name: _rank(config, name, value) for name, value in _patterns(config, "rank_pattern").items()},
         {name: _alpha(config, name, value) for name, value in _patterns(config, "alpha_pattern").items()},
-        tuple(config.integers("alora_invocation_tokens") or ()),
+        tokens,
     )
 
 
@@ -103,6 +111,12 @@ def _refuse_other_methods(config: Config) -> None:
         "modules_to_save": "whole modules that were trained" if config.get("modules_to_save") else "",
         "bias": "biases that were trained" if config.text("bias", "none") != "none" else "",
         "lora_bias": "biases of its own" if config.boolean("lora_bias", False) else "",
+        "init_lora_weights": _splitting(config.get("init_lora_weights")),
+        "layer_replication": "a base with blocks that are repeated" if config.get("layer_replication") else "",
+        "trainable_token_indices": "embeddings of single tokens" if config.get("trainable_token_indices") else "",
+        "use_qalora": "QALoRA, which averages inputs" if config.boolean("use_qalora", False) else "",
+        "use_bdlora": "BD-LoRA, whose matrices are made of blocks" if config.get("use_bdlora") else "",
+        "kasa_config": "KaSA, which cuts the base's matrices" if config.get("kasa_config") else "",
     }
     for key, what in reasons.items():
         if what:
@@ -115,6 +129,12 @@ def _refuse_other_methods(config: Config) -> None:
             )
 
 
+def _splitting(kind: object) -> str:
+    if not isinstance(kind, str) or not kind.lower().startswith(_SPLITTING):
+        return ""
+    return f"matrices that began as parts of the base's ({printable(kind)}), which was changed with them"
+
+
 def _patterns(config: Config, key: str) -> Mapping[str, object]:
     section = config.section(key)
     values = section.values if section is not None else {}
@@ -124,7 +144,15 @@ def _patterns(config: Config, key: str) -> Mapping[str, object]:
         if not _PLAIN_NAME.fullmatch(name):
             hint = "name the modules, for example 'q_proj' or 'layers.0.self_attn.q_proj'"
             raise config.error(key, f"{printable(name)!r} is an expression, which is not evaluated", hint)
-    return {name.strip("^$").replace("\\.", "."): value for name, value in values.items()}
+    return {_spelled(name): value for name, value in values.items()}
+
+
+def _spelled(pattern: str) -> str:
+    """The name in a pattern, behind a sign of how much of a module's name it must be."""
+    match = _PLAIN_NAME.fullmatch(pattern)
+    assert match is not None, f"{pattern} is no plain name"
+    start = pattern[: match.start(1)]
+    return f"{_PART if '*' in start else start}{match[1]}".replace("\\.", ".")
 
 
 def _rank(config: Config, name: str, value: object) -> int:
@@ -137,4 +165,10 @@ def _alpha(config: Config, name: str, value: object) -> float:
 
 def _first_fit(patterns: Mapping[str, T], module: str, default: T) -> T:
     """The value of the first pattern that is the module's name or the end of it at a dot."""
-    return next((value for name, value in patterns.items() if f".{module}".endswith(f".{name}")), default)
+    return next((value for name, value in patterns.items() if _fits(name, module)), default)
+
+
+def _fits(name: str, module: str) -> bool:
+    if name.startswith(_WHOLE):
+        return module == name.removeprefix(_WHOLE)
+    return module.endswith(name) if name.startswith(_PART) else f".{module}".endswith(f".{name}")

@@ -17,6 +17,7 @@ from modelbuild.errors import InputError, UnsupportedError
 from modelbuild.formats.gguf.reader import open_gguf
 from tests.adapters import ALPHA, RANK, changes_of, random_pair, values_of, write_adapter
 from tests.checkpoints import convert, keys_of, llama_config, llama_tensors, write_checkpoint
+from tests.family_checkpoints import write_family_checkpoint
 from tests.llama_runtime import llama
 from tests.written import write_conversion
 
@@ -98,6 +99,26 @@ def test_patterns_change_ranks_and_strengths(tmp_path: Path, base: AdapterBase, 
         np.testing.assert_allclose(changes[name], change(*pair, wanted), rtol=1e-4, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "does_fit"),
+    [
+        (f"^{DOWN}", True),
+        ("^layers.0.mlp.down_proj", False),
+        (r".*\.down_proj", True),
+        (r"^.*\.mlp\.down_proj$", True),
+        (rf".*\.{DOWN}", False),
+    ],
+)
+def test_patterns_say_how_much_of_a_name_they_are(
+    tmp_path: Path, base: AdapterBase, pattern: str, does_fit: bool
+) -> None:
+    """As expressions in the library: from the beginning of the name, or behind something."""
+    adapter = plan_adapter(write_adapter(tmp_path, PAIR, alpha_pattern={pattern: 3 * ALPHA}), base)
+
+    wanted = change(*PAIR[DOWN], ALPHA / RANK * (3 if does_fit else 1))
+    np.testing.assert_allclose(changes_of(adapter)["blk.0.ffn_down.weight"], wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_scale_of_mlx_is_the_whole_factor(tmp_path: Path, base: AdapterBase) -> None:
     """Files of mlx-lm hold both matrices the other way round, and a scale that does not depend on the rank."""
     a, b = PAIR[DOWN]
@@ -169,6 +190,52 @@ def test_embeddings_change_by_looked_up_rows(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, wanted, atol=2e-2, rtol=0)
 
 
+def _embedding_adapter(directory: Path, module: str, rows: int, columns: int) -> Checkpoint:
+    a, b = random_pair(columns, rows)
+    write_adapter(directory, {})
+    name = f"base_model.model.{module}"
+    save_file({f"{name}.lora_embedding_A": a, f"{name}.lora_embedding_B": b}, directory / "adapter_model.safetensors")
+    return adapter_files(directory)
+
+
+def test_embedding_that_is_the_output_cannot_be_changed(tmp_path: Path, base: AdapterBase) -> None:
+    """Llama.cpp aborts at the output of such a model; a model without an output has no such trouble."""
+    files = _embedding_adapter(tmp_path / "adapter", "model.embed_tokens", 12, 32)
+    file = write_conversion(convert(write_checkpoint(tmp_path / "base")), tmp_path / "base.gguf")
+    for tied in (base, base_of_header(open_gguf(file))):
+        with pytest.raises(UnsupportedError, match="output of its base as well") as caught:
+            plan_adapter(files, tied)
+        assert "ADAPTER" == caught.value.code
+
+    encoder = base_of_checkpoint(Checkpoint.of_directory(write_family_checkpoint(tmp_path / "bert", "JinaBertModel")))
+    files = _embedding_adapter(tmp_path / "adapter", "embeddings.word_embeddings", 288, 64)
+    assert ["token_embd.weight.lora_a", "token_embd.weight.lora_b"] == [
+        tensor.name for tensor in plan_adapter(files, encoder).tensors
+    ]
+
+
+def test_pairs_stand_as_in_the_file(tmp_path: Path, base: AdapterBase) -> None:
+    """In the order of the data, which differs from that of names where precisions differ."""
+    (a, b), (c, d) = random_pair(32, 48), random_pair(16, 32)
+    files = write_adapter(tmp_path, {DOWN: (a.astype(np.float16), b.astype(np.float16)), V: (c, d)})
+
+    names = [tensor.name for tensor in plan_adapter(files, base).tensors]
+
+    assert ["blk.0.attn_v.weight", "blk.0.ffn_down.weight"] == [name.rpartition(".")[0] for name in names[::2]]
+
+
+def test_types_that_a_family_forces_concern_adapters_as_well(tmp_path: Path) -> None:
+    """The indexer of MiniMax M3 is never narrowed, nor is a change of it."""
+    directory = write_family_checkpoint(tmp_path / "base", "MiniMaxM3SparseForCausalLM")
+    weights = load_file(directory / "model.safetensors")
+    module = next(name for name in weights if name.endswith("index_q_proj.weight")).removesuffix(".weight")
+    files = write_adapter(tmp_path / "adapter", {module: random_pair(*weights[f"{module}.weight"].shape)})
+
+    adapter = plan_adapter(files, base_of_checkpoint(Checkpoint.of_directory(directory)), "F16")
+
+    assert {"F32"} == {tensor.type.name for tensor in adapter.tensors}
+
+
 def test_whole_norms_are_passed_on(tmp_path: Path, base: AdapterBase) -> None:
     """Some tools add the norms of the model they compared; they go first, as the reference has them."""
     a, b = PAIR[DOWN]
@@ -205,6 +272,13 @@ def test_invocation_tokens_are_kept(tmp_path: Path, base: AdapterBase) -> None:
         ({"bias": "all"}, "biases"),
         ({"lora_bias": True}, "biases"),
         ({"peft_type": "IA3"}, "'IA3'"),
+        ({"init_lora_weights": "pissa_niter_4"}, "pissa_niter_4"),
+        ({"init_lora_weights": "OLoRA"}, "OLoRA"),
+        ({"layer_replication": [[0, 2], [1, 2]]}, "repeated"),
+        ({"trainable_token_indices": [1]}, "single tokens"),
+        ({"use_qalora": True}, "QALoRA"),
+        ({"use_bdlora": {"nblocks": 2}}, "BD-LoRA"),
+        ({"kasa_config": {"beta": 1e-4}}, "KaSA"),
     ],
 )
 def test_what_an_adapter_file_cannot_express_is_refused(
@@ -233,6 +307,7 @@ def test_what_an_adapter_file_cannot_express_is_refused(
         {"rank_pattern": {"down_proj": -1}},
         {"alpha_pattern": {"down_proj": "x"}},
         {"alora_invocation_tokens": [-1]},
+        {"invocation_string": "<|start|>"},
     ],
 )
 def test_malformed_configurations_are_refused(tmp_path: Path, base: AdapterBase, config: dict[str, object]) -> None:
