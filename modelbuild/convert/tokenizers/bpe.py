@@ -12,7 +12,7 @@ from modelbuild.convert.tokenizers.special import KINDS, read_special_tokens
 from modelbuild.convert.tokenizers.templates import template_keys
 from modelbuild.convert.tokenizers.vocabulary import TokenType, Vocabulary, check_ids, set_added
 from modelbuild.errors import InputError, printable
-from modelbuild.formats.gguf.writer import KeyValue, boolean, string, strings
+from modelbuild.formats.gguf.writer import KeyValue, string, strings
 
 if TYPE_CHECKING:
     from modelbuild.convert.model import Model
@@ -36,15 +36,14 @@ def byte_level_bpe(model: Model) -> Iterable[KeyValue]:
 
 
 def special_keys(files: TokenizerFiles, model: Model, count: int, *, skip_beyond: bool = False) -> Iterable[KeyValue]:
-    """Special token ids and flags, chat templates, lower-casing.
+    """Special token ids and flags, chat templates, what becomes of texts first.
 
     skip_beyond: ids that the vocabulary does not have are left out, not refused.
     """
     special = read_special_tokens(files, model.hub.root, count, skip_beyond=skip_beyond)
     yield from special.keys()
     yield from template_keys(files)
-    if special.lowercase:
-        yield boolean("tokenizer.ggml.normalizer.lowercase", True)
+    yield from special.normalizer_keys()
 
 
 def read_vocabulary(files: TokenizerFiles, model: Model) -> Vocabulary:

@@ -27,11 +27,22 @@ _FLAG_KINDS = ("bos", "eos", "sep")
 
 @record(frozen=False)
 class SpecialTokens:
-    """ids and flags by kind, in the order in which they are written; lowercase: the tokenizer lower-cases texts."""
+    """ids and flags by kind, in the order in which they are written.
+
+    lowercase, strip_accents: what the tokenizer does to texts first; None when its files do not say.
+    """
 
     ids: dict[str, int] = field(default_factory=dict)
     flags: dict[str, bool] = field(default_factory=dict)
-    lowercase: bool = False
+    lowercase: bool | None = None
+    strip_accents: bool | None = None
+
+    def normalizer_keys(self) -> Iterable[KeyValue]:
+        """What becomes of texts; for WordPiece, the runtime lower-cases and takes accents off unless told otherwise."""
+        if self.lowercase is not None:
+            yield boolean("tokenizer.ggml.normalizer.lowercase", self.lowercase)
+        if self.strip_accents is not None:
+            yield boolean("tokenizer.ggml.normalizer.strip_accents", self.strip_accents)
 
     def keys(self) -> Iterable[KeyValue]:
         """Ids, then flags."""
@@ -83,10 +94,16 @@ class _Reader:
         self._objects = {kind for kind in kinds if isinstance(files.config.get(f"{kind}_token"), dict)}
 
     def read_normalizer(self, normalizer: Mapping[str, object], depth: int = 0) -> None:
-        """Does the tokenizer lower-case its input?"""
+        """Does the tokenizer lower-case its input, and take accents off?"""
         kind = normalizer.get("type")
-        if kind == "Lowercase" or (kind == "BertNormalizer" and normalizer.get("lowercase", True)):
+        if kind == "Lowercase":
             self.found.lowercase = True
+        elif kind == "StripAccents":
+            self.found.strip_accents = True
+        elif kind == "BertNormalizer":
+            lower, strip = normalizer.get("lowercase"), normalizer.get("strip_accents")
+            self.found.lowercase = lower if isinstance(lower, bool) else self.found.lowercase
+            self.found.strip_accents = strip if isinstance(strip, bool) else self.found.strip_accents
         inner = normalizer.get("normalizers")
         if kind == "Sequence" and isinstance(inner, list) and depth < 8:
             for item in inner:

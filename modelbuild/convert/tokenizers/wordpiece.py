@@ -11,7 +11,7 @@ from modelbuild.convert.tokenizers.pretokenizers import find_pre_tokenizer
 from modelbuild.convert.tokenizers.special import KINDS
 from modelbuild.convert.tokenizers.vocabulary import TokenType, Vocabulary
 from modelbuild.errors import InputError
-from modelbuild.formats.gguf.writer import KeyValue, string, u32
+from modelbuild.formats.gguf.writer import KeyValue, boolean, string, u32
 
 if TYPE_CHECKING:
     from modelbuild.convert.model import Model
@@ -31,6 +31,8 @@ def wordpiece(model: Model) -> Iterable[KeyValue]:
     yield string("tokenizer.ggml.pre", pre_tokenizer)
     yield from vocabulary.keys()
     yield from special_keys(files, model, len(vocabulary.texts), skip_beyond=True)
+    if not files.document and files.config.get("do_lower_case") is False:  # tokenizer.json would have said it
+        yield boolean("tokenizer.ggml.normalizer.lowercase", False)
 
 
 def _marked(text: str, type_: TokenType) -> str:

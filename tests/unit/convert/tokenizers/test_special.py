@@ -10,7 +10,7 @@ import pytest
 from modelbuild.convert import Checkpoint
 from modelbuild.convert.tokenizers.files import TokenizerFiles
 from modelbuild.convert.tokenizers.special import SpecialTokens, read_special_tokens
-from tests.checkpoints import bpe_tokenizer, llama_config, write_checkpoint
+from tests.checkpoints import bpe_tokenizer, convert, keys_of, llama_config, write_checkpoint
 
 
 def special(token: str) -> dict[str, object]:
@@ -98,21 +98,33 @@ def test_post_processor_goes_before_the_configuration(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("normalizer", "expected"),
+    ("normalizer", "lowercase", "strip_accents"),
     [
-        (None, False),
-        ({"type": "Lowercase"}, True),
-        ({"type": "BertNormalizer"}, True),
-        ({"type": "BertNormalizer", "lowercase": False}, False),
-        ({"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Lowercase"}]}, True),
+        (None, None, None),
+        ({"type": "Lowercase"}, True, None),
+        ({"type": "StripAccents"}, None, True),
+        ({"type": "BertNormalizer"}, None, None),
+        ({"type": "BertNormalizer", "lowercase": True, "strip_accents": None}, True, None),
+        ({"type": "BertNormalizer", "lowercase": False, "strip_accents": True}, False, True),
+        ({"type": "BertNormalizer", "lowercase": True, "strip_accents": False}, True, False),
+        ({"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Lowercase"}]}, True, None),
     ],
 )
-def test_lower_casing_is_found(tmp_path: Path, normalizer: object, expected: bool) -> None:
-    """In any form the tokenizer may say it."""
+def test_what_becomes_of_texts_is_told(
+    tmp_path: Path, normalizer: object, lowercase: bool | None, strip_accents: bool | None
+) -> None:
+    """In any form the tokenizer may say it, as keys after the templates; what it does not say is no key."""
     directory = write_checkpoint(tmp_path / "m", tokenizer__json=bpe_tokenizer(normalizer=normalizer))
     files = TokenizerFiles(Checkpoint.of_directory(directory))
+    keys = {f"tokenizer.ggml.normalizer.{name}": value for name, value in (
+        ("lowercase", lowercase), ("strip_accents", strip_accents),
+    ) if value is not None}  # fmt: skip
 
-    assert expected == read_special_tokens(files, {}, 12).lowercase
+    found = read_special_tokens(files, {}, 12)
+
+    assert (lowercase, strip_accents) == (found.lowercase, found.strip_accents)
+    assert keys == {item.key: item.value.decode() for item in found.normalizer_keys()}
+    assert keys == {key: value for key, value in keys_of(convert(directory)).items() if ".normalizer." in key}
 
 
 def test_minus_one_means_none(tmp_path: Path) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.checkpoints import convert, keys_of, write_checkpoint
+from tests.llama_runtime import llama
+from tests.written import write_conversion
 
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "##b"]
 CONFIG = {
@@ -72,3 +76,37 @@ def test_rows_without_a_token_look_like_words(tmp_path: Path) -> None:
 
     assert ["\u2581[PAD7]", "\u2581[PAD8]"] == keys["tokenizer.ggml.tokens"][7:]
     assert [5, 5] == keys["tokenizer.ggml.token_type"][7:]
+
+
+@pytest.mark.parametrize(("settings", "expected"), [({"do_lower_case": False}, False), ({}, None)])
+def test_cased_words_stay_cased_without_tokenizer_json(
+    tmp_path: Path, settings: dict[str, object], expected: bool | None
+) -> None:
+    """The runtime would lower-case them; the reference does not tell it."""
+    directory = write_checkpoint(
+        tmp_path / "m",
+        CONFIG,
+        bert_tensors(),
+        tokenizer__json=None,
+        vocab__txt="\n".join(TOKENS) + "\n",
+        tokenizer_config__json=settings,
+    )
+
+    assert expected is keys_of(convert(directory)).get("tokenizer.ggml.normalizer.lowercase")
+
+
+@pytest.mark.llamacpp
+def test_llama_cpp_sees_capitals_of_a_cased_vocabulary(tmp_path: Path) -> None:
+    """A capital is a word of its own, not the small letter."""
+    tensors = {**bert_tensors(), "bert.embeddings.word_embeddings.weight": ("F32", (8, 32))}
+    directory = write_checkpoint(
+        tmp_path / "m",
+        {**CONFIG, "vocab_size": 8},
+        tensors,
+        tokenizer__json=None,
+        vocab__txt="\n".join([*TOKENS, "A"]) + "\n",
+        tokenizer_config__json={"do_lower_case": False, "cls_token": "[CLS]", "sep_token": "[SEP]"},
+    )
+
+    with llama(write_conversion(convert(directory), tmp_path / "m.gguf")) as model:
+        assert [7, 5] == [token for token in model.tokenize("A a") if token > 4]
