@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from modelbuild.errors import ProblemCollector
 from modelbuild.formats.files import size_of_file
 from modelbuild.plan.action import DigestInput, FileInput
 from modelbuild.plan.decide import Decision, Result
@@ -62,8 +63,14 @@ class ActionPreview:
 
 
 def preview_actions(decisions: Sequence[Decision], store: Store) -> list[ActionPreview]:
-    """Previews in plan order; reads headers of what would be assembled."""
-    return [_preview(decision, store) for decision in decisions]
+    """Previews in plan order; reads headers of what would be assembled, and raises all that is wrong with them."""
+    problems = ProblemCollector()
+    previews = []
+    for decision in decisions:
+        with problems.collect():
+            previews.append(_preview(decision, store))
+    problems.finish()
+    return previews
 
 
 def _preview(decision: Decision, store: Store) -> ActionPreview:

@@ -7,7 +7,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelbuild.errors import InputError, Problems, RecipeError
+from modelbuild.errors import InputError, Position, Problems, RecipeError
 from modelbuild.formats.gguf.types import ValueType
 from modelbuild.formats.gguf.values import RawValue, encode_numbers, encode_scalar, encode_string, encode_strings
 from modelbuild.plan.action import Json
@@ -33,18 +33,19 @@ class Wishes:
     """tensor_types: in order, the first that matches decides. imatrix: a file of importance values.
 
     metadata: GGUF keys to set, or to remove. ollama_rules: add the rules by architecture of Ollama's server, and note
-    types as its converter does.
+    types as its converter does. quantize_at: where the recipe asks for the preset.
     """
 
     tensor_types: tuple[TensorTypeRule, ...] = ()
     imatrix: Path | None = None
     metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
     ollama_rules: bool = False
+    quantize_at: Position | None = None
 
     @classmethod
     def of(cls, model: ResolvedModel) -> Wishes:
         """The wishes of a model."""
-        return cls(model.tensor_types, model.imatrix, model.metadata, model.rewrite_gguf)
+        return cls(model.tensor_types, model.imatrix, model.metadata, model.rewrite_gguf, model.quantize_position)
 
     def to_json(self) -> dict[str, Json]:
         """What of them belongs in an action key; the matrix is an input of its own."""
@@ -67,12 +68,15 @@ class Wishes:
         return rules
 
     def place(self, error: InputError | Problems) -> InputError | RecipeError | Problems:
-        """An error of the type policy with the position of the rule it speaks of."""
+        """An error of the type policy with the position of the rule it speaks of, or of the preset."""
         if isinstance(error, Problems):
             return Problems(self.place(item) if isinstance(item, InputError) else item for item in error.errors)
         for wish, rule in zip(self.tensor_types, self.rules(), strict=True):
             if error.code == "RULE" and error.key == f"tensor_types {rule}":
                 return RecipeError(error.code, f"the rule {error.message}", wish.position, hint=error.hint)
+        if error.code == "IMPORTANCE" and self.quantize_at is not None:
+            message = f"{error.where}: {error.message}" if error.where else error.message
+            return RecipeError(error.code, message, self.quantize_at, hint=error.hint)
         return error
 
 

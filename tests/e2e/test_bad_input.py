@@ -72,6 +72,24 @@ def test_recipe_mistakes_carry_line_and_column(place: Space, text: str, expected
     _fails(place, 2, expected)
 
 
+@pytest.mark.parametrize("command", ["plan", "build"])
+def test_all_that_headers_tell_is_shown_at_once(place: Space, command: str) -> None:
+    """Of every model; what the recipe asks for in vain stands at its place in the recipe."""
+    place.recipe(
+        "models:\n"
+        "  a: {from: ./checkpoint, quantize: IQ1_S}\n"
+        "  b: {from: ./checkpoint, quantize: Q8_0, tensor_types: [{pattern: nothing, type: F16}]}\n"
+        "  c: {from: ./checkpoint, quantize: Q8_0, imatrix: ./checkpoint/config.json}\n"
+    )
+
+    outcome = place.run(command, "recipe.yaml")
+
+    assert 2 == outcome.status
+    assert "recipe.yaml:2:37: 24 tensors need an importance matrix" in outcome.stderr
+    assert "recipe.yaml:3:58: the rule matches no tensor of the model" in outcome.stderr
+    assert "checkpoint/config.json: offset 0:" in outcome.stderr
+
+
 def test_all_mistakes_are_shown_at_once(place: Space) -> None:
     """Several mistakes give several messages, in the order of the text."""
     place.recipe("model: m\nfrom: ./checkpoint\nsytem: hi\nrenderer: [5]\nparameters: {temperature: hot}\n")

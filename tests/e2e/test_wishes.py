@@ -189,7 +189,9 @@ def test_preset_that_needs_a_matrix_says_so(space: Space) -> None:
 
     outcome = space.run("build", "recipe.yaml")
 
-    assert (1, True) == (outcome.status, "imatrix" in outcome.stderr), outcome.stderr
+    assert (2, True) == (outcome.status, "recipe.yaml:3:11: 24 tensors need an importance matrix" in outcome.stderr), (
+        outcome.stderr
+    )
 
 
 # -- metadata ------------------------------------------------------------------------------------------------------
