@@ -36,6 +36,10 @@ CPU time is user and system time, the least of several runs where a run is short
 first weight is the row of 4 M weights, and part of every other row; budgets of conversions are meant for models of
 a gigabyte and more, where it does not count. `--quick` takes small sizes.
 Peers that are not installed are skipped, and the table says what to install.
+
+`rewrite + llama.cpp` stands in for llama.cpp's converter and `llama-quantize`, which no Python package brings: our own
+rewriting of the checkpoint as BF16, and llama.cpp's packing function on one core, measured with two million weights as
+Q4_K and multiplied.
 """
 _TAIL = """
 ## In detail

@@ -21,7 +21,7 @@ EXIT_INVALID = 2
 @recipe_options
 @click.pass_context
 def command(context: click.Context, recipe: Path, form: str) -> int:
-    """Check RECIPE (default: recipe.yaml) and show all its errors; reads no weights and no store."""
+    """Check RECIPE (default: recipe.yaml) and its texts, and show all errors; weights and bases need not be there."""
     from modelbuild.errors import ModelbuildError
     from modelbuild.recipe.report import findings_of, to_json, to_sarif
     from modelbuild.recipe.resolve import load_recipe

@@ -279,7 +279,7 @@ def _how_to_get(name: ModelName, base: FromName) -> str:
     if base.text.endswith(_FILE_SUFFIXES) or does_exist(Path(base.position.path).parent / base.text):
         return f"{as_path}: ./{printable(base.text)}"
     full = f"{name.host}/{name.namespace}/{name.model}:{name.tag}"
-    return f"{as_path}; a model is fetched with 'modelbuild pull {printable(full)}'"
+    return f"{as_path}; a model is built first, or fetched with 'modelbuild pull {printable(full)}'"
 
 
 def _role(slot: LayerSlot, name: ModelName) -> str:

@@ -5,7 +5,7 @@
     tokenizer.chat_template ─ known ─► the known template it is near to
                             ─ jinja ─► the exact prompt, in a child process (only for `modelbuild render`)
 
-Two functions are all that a build needs: `check_template` and `detect_template`.
+Three functions are all that a build needs: `check_template`, `mistyped_fields` and `detect_template`.
 """
 
 from modelbuild.template.errors import TemplateError

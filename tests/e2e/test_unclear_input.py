@@ -89,8 +89,8 @@ BASES = {
     "checkpoint": "a file or directory is named with ./ in front: ./checkpoint",
     "elsewhere.gguf": "a file or directory is named with ./ in front: ./elsewhere.gguf",
     "kept/modle": "did you mean kept/model:latest?",
-    "qwen9": "a model is fetched with 'modelbuild pull registry.ollama.ai/library/qwen9:latest'",
-    "127.0.0.1:9/a/b:c": "a model is fetched with 'modelbuild pull 127.0.0.1:9/a/b:c'",
+    "qwen9": "a model is built first, or fetched with 'modelbuild pull registry.ollama.ai/library/qwen9:latest'",
+    "127.0.0.1:9/a/b:c": "a model is built first, or fetched with 'modelbuild pull 127.0.0.1:9/a/b:c'",
 }
 
 
