@@ -106,7 +106,7 @@ dist: $(VENV)/.dev
 sbom: $(VENV)/.dev
 	rm -rf $(SBOM) && $(PYTHON) -m venv --without-pip $(SBOM)
 	$(BIN)/python -m pip --python $(SBOM)/bin/python install --quiet --disable-pip-version-check \
-		--find-links dist "modelbuild[server,remote,render] == $$($(BIN)/modelbuild --version | sed 's/.* //')"
+		--find-links dist "modelbuild[server,remote,render,dask] == $$($(BIN)/modelbuild --version | sed 's/.* //')"
 	$(BIN)/python -m cyclonedx_py environment --output-reproducible --of JSON --output-file dist/modelbuild.cdx.json \
 		$(SBOM)/bin/python
 	rm -rf $(SBOM)

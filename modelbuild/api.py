@@ -80,7 +80,7 @@ class BuildOptions:
     link: how an unchanged GGUF gets into the store ("auto", "reflink", "hard", "copy"). workers: cores that actions may
     use, None for all. force: run everything. keep_going: after an error go on with what does not depend on it.
     lock: "locked" or "update", see `build --locked`. rewrite_gguf: rewrite imported GGUF files as Ollama does.
-    executor: "inline", or "workers" for processes that may be killed, see `build --executor`.
+    executor: as `build --executor`: "inline", "workers", or the address of a Dask scheduler.
     """
 
     variables: Mapping[str, str] | None = None

@@ -186,7 +186,7 @@ class ChangedError(ModelbuildError):
 
 
 class WorkerError(ModelbuildError):
-    """The process that ran an action was killed as often as it was tried."""
+    """The process that ran an action was killed as often as it was tried, or there is none to run it."""
 
     blame = Blame.ENVIRONMENT
 

@@ -7,7 +7,7 @@ import shlex
 import sys
 
 #: Extra → the distribution without which nothing of it works.
-EXTRAS = {"server": "aiohttp", "remote": "httpx", "render": "jinja2"}
+EXTRAS = {"server": "aiohttp", "remote": "httpx", "render": "jinja2", "dask": "distributed"}
 
 
 def has_extra(extra: str) -> bool:

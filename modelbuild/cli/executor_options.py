@@ -14,10 +14,23 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _KEY = "modelbuild.executor_options"
 #: As in engine.executor, which a build with nothing to do does not import.
 EXECUTORS = ("inline", "workers")
+_CLUSTERS = ("tcp://", "tls://")
+
+
+class ExecutorType(click.Choice[str]):
+    """The name of an executor, or the address of a Dask scheduler."""
+
+    name = "executor"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The value as it is."""
+        if value not in EXECUTORS and not value.startswith(_CLUSTERS):
+            self.fail(f"{value!r} is neither inline nor workers, nor an address such as tcp://HOST:8786", param, ctx)
+        return value
 
 
 class ExecutorOptions(NamedTuple):
-    """jobs: cores that actions use together, all of the machine when None. executor: a name of EXECUTORS."""
+    """jobs: cores that actions use together, all of the machine when None. executor: as `executor_named` takes it."""
 
     jobs: int | None
     executor: str
@@ -33,8 +46,8 @@ class ExecutorOptions(NamedTuple):
 def executor_options(command: _Command) -> _Command:
     """Add `--jobs` and `--executor`; `current_executor_options` gives what they say."""
     for option in (
-        click.option("--executor", type=click.Choice(EXECUTORS), default="inline", metavar="HOW", callback=_keep,
-                     expose_value=False, help="Pack inline, or in worker processes [inline]."),
+        click.option("--executor", type=ExecutorType(EXECUTORS), default="inline", metavar="HOW", callback=_keep,
+                     expose_value=False, help="Pack inline, in workers, or on Dask (tcp://HOST)."),
         click.option("--jobs", "-j", type=click.IntRange(1), metavar="N", callback=_keep, expose_value=False,
                      help="Cores that actions may use [all]."),
     ):  # fmt: skip

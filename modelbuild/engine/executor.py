@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import field
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from modelbuild.digest import Digest
-from modelbuild.errors import ModelbuildError, UsageError
+from modelbuild.errors import ModelbuildError, UsageError, printable
 from modelbuild.plan.action import FileInput
 from modelbuild.plan.decide import Decision, Result
 from modelbuild.plan.graph import Action
@@ -86,6 +87,10 @@ class Outcome:
 class Executor(Protocol):
     """Runs tasks. What happens in them is emitted in the thread that waits."""
 
+    @property
+    def other_machines(self) -> int:
+        """How many machines do the work instead of this one; 0 when this one does it."""
+
     def start(self, task: Task) -> None:
         """Begin a task; it may be done when this returns."""
 
@@ -96,6 +101,8 @@ class Executor(Protocol):
         """End whatever still runs, at once."""
 
 
+#: How addresses of Dask schedulers begin.
+CLUSTER_SCHEMES = ("tcp://", "tls://")
 #: Makes the executor of one run.
 MakeExecutor = Callable[["Workbench"], Executor]
 
@@ -106,6 +113,11 @@ class InlineExecutor:
     def __init__(self, bench: Workbench) -> None:
         self._bench = bench
         self._ended: list[tuple[Task, Outcome]] = []
+
+    @property
+    def other_machines(self) -> int:
+        """None."""
+        return 0
 
     def start(self, task: Task) -> None:
         """Do all of it."""
@@ -121,11 +133,19 @@ class InlineExecutor:
 
 
 def executor_named(name: str) -> MakeExecutor:
-    """The executor of a name; UsageError when there is none."""
+    """The executor of a name, or of a Dask scheduler's address; UsageError when there is none.
+
+    The cluster is looked for when the executor is made.
+    """
     if name == "inline":
         return InlineExecutor
     if name == "workers":
         from modelbuild.engine.local_workers import LocalWorkers
 
         return LocalWorkers
-    raise UsageError("UNKNOWN", f"no executor {name!r}", hint="'inline' and 'workers' are possible")
+    if name.startswith(CLUSTER_SCHEMES):
+        from modelbuild.engine.dask_cluster import DaskCluster
+
+        return partial(DaskCluster, address=name)
+    hint = "'inline', 'workers', and the address of a Dask scheduler such as tcp://HOST:8786 are possible"
+    raise UsageError("UNKNOWN", f"no executor {printable(name)!r}", hint=hint)

@@ -64,6 +64,11 @@ class LocalWorkers:
         self._busy: dict[Connection, tuple[_Worker, _Assigned]] = {}
         self._ended: list[tuple[Task, Outcome]] = []
 
+    @property
+    def other_machines(self) -> int:
+        """None."""
+        return 0
+
     def start(self, task: Task) -> None:
         """Give a task to a worker; the runner starts no more than fit on the machine, so there are never too many."""
         self._give(_Assigned(task))

@@ -31,7 +31,7 @@ from modelbuild.formats.files import size_of_file
 from modelbuild.plan.action import FileInput
 from modelbuild.plan.decide import Decision, Result, decide
 from modelbuild.plan.graph import Action, AssembleWork, ImportWork, Plan, PublishWork, TextWork
-from modelbuild.plan.resources import Resources, may_start
+from modelbuild.plan.resources import Resources, may_start, spread
 from modelbuild.records import record
 from modelbuild.store.staged import free_space, no_space
 from modelbuild.store.state import ActionRecord
@@ -304,7 +304,8 @@ class Runner:
 
     def _start(self, task: Task) -> bool:
         """Start a task if the machine has room and nobody else is on it; false when it has to wait."""
-        if not may_start(task.need, [*self._needs_of_running(), *self._promised], self._limits):
+        room = spread(self._limits, self._executor.other_machines)
+        if not may_start(task.need, [*self._needs_of_running(), *self._promised], room):
             self._promised.append(task.need)
             return False
         held = Held()
@@ -342,7 +343,9 @@ class Runner:
 
     def _lock(self, task: RunTask) -> Held | None:
         """The locks of what a task makes and of its turn, unless somebody has one: then it is said once who that is."""
-        turns = {_TURN + scarce: scarce for scarce in turns_of(task.actions, task.need, self._limits)}
+        is_here = not self._executor.other_machines
+        scarce = turns_of(task.actions, task.need, self._limits) if is_here else ()
+        turns = {_TURN + name: name for name in scarce}
         found = self._locks.try_hold([*(_lock_name(decision) for decision in task.decisions), *turns])
         first = task.actions[0]
         if isinstance(found, Held):

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
@@ -42,7 +43,7 @@ def serve(descriptor: int) -> None:
     connection = Connection(descriptor)
     assignment: Assignment = connection.recv()
     store = Store(assignment.store)
-    bench = Workbench(store, State(assignment.cache), _Teller(connection), assignment.options)
+    bench = Workbench(store, State(assignment.cache), Teller(connection.send), assignment.options)
     tasks: SimpleQueue[Task] = SimpleQueue()
     threading.Thread(target=_receive, args=(connection, tasks), daemon=True).start()
     while True:
@@ -65,11 +66,11 @@ def _receive(connection: Connection, tasks: SimpleQueue[Task]) -> None:
             os._exit(0)
 
 
-class _Teller:
-    """An `Emit` that sends events to the runner, progress not too often."""
+class Teller:
+    """An `Emit` that sends events to where the runner is, progress not too often."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, send: Callable[[Event], object]) -> None:
+        self._send = send
         self._next_progress_s = 0.0
 
     def __call__(self, event: Event) -> None:
@@ -79,4 +80,4 @@ class _Teller:
             if now_s < self._next_progress_s:
                 return
             self._next_progress_s = now_s + _PROGRESS_INTERVAL_S
-        self._connection.send(event)
+        self._send(event)

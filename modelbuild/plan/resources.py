@@ -47,6 +47,12 @@ def may_start(need: Resources, before: Iterable[Resources], limits: Resources) -
     return _share(need, limits).fits(room)
 
 
+def spread(machine: Resources, machines: int) -> Resources:
+    """What several machines like one have together, at least that one; they write to the same disk."""
+    times = max(1, machines)
+    return Resources(machine.cores * times, machine.memory_bytes * times, machine.disk_bytes)
+
+
 def scarce_for(need: Resources, machine: Resources) -> tuple[str, ...]:
     """What of a machine a task takes more than half of, so that no second one like it fits beside it.
 

@@ -36,7 +36,7 @@ FENCE = re.compile(
 COPY = re.compile(r"<!-- copy: (.*?) -->", re.DOTALL)
 COMMAND = re.compile(r"^\$ (?P<line>.*(?:(?<=\\)\n.*)*)\n(?P<shown>(?:(?!\$ ).*\n)*)", re.MULTILINE)
 #: What `sh` blocks may start: programs that tests cannot count on.
-OTHER_PROGRAMS = frozenset({"ollama", "llama-cli", "llama-server", "lms", "pip", "make", "git", "sudo"})
+OTHER_PROGRAMS = frozenset({"dask", "ollama", "llama-cli", "llama-server", "lms", "pip", "make", "git", "sudo"})
 _SHELL = frozenset("|&;<>*$`#~")
 
 

@@ -43,7 +43,7 @@ def test_fast_kernels_need_no_hint(space: Space, monkeypatch: pytest.MonkeyPatch
     outcome = space.run("doctor")
 
     assert "" == outcome.stderr
-    assert "extras      server, remote, render\n" in outcome.stdout
+    assert "extras      server, remote, render, dask\n" in outcome.stdout
     assert f"kernels     {native.levels()[-1]}: the fastest that this processor can run" in outcome.stdout
 
 
@@ -61,8 +61,8 @@ def test_missing_extras_come_with_the_command_that_installs_them(space: Space, m
 
     outcome = space.run("doctor")
 
-    assert "extras      server not installed, remote, render not installed\n" in outcome.stdout
-    assert f"hint: for the missing extras: {install_hint('server,render')}\n" in outcome.stderr
+    assert "extras      server not installed, remote, render not installed, dask not installed\n" in outcome.stdout
+    assert f"hint: for the missing extras: {install_hint('server,render,dask')}\n" in outcome.stderr
     assert install_hint("server").startswith((shlex.quote(sys.executable), "uv pip install --python "))
 
 

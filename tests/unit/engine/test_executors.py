@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from modelbuild.events import ActionFinished, ActionProgress, ActionStarted, Eve
 from modelbuild.store.state import State
 from modelbuild.store.store import Store
 from tests.checkpoints import write_checkpoint
+from tests.cluster import dask_cluster
 from tests.small_gguf import write_gguf
 from tests.space import Space
 
@@ -33,6 +35,8 @@ RECIPE = """models:
 
 class ElsewhereExecutor:
     """Stands for one on other machines: a task and its outcome travel as bytes, and share nothing but the store."""
+
+    other_machines = 4
 
     def __init__(self, bench: Workbench) -> None:
         self._places = bench.store.root, bench.state.path.parent, bench.options
@@ -69,6 +73,21 @@ EXECUTORS: dict[str, MakeExecutor] = {
 }
 
 
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with dask_cluster(tmp_path_factory.mktemp("cluster-cache")) as address:
+        yield address
+
+
+@pytest.fixture(params=[*EXECUTORS, "dask"])
+def executor(request: pytest.FixtureRequest) -> MakeExecutor:
+    """Each executor in turn."""
+    name: str = request.param
+    if name == "dask":
+        return executor_named(request.getfixturevalue("cluster"))
+    return EXECUTORS[name]
+
+
 @pytest.fixture
 def place(space: Space) -> Space:
     """A recipe with every kind of action."""
@@ -93,29 +112,27 @@ def _digests(events: list[Event]) -> dict[str, str]:
     return {event.action: event.digest for event in events if isinstance(event, ActionFinished)}
 
 
-@pytest.mark.parametrize("name", EXECUTORS)
-def test_every_executor_gives_the_same_results(place: Space, name: str) -> None:
+def test_every_executor_gives_the_same_results(place: Space, executor: MakeExecutor) -> None:
     """Each action runs once and ends once, the results are the same, and the second time nothing runs."""
     other = Space(place.root)
     other.store, other.cache = place.root / "other-models", place.root / "other-cache"
     inline = _build(other, RunOptions())
 
-    events = _build(place, RunOptions(executor=EXECUTORS[name]))
+    events = _build(place, RunOptions(executor=executor))
 
     started = [event.action for event in events if isinstance(event, ActionStarted)]
     assert len(started) == len(set(started))
     assert _digests(inline) == _digests(events)
-    again = _build(place, RunOptions(executor=EXECUTORS[name]))
+    again = _build(place, RunOptions(executor=executor))
     assert [0] == [event.ran for event in again if isinstance(event, RunFinished)]
 
 
-@pytest.mark.parametrize("name", EXECUTORS)
-def test_an_error_stops_only_what_depends_on_it(place: Space, name: str) -> None:
+def test_an_error_stops_only_what_depends_on_it(place: Space, executor: MakeExecutor) -> None:
     """With `keep_going` the rest is built; the error is the one that was raised."""
     weights = place.root / "checkpoint" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-2] + b"\xc0\x7f")  # a BF16 that is no number
     with pytest.raises(InputError, match="rows 0 to"):
-        _build(place, RunOptions(executor=EXECUTORS[name], keep_going=True))
+        _build(place, RunOptions(executor=executor, keep_going=True))
 
     assert ["child:latest", "imported:latest"] == [str(model.name) for model in Store(place.store).models()]
 
