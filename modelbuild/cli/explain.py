@@ -12,6 +12,7 @@ from modelbuild.cli.build import DEFAULT_RECIPE
 from modelbuild.cli.decisions import Decided, decided
 from modelbuild.cli.recipe_options import complete_models, recipe_options
 from modelbuild.cli.settings import settings_options
+from modelbuild.errors import UsageError, printable
 from modelbuild.formats.files import does_exist
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 @click.pass_context
 def command(context: click.Context, models: tuple[str, ...], recipe: Path, action: str, *, as_statement: bool) -> None:
     """Say for every action of MODELS (default: all) why it would run, or what it was made from."""
+    for text in models:
+        if text.endswith((".yaml", ".yml", ".json")) and does_exist(Path(text)):
+            message = f"{printable(text)} is a file, and models are expected"
+            raise UsageError("USAGE", message, hint=f"the recipe is named by an option: --recipe {printable(text)}")
     with decided(context, recipe, models) as found:
         if as_statement:
             _show_statements(found, recipe)

@@ -15,6 +15,7 @@ from modelbuild.engine.inspection import Inspection
 from modelbuild.errors import InputError
 from modelbuild.formats.files import does_exist, is_directory, open_input
 from modelbuild.formats.signatures import SIGNATURE_BYTES, describe_format
+from modelbuild.recipe.located import with_near_names
 from modelbuild.sources.identify import SourceKind, identify_path, starts_as_gguf
 
 _WEIGHTS = ".safetensors"
@@ -31,7 +32,8 @@ def inspect_path(path: Path) -> Inspection:
     if is_directory(path):
         return _inspect_directory(path)
     if not does_exist(path):
-        identify_path(path)
+        error = InputError("PATH", "no such file or directory", path=path)
+        raise with_near_names(error, path, "a model of the store is shown by 'modelbuild show NAME'")
     if starts_as_gguf(path) or path.suffix == ".gguf":
         from modelbuild.engine.inspect_gguf import inspect_gguf
 

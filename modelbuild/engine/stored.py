@@ -17,10 +17,19 @@ def find_name(store: Store, text: str) -> ModelName:
 
     `m:local` means `m`, and a cloud reference the stub that stands for it. The manifest may be damaged.
     """
-    name = store.spelling(parse_name(local_name(text)))
+    name = store.spelling(_parsed(local_name(text)))
     if not is_regular(store.manifest_path(name)):
         raise _missing(store, name)
     return name
+
+
+def _parsed(text: str) -> ModelName:
+    try:
+        return parse_name(text)
+    except InputError as error:
+        if text.startswith((".", "/", "~")):
+            error.hint = "a name is expected; what stands at a path is told by 'modelbuild inspect PATH'"
+        raise
 
 
 def read_stored(store: Store, name: ModelName) -> tuple[Manifest, Digest]:

@@ -28,13 +28,13 @@ def with_near_names(error: InputError, path: Path, otherwise: str = _OTHERWISE) 
     if error.code != "PATH" or error.hint:
         return error
     try:
-        names = [entry.name for entry in path.parent.iterdir() if entry.name != path.name]
+        names = [entry.name for entry in path.parent.iterdir()]
+        if path.name in names and path.is_symlink():
+            names, otherwise = [], f"a link of this name is there, and leads to {printable(str(path.readlink()))}"
     except OSError:
         hint = f"there is no directory {printable(str(path.parent))}"
     else:
-        near = similar_names(path.name, names, n=3, cutoff=0.5)
-        if path.is_symlink():
-            near, otherwise = [], f"a link of this name is there, and leads to {printable(str(path.readlink()))}"
+        near = similar_names(path.name, [name for name in names if name != path.name], n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(map(printable, sorted(near)))}?" if near else ""
     hint = hint or otherwise
     return InputError(error.code, error.message, path=error.path, offset=error.offset, key=error.key, hint=hint)

@@ -6,9 +6,8 @@ import enum
 from collections.abc import Mapping
 from pathlib import Path
 
-from modelbuild.errors import InputError, printable
+from modelbuild.errors import InputError
 from modelbuild.formats.files import does_exist, is_directory, list_directory, open_input
-from modelbuild.similar_names import similar_names
 
 GGUF_MAGIC = b"GGUF"
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -23,11 +22,11 @@ class SourceKind(enum.Enum):
 
 
 def identify_path(path: Path) -> SourceKind:
-    """The kind of source at a path; InputError with what was found and near names when it is none."""
+    """The kind of source at a path; InputError with what was found when it is none."""
     if is_directory(path):
         return _identify_directory(path)
     if not does_exist(path):
-        raise InputError("PATH", "no such file or directory", path=path, hint=_near_names(path))
+        raise InputError("PATH", "no such file or directory", path=path)
     return identify_files({path.name: path})
 
 
@@ -62,18 +61,3 @@ def starts_as_gguf(path: Path) -> bool:
     """Does the file begin with the GGUF magic?"""
     with open_input(path) as source:
         return source.size_bytes >= len(GGUF_MAGIC) and source.read_at(0, len(GGUF_MAGIC)) == GGUF_MAGIC
-
-
-def _near_names(path: Path) -> str:
-    try:
-        names = [entry.name for entry in path.parent.iterdir()]
-        if path.name in names and path.is_symlink():
-            return f"a link of this name is there, and leads to {printable(str(path.readlink()))}"
-    except OSError:
-        return f"there is no directory {printable(str(path.parent))}"
-    near = similar_names(path.name, names, n=3, cutoff=0.5)
-    return (
-        f"did you mean {' or '.join(map(printable, sorted(near)))}?"
-        if near
-        else "in a recipe, paths are relative to its directory"
-    )

@@ -32,6 +32,9 @@ CASES = {
     "a recipe as an archive": (["import", "recipe.yaml"], ["recipe.yaml: no archive"]),
     "no lock": (["build", "recipe.yaml", "--locked"], ["recipe.lock: no such file", "--update-lock"]),
     "a model as a recipe": (["build", "m"], ["m: no such file", "a model is named behind its recipe: recipe.yaml m"]),
+    "a recipe to explain": (["explain", "recipe.yaml"], ["recipe.yaml is a file", "--recipe recipe.yaml"]),
+    "a model to inspect": (["inspect", "coder"], ["coder: no such file", "'modelbuild show NAME'"]),
+    "a path to show": (["show", "./checkpoint"], ["invalid model name", "'modelbuild inspect PATH'"]),
     "no recipe": (["build", "zz.yml"], ["zz.yml: no such file", "'modelbuild init SOURCE'"]),
     "a command of Ollama": (["create", "m"], ["no command 'create'; did you mean 'build'?"]),
     "running a model": (["run", "m"], ["no command 'run'; 'ollama run' starts what was built"]),
@@ -271,6 +274,16 @@ def test_names_that_nothing_can_have(place: Space, arguments: list[str]) -> None
     assert outcome.stderr.startswith("error: ")
     assert before == place.files()
     assert not (place.root / "new.yaml").exists()
+
+
+def test_sources_of_names_that_no_file_can_have(place: Space) -> None:
+    """A name that is too long is of no file, too."""
+    place.recipe(f"model: m\nfrom: ./{LONG}\nadapters: ./{LONG}/x\n")
+
+    outcome = place.run("build")
+
+    assert 2 == outcome.status
+    assert 2 == outcome.stderr.count("no such file or directory")
 
 
 def test_links_that_lead_nowhere(place: Space) -> None:
