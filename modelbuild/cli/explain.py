@@ -35,6 +35,8 @@ def command(context: click.Context, models: tuple[str, ...], recipe: Path, actio
         if text.endswith((".yaml", ".yml", ".json")) and does_exist(Path(text)):
             message = f"{printable(text)} is a file, and models are expected"
             raise UsageError("USAGE", message, hint=f"the recipe is named by an option: --recipe {printable(text)}")
+    if action and as_statement:
+        raise UsageError("USAGE", "a statement is about a model, not about an action", hint="leave out --action")
     with decided(context, recipe, models) as found:
         if as_statement:
             _show_statements(found, recipe)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from modelbuild.cli.render import format_size
+from modelbuild.cli.render import format_count, format_size
 from modelbuild.cli.settings import current_settings, settings_options
 from modelbuild.late_pattern import late_pattern
 
@@ -70,7 +70,7 @@ def command(
     for item in gone:
         click.echo(f"{'would delete' if dry_run else 'deleted'} {item.path.name}  {format_size(item.size_bytes)}")
     total = format_size(sum(item.size_bytes for item in gone))
-    click.echo(f"{total} {'would be freed' if dry_run else 'freed'}, {len(gone)} files")
+    click.echo(f"{total} {'would be freed' if dry_run else 'freed'}, {format_count(len(gone), 'file')}")
 
 
 @click.command(name="du")

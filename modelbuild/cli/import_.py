@@ -10,7 +10,7 @@ import click
 
 from modelbuild.cli.modelfile import is_modelfile_path, show_import
 from modelbuild.cli.settings import current_settings, is_pruning, settings_options
-from modelbuild.errors import InputError
+from modelbuild.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from modelbuild.engine.archive import ArchivedModel
@@ -41,15 +41,19 @@ def command(context: click.Context, archive: Path, target: str | None, name: str
     When SOURCE is a Modelfile, print the recipe or the create request that it means instead.
     """
     if target or is_modelfile_path(archive):
+        if force:
+            raise UsageError("USAGE", "what a Modelfile means is only printed", hint="leave out --force")
         show_import(archive, target or "recipe", name)
         return
-    from modelbuild.engine.archive import import_models
+    if name:
+        hint = "leave out --name, and 'modelbuild copy' the model afterwards"
+        raise UsageError("USAGE", "the models of an archive have their names", hint=hint)
     from modelbuild.formats.files import open_input
     from modelbuild.store.store import Store
 
     store = Store(current_settings(context).store, prune=is_pruning())
     if str(archive) == "-":
-        models = import_models(store, sys.stdin.buffer, force=force)
+        models = _import(store, sys.stdin.buffer, Path("standard input"), force=force)
     else:
         with open_input(archive) as source, open(source.fd, "rb", closefd=False) as stream:
             models = _import(store, stream, archive, force=force)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from modelbuild.cli.settings import current_settings, settings_options
+from modelbuild.errors import UsageError
 
 if TYPE_CHECKING:
     from modelbuild.engine.run_log import RunRecord
@@ -25,6 +26,8 @@ def command(context: click.Context, runs: tuple[str, ...], *, replay: bool) -> N
     cache = current_settings(context).cache
     if len(runs) > 2:
         raise click.UsageError("at most two runs can be named")
+    if replay and len(runs) > 1:
+        raise UsageError("USAGE", "--replay shows one run", hint="name one: modelbuild log --replay 1")
     if replay:
         from modelbuild.cli.render import choose_renderer
 

@@ -38,14 +38,14 @@ def command(context: click.Context, names: tuple[str, ...], *, as_json: bool, re
     wanted = [find_name(store, text) for text in names]
     found = verify_store(store, wanted)
     if repair is not None and not found.is_sound:
-        _repair(store, context, repair, found)
+        _repair(store, context, repair, found, "quiet" if as_json else settings.progress)
         found = verify_store(store, wanted)
     _show(found, as_json=as_json)
     return 0 if found.is_sound else 1
 
 
-def _repair(store: Store, context: click.Context, recipe: Path, found: Verification) -> None:
-    """Build the damaged models that the recipe makes."""
+def _repair(store: Store, context: click.Context, recipe: Path, found: Verification, progress: str) -> None:
+    """Build the damaged models that the recipe makes. progress: how that is shown."""
     from modelbuild.engine.build import BuildRequest, build_plan, load_plan
     from modelbuild.engine.verify import set_aside
     from modelbuild.store.state import State
@@ -62,7 +62,7 @@ def _repair(store: Store, context: click.Context, recipe: Path, found: Verificat
     options = current_executor_options(context).to_run_options()
     request = BuildRequest(recipe, settings.store, settings.cache, wanted, options, is_pruning())
     with closing(State(settings.cache)) as state, set_aside(store, found.damages):
-        emit = choose_renderer(settings.progress)
+        emit = choose_renderer(progress)
         build_plan(load_plan(request, emit), request, state, emit)
 
 

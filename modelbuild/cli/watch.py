@@ -19,6 +19,7 @@ from modelbuild.cli.render import choose_renderer, format_count
 from modelbuild.cli.serve import require_server
 from modelbuild.cli.settings import Settings, current_settings, is_pruning, settings_options
 from modelbuild.cli.sigterm import interrupt_on_sigterm
+from modelbuild.errors import UsageError
 from modelbuild.events import Event, RunFinished
 from modelbuild.store.state import State
 
@@ -54,6 +55,8 @@ def command(
     from modelbuild.engine.build import BuildRequest
     from modelbuild.watch.loop import WatchLoop, WatchOptions
 
+    if port is not None and not serve:
+        raise UsageError("USAGE", "--port is that of the server, which does not run", hint="add --serve")
     settings, executing = current_settings(context), current_executor_options(context)
     view = _View(settings.progress, command_line, is_verbose=verbose)
     request = BuildRequest(

@@ -135,6 +135,8 @@ def test_verify_repairs_what_a_recipe_makes(built: Space) -> None:
     outcome = built.run("verify", "--repair", "recipe.yaml")
 
     assert (0, True) == (outcome.status, "all sound" in outcome.stdout)
+    damage(blob_of(built, "base", "model"))
+    assert [] == json.loads(built.run("verify", "--json", "--repair", "recipe.yaml").stdout)["damages"]
     assert before == {name: (built.store / "blobs" / name).read_bytes() for name in built.blobs()}
     assert {"blobs", "manifests"} == {path.name for path in built.store.iterdir()}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -284,6 +286,57 @@ def test_sources_of_names_that_no_file_can_have(place: Space) -> None:
 
     assert 2 == outcome.status
     assert 2 == outcome.stderr.count("no such file or directory")
+
+
+#: Arguments, and the option that would do nothing.
+IDLE_OPTIONS = [
+    (["--cache", "m.gguf", "watch", "recipe.yaml", "--port", "1"], "--port"),
+    (["log", "--replay", "1", "2"], "--replay"),
+    (["explain", "--provenance", "--action", "weights"], "--action"),
+    (["import", "models.tar", "--name", "m"], "--name"),
+    (["import", "Modelfile", "--force"], "--force"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"), IDLE_OPTIONS, ids=lambda value: value[-1] if isinstance(value, list) else value
+)
+def test_options_that_would_do_nothing(place: Space, arguments: list[str], option: str) -> None:
+    """Who gives one expects something of it, so it is refused."""
+    place.write("Modelfile", "FROM ./m.gguf\n")
+    place.build()
+    place.run("export", "m", "--output", "models.tar")
+
+    outcome = place.run(*arguments)
+
+    assert 2 == outcome.status
+    assert outcome.stderr.startswith("error: ")
+    assert option in outcome.stderr
+    assert "hint: " in outcome.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+@pytest.mark.parametrize(
+    "arguments", [["schema"], ["render", "./chat.gotmpl", "--prompt", "x"], ["export", "m", "--output", "-"]]
+)
+def test_output_that_cannot_be_written(place: Space, arguments: list[str]) -> None:
+    """A full disk behind standard output is no defect of this program, whichever way is taken to it."""
+    place.build()
+    place.write("chat.gotmpl", "{{ range .Messages }}{{ .Content }}{{ end }}")
+
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "modelbuild", *arguments],
+            cwd=place.root,
+            env=place.environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    assert (1, "error: cannot write the output: No space left on device\n") == (done.returncode, done.stderr)
 
 
 def test_links_that_lead_nowhere(place: Space) -> None:
