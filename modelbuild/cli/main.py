@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import importlib
 import os
@@ -25,6 +26,8 @@ PROGRAM = "modelbuild"
 COMPLETE_VARIABLE = "_MODELBUILD_COMPLETE"
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
+#: What writing to standard output fails with when the disk behind it is full or broken.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 #: New objects between two looks for garbage: what start-up and planning make stays, so looking often finds nothing.
 GC_THRESHOLD = 50_000
 #: How many threads numpy's linear algebra starts when it is loaded: else one for each core, and nothing here uses them.
@@ -178,6 +181,7 @@ def run() -> None:
     atexit.register(gc.freeze)  # what is left at the end goes with the process; Python need not look through it
     try:
         status = cli.main(prog_name=PROGRAM, standalone_mode=False)  # `python -m` is the same program
+        click.echo(nl=False)  # flushes: what fails only at exit gets no message of ours
         sys.exit(status if isinstance(status, int) else 0)
     except (click.exceptions.Abort, KeyboardInterrupt):
         _leave_interrupted()
@@ -187,15 +191,28 @@ def run() -> None:
     except ModelbuildError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_status)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; stay silent at exit
+    except BrokenPipeError:  # nobody reads on
+        _give_up_output()
         sys.exit(EXIT_FAILED)
     except Exception as error:
         if os.environ.get("MODELBUILD_DEBUG"):
             raise
-        if isinstance(error, FileNotFoundError) and _is_nowhere():
-            click.echo("error: the current directory does not exist any more\n  hint: go to another one", err=True)
-            sys.exit(EXIT_FAILED)
+        _show_unexpected(error)
+        sys.exit(EXIT_FAILED)
+
+
+def _show_unexpected(error: Exception) -> None:
+    """Say what happened that no command has thought of: something with the system, or a defect of ours."""
+    if isinstance(error, FileNotFoundError) and _is_nowhere():
+        click.echo("error: the current directory does not exist any more\n  hint: go to another one", err=True)
+    elif isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+        _give_up_output()
+        click.echo(f"error: cannot write the output: {error.strerror}", err=True)
+    else:
         click.echo(f"internal error: {type(error).__name__}: {error}", err=True)
         click.echo("  hint: set MODELBUILD_DEBUG=1 to see where, and please report it", err=True)
-        sys.exit(EXIT_FAILED)
+
+
+def _give_up_output() -> None:
+    """Let what is still to be written go nowhere, else it would fail once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
