@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from modelbuild.engine.build import BuildRequest, build_recipe
 from modelbuild.engine.executor import KnownFile, RunTask, executor_named
 from modelbuild.engine.run_options import RunOptions
 from modelbuild.events import ignore_event
+from modelbuild.extras import install_hint
 from modelbuild.plan.action import FileInput
 from modelbuild.plan.resources import Resources
 from modelbuild.store.state import FileStat, State
@@ -133,6 +135,16 @@ def test_a_cluster_that_is_not_there(place: Space, address: str, monkeypatch: py
     assert 1 == done.status
     assert f"error: no Dask scheduler answers at {address}\n  hint: is the address right" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_cluster_needs_its_extra(place: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without Dask the command that installs it is named."""
+    monkeypatch.setitem(sys.modules, "distributed", None)
+
+    done = place.run("build", "recipe.yaml", "--executor", "tcp://127.0.0.1:1")
+
+    assert 2 == done.status
+    assert f"error: a Dask cluster needs the extra 'dask'\n  hint: {install_hint('dask')}" in done.stderr
 
 
 # -- files that machines see differently ------------------------------------------------------------------------------
