@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,18 @@ import pytest
 from modelbuild.events import ActionProgress, Event
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """The address of its scheduler, the process that it is, and the cache of the workers, which are its children."""
+
+    address: str
+    process: subprocess.Popen[str]
+    cache: Path
+
+
 @contextmanager
-def dask_cluster(cache: Path) -> Iterator[str]:
-    """The address of its scheduler; the cluster, which is a process with children of its own, ends with the block."""
+def dask_cluster(cache: Path) -> Iterator[Cluster]:
+    """A cluster that ends with the block."""
     pytest.importorskip("distributed", reason="the extra `dask` is not installed")
     environment = os.environ | {"MODELBUILD_CACHE": str(cache), "PYTHONPATH": str(Path(__file__).parents[1])}
     with subprocess.Popen(
@@ -30,7 +40,7 @@ def dask_cluster(cache: Path) -> Iterator[str]:
     ) as process:
         assert process.stdout is not None
         try:
-            yield process.stdout.readline().strip()
+            yield Cluster(process.stdout.readline().strip(), process, cache)
         finally:
             process.communicate(timeout=60)
 

@@ -8,6 +8,7 @@ translated, since device numbers and inodes of one file may differ from machine 
 from __future__ import annotations
 
 import io
+import logging
 import pickle
 import socket
 import time
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 #: For the scheduler to answer at all.
 _CONNECT_S = 10
 _HINT = "is the address right, and does the cluster run? 'dask scheduler' and 'dask worker ADDRESS' start one"
+_LOST = "the connection to the cluster was lost"
 _TLS_HINT = "is the address right, does the cluster run, and does Dask's configuration name the certificates?"
 
 
@@ -56,7 +58,8 @@ class DaskCluster:
 
     @property
     def other_machines(self) -> int:
-        """How many workers there are now, at least one."""
+        """How many workers there are now, at least one; WorkerError when the scheduler is lost."""
+        self._check_connection()
         return max(1, len(self._client.nthreads()))
 
     def start(self, task: Task) -> None:
@@ -86,6 +89,10 @@ class DaskCluster:
             self._client.cancel(list(self._sent), force=True)
             self._sent.clear()
         self._client.close()
+
+    def _check_connection(self) -> None:
+        if self._client.status != "running":
+            raise WorkerError("WORKER", _LOST, hint=_HINT)
 
     def _settled(self, sent: _Sent, outcome: Outcome) -> Outcome:
         """An outcome in terms of this machine: digests of files that did not change are remembered here as well."""
@@ -168,6 +175,7 @@ def _connect(address: str) -> Client:
         from modelbuild.extras import install_hint
 
         raise UsageError("EXTRA", "a Dask cluster needs the extra 'dask'", hint=install_hint("dask")) from error
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what it logs is an error of ours
     client = None
     try:
         client = Client(address, timeout=_CONNECT_S, set_as_default=False, name="modelbuild")
@@ -198,7 +206,7 @@ def _outcome_of(future: Future, task: Task) -> Outcome:
             raise RuntimeError(f"a worker failed at {titles}") from error
         hint = "all machines of a cluster need the store and the sources at the same paths"
         return Outcome(error=WorkerError("WORKER", f"{titles}: {error}", hint=hint))
-    return Outcome(error=WorkerError("WORKER", f"{titles}: the connection to the cluster was lost", hint=_HINT))
+    return Outcome(error=WorkerError("WORKER", f"{titles}: {_LOST}", hint=_HINT))
 
 
 # -- on the worker -----------------------------------------------------------------------------------------------------

@@ -13,13 +13,14 @@ from modelbuild.digest import digest_of
 from modelbuild.engine.build import BuildRequest, build_recipe
 from modelbuild.engine.executor import KnownFile, RunTask, executor_named
 from modelbuild.engine.run_options import RunOptions
+from modelbuild.errors import ModelbuildError
 from modelbuild.events import ignore_event
 from modelbuild.extras import install_hint
 from modelbuild.plan.action import FileInput
 from modelbuild.plan.resources import Resources
 from modelbuild.store.state import FileStat, State
 from tests import cluster as workers
-from tests.cluster import dask_cluster
+from tests.cluster import Cluster, dask_cluster
 from tests.small_gguf import TENSORS, write_gguf
 from tests.space import Space
 from tests.tinydocs import copy_checkpoint
@@ -34,15 +35,9 @@ RECIPE = """models:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The cache of the workers, where they leave notes as well."""
-    return tmp_path_factory.mktemp("cluster-cache")
-
-
-@pytest.fixture(scope="module")
-def cluster(cache: Path) -> Iterator[str]:
-    with dask_cluster(cache) as address:
-        yield address
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with dask_cluster(tmp_path_factory.mktemp("cluster-cache")) as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -60,15 +55,15 @@ def _files(place: Space) -> dict[str, bytes]:
 
 
 def test_a_worker_that_is_killed_costs_no_build(
-    place: Space, cluster: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+    place: Space, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another worker goes on, and the result is that of a build on this machine; nothing is left behind."""
     monkeypatch.setattr(dask_module, "work_on", workers.die_at_first_progress)
 
-    done = place.run("build", "recipe.yaml", "--executor", cluster)
+    done = place.run("build", "recipe.yaml", "--executor", cluster.address)
 
     assert 0 == done.status, done.stderr
-    assert (cache / "died").exists()
+    assert (cluster.cache / "died").exists()
     found = _files(place)
     place.store = place.root / "inline"
     assert 0 == place.run("build", "recipe.yaml", "--force").status
@@ -77,27 +72,27 @@ def test_a_worker_that_is_killed_costs_no_build(
 
 
 def test_a_task_that_kills_every_worker_is_an_error(
-    place: Space, cluster: str, monkeypatch: pytest.MonkeyPatch
+    place: Space, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is given up after a few, with the action's name; the store stays whole."""
     monkeypatch.setattr(dask_module, "work_on", workers.always_die)
 
-    done = place.run("build", "recipe.yaml", "packed", "--executor", cluster)
+    done = place.run("build", "recipe.yaml", "packed", "--executor", cluster.address)
 
     assert 1 == done.status
     assert "convert checkpoint to Q8_0: the workers that tried it were lost" in done.stderr
     assert "hint: if memory is short" in done.stderr
 
 
-def test_ctrl_c_takes_a_task_back(place: Space, cluster: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_takes_a_task_back(place: Space, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker ends the task at its next event, although nobody can kill the thread that does it."""
     monkeypatch.setattr(dask_module, "work_on", workers.never_end)
 
     def check() -> None:
-        if (cache / "begun").exists():
+        if (cluster.cache / "begun").exists():
             raise KeyboardInterrupt
 
-    executor = executor_named(cluster)
+    executor = executor_named(cluster.address)
     request = BuildRequest(
         place.root / "recipe.yaml", place.store, place.cache, ("packed",), RunOptions(executor=executor, check=check)
     )
@@ -107,16 +102,35 @@ def test_ctrl_c_takes_a_task_back(place: Space, cluster: str, cache: Path, monke
     state.close()
 
     deadline_s = time.monotonic() + 20
-    while not (cache / "taken back").exists() and time.monotonic() < deadline_s:
+    while not (cluster.cache / "taken back").exists() and time.monotonic() < deadline_s:
         time.sleep(0.05)
-    assert (cache / "taken back").exists()
+    assert (cluster.cache / "taken back").exists()
 
 
-def test_what_a_worker_read_is_known_here(place: Space, cluster: str) -> None:
+def test_a_lost_cluster_is_an_error(place: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scheduler that goes away ends the build at once, with one error for each action under `keep_going`."""
+    monkeypatch.setattr(dask_module, "work_on", workers.never_end)
+    place.recipe("models:\n  a: {from: ./checkpoint, quantize: Q8_0}\n  b: {from: ./weights.gguf}\n")
+
+    with dask_cluster(tmp_path) as cluster:
+
+        def check() -> None:
+            if (tmp_path / "begun").exists():
+                cluster.process.kill()
+
+        options = RunOptions(executor=executor_named(cluster.address), check=check, keep_going=True)
+        request = BuildRequest(place.root / "recipe.yaml", place.store, place.cache, (), options)
+        state = State(place.cache)
+        with pytest.raises(ModelbuildError, match="the connection to the cluster was lost"):
+            build_recipe(request, state, ignore_event)
+        state.close()
+
+
+def test_what_a_worker_read_is_known_here(place: Space, cluster: Cluster) -> None:
     """The digest of a large file that was read elsewhere is recorded in this cache, so the next build reads nothing."""
     large = place.write("large.gguf", write_gguf(tensors=TENSORS | {"blk.0.ffn_gate.weight": (1024, 1024)}))
     place.recipe("model: m\nfrom: ./large.gguf\n")
-    assert 0 == place.run("build", "recipe.yaml", "--executor", cluster).status
+    assert 0 == place.run("build", "recipe.yaml", "--executor", cluster.address).status
 
     state = State(place.cache)
 

@@ -75,8 +75,8 @@ EXECUTORS: dict[str, MakeExecutor] = {
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with dask_cluster(tmp_path_factory.mktemp("cluster-cache")) as address:
-        yield address
+    with dask_cluster(tmp_path_factory.mktemp("cluster-cache")) as cluster:
+        yield cluster.address
 
 
 @pytest.fixture(params=[*EXECUTORS, "dask"])
