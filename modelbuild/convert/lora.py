@@ -8,6 +8,7 @@ base checkpoint or GGUF header ─► family, sizes ─────────�
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from math import prod
 
 from modelbuild.convert.checkpoint import Checkpoint
@@ -16,9 +17,10 @@ from modelbuild.convert.engine import QUANTIZATION_VERSION, Conversion, rule_nam
 from modelbuild.convert.families.standard import transpose
 from modelbuild.convert.lora_base import AdapterBase
 from modelbuild.convert.lora_config import AdapterConfig, read_adapter_config
+from modelbuild.convert.lora_experts import possible_names, split_experts
 from modelbuild.convert.lora_names import AdapterTensors, read_pairs
 from modelbuild.convert.lora_pairs import LowRank, factor, transposed, transposed_pair
-from modelbuild.convert.mapping import RuleIndex, map_tensors
+from modelbuild.convert.mapping import Match, RuleIndex, map_tensors
 from modelbuild.convert.metadata import ParameterCount, general_keys
 from modelbuild.convert.model import Model
 from modelbuild.convert.name_list import list_names
@@ -47,8 +49,10 @@ def plan_adapter(files: Checkpoint, base: AdapterBase, float_type: str = "source
     config = read_adapter_config(files)
     stored = sorted(files.weights(), key=lambda tensor: tensor.offset)  # as the reference library loads one file
     tensors = read_pairs(stored, files.origin)
+    model = base.model_for([*tensors.pairs, *possible_names(tensors.pairs, config)], _base_name)
+    pairs = split_experts(tensors.pairs, config, model.experts, lambda name: _rule_of(model, name) is not None)
+    tensors = replace(tensors, pairs=pairs)
     _check_ranks(config, tensors)
-    model = base.model_for(tensors.pairs, _base_name)
     changes = _changes(model, tensors, config, strict=base.shapes is None)
     planned = tuple(_typed(model, changes, float_type, wanted_type(float_type, stored)))
     _check_base(base, planned)
@@ -68,12 +72,22 @@ def _check_ranks(config: AdapterConfig, tensors: AdapterTensors) -> None:
 
 
 def _base_name(model: Model, name: str) -> str:
-    """The name of a changed tensor as the base's rules spell it; bare models have names without their prefix."""
-    found = rule_name(model, name)
-    if found and RuleIndex(model.family).find(found) is None:
-        prefixed = rule_name(model, f"model.{name}")
-        return prefixed if prefixed and RuleIndex(model.family).find(prefixed) is not None else found
-    return found
+    """The name of a changed tensor as the base's rules spell it.
+
+    Bare models have names without their prefix; the library calls the experts of a block by one name, where some
+    checkpoints have another.
+    """
+    plain = rule_name(model, name)
+    if not plain:
+        return ""
+    spellings = (name, f"model.{name}", name.replace(".mlp.", ".block_sparse_moe."))
+    index = RuleIndex(model.family)
+    known = (found for spelling in spellings if (found := rule_name(model, spelling)) and index.find(found) is not None)
+    return next(known, plain)
+
+
+def _rule_of(model: Model, name: str) -> Match | None:
+    return RuleIndex(model.family).find(_base_name(model, name))
 
 
 def _changes(

@@ -31,6 +31,7 @@ class AdapterConfig:
 
     ranks, alphas: by name of a module or its end, the first that fits counts; alphas as the file gives them.
         A name that begins with "^" is the whole one, one that begins with a dot never is.
+    parameters: names of changed parameters that are no modules, or their ends.
     """
 
     path: str
@@ -41,10 +42,15 @@ class AdapterConfig:
     ranks: Mapping[str, int] | None = None
     alphas: Mapping[str, float] | None = None
     invocation_tokens: tuple[int, ...] = ()
+    parameters: tuple[str, ...] = ()
 
     def rank_of(self, module: str) -> int:
         """The rank that a module must have."""
         return _first_fit(self.ranks or {}, module, self.rank)
+
+    def does_target(self, parameter: str) -> bool:
+        """Is this parameter, which is no module of its own, changed?"""
+        return any(_fits(name, parameter) for name in self.parameters)
 
     def factor_of(self, module: str) -> float:
         """What B is multiplied by, because the runtime scales all modules by alpha divided by their rank."""
@@ -84,6 +90,7 @@ def read_adapter_config(files: Checkpoint) -> AdapterConfig:
         {name: _rank(config, name, value) for name, value in _patterns(config, "rank_pattern").items()},
         {name: _alpha(config, name, value) for name, value in _patterns(config, "alpha_pattern").items()},
         tokens,
+        tuple(config.texts("target_parameters") or ()),
     )
 
 

@@ -52,6 +52,33 @@ class LowRank:
         raise AssertionError("a low-rank pair has no rows of its own")
 
 
+@record
+class Member:
+    """One matrix of a stack, to be stacked again: all members together are the stack itself, which is read at once."""
+
+    stack: Source
+    number: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Without the first axis."""
+        return self.stack.shape[1:]
+
+    @property
+    def dtype(self) -> str:
+        """Unchanged."""
+        return self.stack.dtype
+
+    def spans(self) -> tuple[Span, ...]:
+        """All of the stack, because rows of members may stand mixed."""
+        return self.stack.spans()
+
+    def read_rows(self, read: ReadSpan, start: int, stop: int) -> Rows:
+        """The rows of the stack that are this matrix."""
+        first = self.number * prod(self.shape[:-1])
+        return self.stack.read_rows(read, first + start, first + stop)
+
+
 def transposed_pair(pair: LowRank) -> LowRank:
     """The change of the transposed tensor."""
     return replace(pair, a=transposed(pair.b), b=transposed(pair.a))
@@ -121,10 +148,19 @@ def _join(source: Stacked, pairs: list[LowRank]) -> LowRank:
     first = pairs[0]
     parts_b = tuple(pair.b for pair in pairs)
     if len(source.shape) > len(first.shape):
-        return LowRank(stack(tuple(pair.a for pair in pairs)), stack(parts_b), first.module)
+        return LowRank(_stacked(tuple(pair.a for pair in pairs)), _stacked(parts_b), first.module)
     if any(pair.a != first.a for pair in pairs):
         raise _impossible(first.module, "parts with changes of their own are joined")
     return replace(first, b=concatenate(parts_b))
+
+
+def _stacked(parts: tuple[Source, ...]) -> Source:
+    first = parts[0]
+    if isinstance(first, Member) and parts == tuple(
+        Member(first.stack, number) for number in range(first.stack.shape[0])
+    ):
+        return first.stack
+    return stack(parts)
 
 
 def _module(source: Source) -> str:
