@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ def command(context: click.Context, runs: tuple[str, ...], *, replay: bool) -> N
         for _, event in find_run(cache, runs[0] if runs else "1").events:
             emit(event)
     elif len(runs) == 2:
-        _show_difference(find_run(cache, runs[0]), find_run(cache, runs[1]))
+        _show_difference(runs, find_run(cache, runs[0]), find_run(cache, runs[1]))
     elif runs:
         _show_run(find_run(cache, runs[0]))
     else:
@@ -64,7 +65,7 @@ def _show_run(record: RunRecord) -> None:
             click.echo(f"                  {reason}")
 
 
-def _show_difference(one: RunRecord, other: RunRecord) -> None:
+def _show_difference(names: Sequence[str], one: RunRecord, other: RunRecord) -> None:
     before, after = one.outcomes(), other.outcomes()
     if {name: event.digest for name, event in before.items()} == {name: event.digest for name, event in after.items()}:
         click.echo("no difference")
@@ -72,6 +73,7 @@ def _show_difference(one: RunRecord, other: RunRecord) -> None:
     for action in dict.fromkeys([*before, *after]):
         first, second = before.get(action), after.get(action)
         if first is None or second is None:
-            click.echo(f"{'+' if first is None else '-'} {action}")
+            sign, name = ("+", names[1]) if first is None else ("-", names[0])
+            click.echo(f"{sign} {action}: only in run {name}")
         elif first.digest != second.digest:
             click.echo(f"~ {action}: {first.digest[-64:][:12] or 'failed'} → {second.digest[-64:][:12] or 'failed'}")

@@ -8,7 +8,7 @@ from typing import cast
 
 from modelbuild.digest import digest_of
 from modelbuild.errors import ProblemCollector, RecipeError, UsageError, printable
-from modelbuild.formats.files import does_exist
+from modelbuild.formats.files import does_exist, is_directory
 from modelbuild.formats.json_text import read_json_object
 from modelbuild.model_name import ModelName, parse_name
 from modelbuild.plan.action import ActionInput, DigestInput, Input, Json, Kind
@@ -261,6 +261,10 @@ class _ModelPlanner:
             count = len(self._weights.inputs)
             message = f"the model has {count} weights layers, one is needed to write them to a file"
             raise RecipeError("CONFLICT", message, output.position, hint="remove 'outputs.gguf'")
+        if is_directory(output.path):
+            message = f"{printable(str(output.path))}: a directory, and a file is to be written"
+            hint = "name a file in it: PATH/NAME.gguf" if output.kind == "gguf" else "name a file in it: PATH/Modelfile"
+            raise RecipeError("OUTPUT", message, output.position, hint=hint)
         self._planner.add_action(
             Action(
                 id=f"{self._name}/export {output.kind}",

@@ -29,6 +29,7 @@ from modelbuild.recipe.schema import INTERPOLATION, Findings, check_node
 from modelbuild.recipe.text_kind import is_modelfile
 from modelbuild.recipe.variables import describe_variable, variable_values, written
 from modelbuild.records import record
+from modelbuild.similar_names import similar_names
 
 
 @record
@@ -267,7 +268,9 @@ class _Resolution:
                 self._problems.add(RecipeError("CONFLICT", message, position, hint="give one of them another name"))
             elif name not in model_fields() and name not in used:
                 message = f"the axis {name!r} has no effect: no field has its name, and no text uses ${{{name}}}"
-                self._problems.add(RecipeError("CONFLICT", message, position, hint="use it, or remove it"))
+                near = similar_names(name, model_fields(), n=1)
+                hint = f"did you mean {near[0]!r}?" if near else "use it, or remove it"
+                self._problems.add(RecipeError("CONFLICT", message, position, hint=hint))
 
     # -- models --------------------------------------------------------------------------------------------------
 

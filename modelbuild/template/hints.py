@@ -26,6 +26,7 @@ _STARTS = (
     ("unexpected {{end}}", "no block is open here: remove it"),
     ("unexpected {{else}}", "no block is open here that could have one: remove it"),
     ('unexpected "{"', 'an action starts with two braces; braces that are text are written {{ "{" }}'),
+    ('unexpected "}" in operand', "an action ends with two braces: }}"),
     ("unclosed comment", "end it with */}}"),
     ("non executable command", "on the right of | stands a function"),
 )

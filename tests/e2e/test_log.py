@@ -46,6 +46,15 @@ def test_log_difference_names_the_changed_actions(twice: Space) -> None:
     assert ["a:latest/system", "a:latest/publish"] == [line.split()[1].rstrip(":") for line in lines]
 
 
+def test_log_difference_says_which_run_an_action_is_in(twice: Space) -> None:
+    """An action of one run alone has a sign and the run beside it."""
+    twice.recipe(RECIPE + "template: hi\n")
+    twice.build()
+
+    assert "+ a:latest/template: only in run 1\n" in twice.run("log", "2", "1").stdout
+    assert "- a:latest/template: only in run 1\n" in twice.run("log", "1", "2").stdout
+
+
 def test_log_says_that_nothing_differs(twice: Space) -> None:
     """Silence could be a mistake: a run that did everything again gave what the one before it gave."""
     twice.build("--force")

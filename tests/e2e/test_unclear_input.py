@@ -72,6 +72,8 @@ LINES = {
     "system: a: b": ["recipe.yaml:3:10:", "quote text that holds ': '"],
     "system: ${HOME}\nvariables: {a: 1}": ["recipe.yaml:3:9:", "declare it: variables: {HOME: {env: HOME}}"],
     "template: '{% if x %}{{ x }}'": ["recipe.yaml:3:25:", "this looks like Jinja"],
+    "outputs: {gguf: ./empty}": ["recipe.yaml:3:17: empty: a directory", "name a file in it: PATH/NAME.gguf"],
+    "matrix: {quantise: [Q8_0]}": ["recipe.yaml:3:10: the axis 'quantise' has no effect", "did you mean 'quantize'?"],
     "imatrix: ./no.gguf\nquantize: Q8_0": ["recipe.yaml:3:10: no.gguf: no such file", "did you mean m.gguf?"],
 }
 

@@ -79,6 +79,11 @@ def test_error_is_an_input_error_with_its_place() -> None:
         ("{{ if .A }}", "a block that was opened is not closed: add {{ end }}"),
         ("{{ if }}{{ end }}", "for example {{ if .Messages }}"),
         ("{{ end }}", "no block is open here: remove it"),
+        ("{{ .System }", "an action ends with two braces: }}"),
+        (
+            "{% if x %}{{ x }}{% endif %}",
+            "this looks like Jinja, and templates here are in Go's language, as in Ollama",
+        ),
         ('{{ "a }}', 'close the quotes; inside of them, a quote is written \\"'),
     ],
 )
