@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +28,8 @@ _LONGEST_OPEN_S = 5.0
 _NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs"}
 )
+#: How the table of mounts writes spaces and backslashes.
+_ESCAPED = re.compile(rb"\\([0-3][0-7]{2})")
 
 
 class Notifier(FileSystemEventHandler):
@@ -49,7 +52,7 @@ class Notifier(FileSystemEventHandler):
         """Listen for this set from now on."""
         self._set = watch_set
         wanted = watch_set.watched
-        if not self._poll and (remote := _network_directory(wanted)) is not None:
+        if not self._poll and (remote := remote_directory(wanted, mounts())) is not None:
             self._fall_back(f"{remote} is on a network file system")
         for path in [path for path in self._watches if path not in wanted or self._is_lost(path)]:
             self._unschedule(path)
@@ -188,15 +191,23 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _network_directory(directories: frozenset[Path]) -> Path | None:
-    remote = [Path(place) for place, kind in _mounts() if kind in _NETWORK_FILE_SYSTEMS]
-    return next((path for path in sorted(directories) if any(path.is_relative_to(mount) for mount in remote)), None)
+def remote_directory(directories: frozenset[Path], kinds: Mapping[str, str]) -> Path | None:
+    """One of these directories that is on a network file system; kinds: of the file system by where it is mounted."""
+    for directory in sorted(directories):
+        place = next((str(path) for path in (directory, *directory.parents) if str(path) in kinds), "")
+        if kinds.get(place) in _NETWORK_FILE_SYSTEMS:
+            return directory
+    return None
 
 
-def _mounts() -> list[tuple[str, str]]:
-    """Where file systems are mounted, and of what kind they are; none where the system does not tell."""
+def mounts(table: Path = Path("/proc/mounts")) -> Mapping[str, str]:
+    """Kinds of file systems by where they are mounted; none where the system does not tell."""
     try:
-        rows = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+        rows = [line.split(b" ") for line in table.read_bytes().split(b"\n") if line]
     except OSError:
-        return []
-    return [(row[1], row[2]) for row in rows]
+        return {}
+    return {os.fsdecode(_ESCAPED.sub(_unescape, row[1])): os.fsdecode(row[2]) for row in rows}
+
+
+def _unescape(found: re.Match[bytes]) -> bytes:
+    return bytes([int(found[1], 8)])

@@ -307,9 +307,7 @@ def test_a_directory_that_vanishes_at_that_moment_is_no_reason_to_poll(
 
 def test_network_file_systems_are_looked_at_regularly(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel does not tell what other machines do there; that is said once."""
-    monkeypatch.setattr(
-        "modelbuild.watch.notifier._mounts", lambda: [("/", "ext4"), (str(space.root / "texts"), "nfs4")]
-    )
+    monkeypatch.setattr("modelbuild.watch.notifier.mounts", lambda: {"/": "ext4", str(space.root / "texts"): "nfs4"})
     space.write("texts/system.txt", "One.")
     space.recipe(RECIPE)
     with watching(space) as loop:

@@ -21,7 +21,7 @@ from watchdog.events import (
 from watchdog.observers.api import BaseObserver, ObservedWatch
 from watchdog.observers.polling import PollingObserver
 
-from modelbuild.watch.notifier import Notifier
+from modelbuild.watch.notifier import Notifier, mounts, remote_directory
 from modelbuild.watch.watch_set import WatchSet
 
 
@@ -145,3 +145,28 @@ def test_a_limit_that_is_reached_half_way_loses_nothing(tmp_path: Path, monkeypa
 
 def _vanish(*_: object, **__: object) -> None:
     raise FileNotFoundError
+
+
+@pytest.mark.parametrize(
+    ("directory", "is_remote"),
+    [
+        ("/net/texts", True),
+        ("/net/local/texts", False),
+        ("/with space\\/texts", True),
+        ("/caf\udce9/texts", True),
+        ("/over/texts", False),
+        ("/network", False),
+    ],
+)
+def test_network_file_systems_are_told_apart(tmp_path: Path, directory: str, is_remote: bool) -> None:
+    """The innermost mount counts, of several on one place the last, whatever bytes its name is made of."""
+    table = tmp_path / "mounts"
+    table.write_bytes(
+        b"/dev/a / ext4 rw 0 0\nhost:/a /net nfs4 rw 0 0\n/dev/b /net/local ext4 rw 0 0\n"
+        b"host:/b /with\\040space\\134 nfs rw 0 0\nhost:/c /caf\xe9 cifs rw 0 0\n"
+        b"host:/d /over nfs rw 0 0\n/dev/c /over ext4 rw 0 0\n"
+    )
+
+    found = remote_directory(frozenset({Path(directory)}), mounts(table))
+
+    assert (Path(directory) if is_remote else None) == found
