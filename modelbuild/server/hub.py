@@ -69,16 +69,18 @@ class Hub:
         sent = newest if after is None else after if after <= newest else 0
         self.watchers += 1
         try:
-            while not self._is_closed:
-                changed = self._changed
-                for message in [item for item in self._kept if item.number > sent]:
+            while True:
+                message = self._next(sent)
+                if message is not None:
                     sent = message.number
                     yield message
-                if changed is self._changed:
-                    try:
-                        await asyncio.wait_for(changed.wait(), _KEEPALIVE_S)
-                    except TimeoutError:
-                        yield None
+                    continue
+                if self._is_closed:
+                    return
+                try:
+                    await asyncio.wait_for(self._changed.wait(), _KEEPALIVE_S)
+                except TimeoutError:
+                    yield None
         finally:
             self.watchers -= 1
 
@@ -92,6 +94,12 @@ class Hub:
             await response.write(b": \n\n" if message is None else message.encode())
         await response.write_eof()
         return response
+
+    def _next(self, number: int) -> Message | None:
+        """The first message after a number that is still kept; one at a time, so that nobody slow keeps others."""
+        if not self._kept or self._kept[-1].number <= number:
+            return None
+        return self._kept[max(0, number + 1 - self._kept[0].number)]
 
     def _wake(self) -> None:
         self._changed.set()

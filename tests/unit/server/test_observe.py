@@ -109,6 +109,37 @@ def test_kept_messages_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [[5, 6, 7, 8, 9], [9, 10], [11]] == run_at_once(scene())
 
 
+def test_who_is_slow_holds_nothing_that_the_others_have_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixty-four slow clients would else keep as many sets of old messages in memory."""
+    monkeypatch.setattr(hubs, "_KEPT", 3)
+
+    async def scene() -> list[int]:
+        hub, taken = Hub(), []
+        async with aclosing(hub.follow(0)) as messages:
+            for _ in range(3):
+                for _ in range(3):
+                    hub.publish("m", {})
+                message = await anext(messages)
+                assert message is not None
+                taken.append(message.number)
+        return taken
+
+    assert [1, 4, 7] == asyncio.run(scene())
+
+
+def test_what_is_said_last_is_heard() -> None:
+    """How builds end when the server stops is said right before all streams end."""
+
+    async def scene() -> list[int]:
+        hub = Hub()
+        hub.publish("m", {})
+        hub.publish("m", {})
+        hub.close()
+        return [message.number async for message in hub.follow(0) if message is not None]
+
+    assert [1, 2] == asyncio.run(scene())
+
+
 @pytest.mark.parametrize(("after", "expected"), [(None, []), (0, [1, 2]), (1, [2]), (2, []), (77, [1, 2])])
 def test_who_comes_back_gets_what_was_missed(after: int | None, expected: list[int]) -> None:
     """Also when the server began anew meanwhile, and counts from one again."""
