@@ -33,11 +33,14 @@ def registry_options(command: _Command) -> _Command:
     return command
 
 
-def check_host_is_named(text: str, name: ModelName) -> None:
+def check_host_is_named(text: str, name: ModelName, direction: Direction) -> None:
     """UsageError when a name leaves its registry out: the default is for names on disk, nobody asked to contact it."""
     if name.host.lower() == DEFAULT_HOST and DEFAULT_HOST not in text.lower():
         hint = f"say which: {DEFAULT_HOST}/{name.namespace}/{name.model}:{name.tag}, or a registry of your own"
-        raise UsageError("USAGE", f"the name {printable(text)!r} does not say from which registry", hint=hint)
+        if direction.verb == "push":
+            hint = f"give it a name that does: modelbuild copy {name} HOST/NAMESPACE/{name.model}:{name.tag}"
+        what = "to" if direction.verb == "push" else "from"
+        raise UsageError("USAGE", f"the name {printable(text)!r} does not say {what} which registry", hint=hint)
 
 
 def transfer(

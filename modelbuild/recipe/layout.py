@@ -11,9 +11,10 @@ from dataclasses import field
 
 import yaml
 
-from modelbuild.errors import InputError
+from modelbuild.errors import InputError, RecipeError
 from modelbuild.late_pattern import late_pattern
-from modelbuild.recipe.nodes import to_plain
+from modelbuild.recipe.nodes import MappingNode, to_plain
+from modelbuild.recipe.schema import what_recipes_are
 from modelbuild.recipe.text import decode_text, parse_recipe_text
 from modelbuild.recipe.text_kind import looks_like_json
 from modelbuild.records import record
@@ -26,9 +27,13 @@ _COMMENT = late_pattern(r"\A#+(?=[^\s#!%])")
 def format_recipe(data: bytes, path: str) -> str:
     """The text of a recipe in the one layout, meaning exactly the same; RecipeError where it is not valid YAML.
 
-    data: YAML or JSON. Formatting a formatted text changes nothing.
+    data: YAML or JSON, with fields: other texts that YAML can read, such as a Modelfile, have a meaning of their own.
+    Formatting a formatted text changes nothing.
     """
     before = parse_recipe_text(data, path)
+    if not isinstance(before, MappingNode):
+        message = "a mapping of fields expected; only recipes in YAML and JSON are laid out"
+        raise RecipeError("TYPE", message, before.position, hint=what_recipes_are(before))
     text = decode_text(data, path)
     if looks_like_json(data) and _is_json(text):
         return json.dumps(to_plain(before), indent=2, ensure_ascii=False) + "\n"

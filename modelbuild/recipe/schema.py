@@ -376,7 +376,7 @@ class _Checker:
     def _refuse(self, node: Node, findings: Findings, where: tuple[str, ...]) -> None:
         place = printable(".".join(where)) or "the recipe"
         message = f"{place}: {self._expectation()} expected, {_found(node)} found{_made_with(node)}"
-        hint = self._advice(node) or _ADVICE.get(where, "") if where else _what_recipes_are(node)
+        hint = self._advice(node) or _ADVICE.get(where, "") if where else what_recipes_are(node)
         findings.problems.add(RecipeError("TYPE", message, node.position, hint=hint))
 
     def _expectation(self) -> str:
@@ -394,7 +394,7 @@ class _Checker:
         return "write true or false" if "boolean" in self.types and is_word else ""
 
 
-def _what_recipes_are(node: Node) -> str:
+def what_recipes_are(node: Node) -> str:
     """What to do where the document is no mapping."""
     if isinstance(node, ScalarNode) and begins_with_command(str(node.value).encode("utf-8", "replace")):
         return MODELFILE_HINT

@@ -115,8 +115,12 @@ def test_a_registry_has_to_be_named(space: Space, verb: str, monkeypatch: pytest
     done = space.run(verb, "acme/m:1")
 
     assert 2 == done.status
-    assert "does not say from which registry" in done.stderr
-    assert "registry.ollama.ai/acme/m:1" in done.stderr
+    preposition, hint = {
+        "pull": ("from", "say which: registry.ollama.ai/acme/m:1"),
+        "push": ("to", "modelbuild copy acme/m:1 HOST/NAMESPACE/m:1"),
+    }[verb]
+    assert f"does not say {preposition} which registry" in done.stderr
+    assert hint in done.stderr
 
 
 def test_credentials(space: Space, registry: FakeRegistry) -> None:

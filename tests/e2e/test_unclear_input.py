@@ -280,6 +280,22 @@ def test_names_that_nothing_can_have(place: Space, arguments: list[str]) -> None
     assert not (place.root / "new.yaml").exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [("FROM x\nSYSTEM a\n\n  b\n", "is this a Modelfile?"), ("- a\n-  b\n", "begin with 'model: NAME'")],
+)
+def test_fmt_leaves_alone_what_is_no_recipe(place: Space, text: str, hint: str) -> None:
+    """YAML reads nearly every text; what a Modelfile or a note means would not survive a new layout."""
+    path = place.write("Modelfile", text)
+
+    outcome = place.run("fmt", "Modelfile")
+
+    assert 2 == outcome.status
+    assert "Modelfile:1:1: a mapping of fields expected" in outcome.stderr
+    assert hint in outcome.stderr
+    assert text == path.read_text()
+
+
 def test_sources_of_names_that_no_file_can_have(place: Space) -> None:
     """A name that is too long is of no file, too."""
     place.recipe(f"model: m\nfrom: ./{LONG}\nadapters: ./{LONG}/x\n")
