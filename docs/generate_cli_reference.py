@@ -36,7 +36,7 @@ ENVIRONMENT = {
     "MODELBUILD_REGISTRY_PASSWORD": "the password that belongs to `--username` of `pull` and `push`",
     "MODELBUILD_MODELS": "the models that were built, for the command of `watch --exec`",
     "MODELBUILD_DEBUG": "show where an internal error came from",
-    "OLLAMA_HOST, OLLAMA_ORIGINS": "where `serve` listens, and which pages it answers, as for Ollama",
+    "OLLAMA_HOST, OLLAMA_ORIGINS": "where `serve` and `watch --serve` listen, and which pages they answer",
     "OLLAMA_NOPRUNE": "keep blobs that a replaced model leaves behind",
     "OLLAMA_GO_TEMPLATE": "with 0, `serve` describes models by the template in their weights, not by their Go template",
     "CI": "progress is plain text, on a terminal, too",

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from modelbuild.cli.executor_options import current_executor_options, executor_options
-from modelbuild.cli.settings import current_settings, is_pruning, settings_options
+from modelbuild.cli.executor_options import ExecutorOptions, current_executor_options, executor_options
+from modelbuild.cli.settings import Settings, current_settings, is_pruning, settings_options
 from modelbuild.errors import InputError, UsageError, printable
 from modelbuild.model_name import parse_name
+
+if TYPE_CHECKING:
+    from modelbuild.server.settings import ServerSettings
 
 _TOKEN_LIMIT_BYTES = 4096
 
@@ -85,32 +90,43 @@ def command(
 ) -> None:  # fmt: skip
     """Serve the API that Ollama's clients create and manage models with, without Ollama."""
     require_server()
-    from modelbuild.server.guard import parse_origins
     from modelbuild.server.run import run_server
-    from modelbuild.server.settings import ServerSettings, default_address
 
-    settings, executing = current_settings(context), current_executor_options(context)
-    default_host, default_port = default_address(os.environ)
+    common = server_settings(current_settings(context), current_executor_options(context), host, port)
     run_server(
-        ServerSettings(
-            store=settings.store,
-            cache=settings.cache,
-            host=default_host if host is None else host,
-            port=default_port if port is None else port,
+        replace(
+            common,
             allow_paths=allow_paths,
             allow_hosts=allow_hosts,
             allow_registries=tuple(name.lower() for name in allow_registries),
-            allow_origins=(*allow_origins, *parse_origins(os.environ.get("OLLAMA_ORIGINS", ""))),
+            allow_origins=(*allow_origins, *common.allow_origins),
             token="" if token_file is None else _read_token(token_file),
             without_token=insecure_no_auth,
             rewrite_gguf=rewrite_gguf,
             strict_api=strict_api,
-            prune=is_pruning(),
             access_log=access_log,
-            jobs=executing.jobs,
-            executor=executing.executor,
         ),
         announce=_announce,
+    )
+
+
+def server_settings(
+    settings: Settings, executing: ExecutorOptions, host: str | None, port: int | None
+) -> ServerSettings:
+    """What every server has: directories, cores, and what Ollama's variables say where no option does."""
+    from modelbuild.server.guard import parse_origins
+    from modelbuild.server.settings import ServerSettings, default_address
+
+    default_host, default_port = default_address(os.environ)
+    return ServerSettings(
+        store=settings.store,
+        cache=settings.cache,
+        host=default_host if host is None else host,
+        port=default_port if port is None else port,
+        allow_origins=parse_origins(os.environ.get("OLLAMA_ORIGINS", "")),
+        prune=is_pruning(),
+        jobs=executing.jobs,
+        executor=executing.executor,
     )
 
 

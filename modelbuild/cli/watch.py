@@ -16,7 +16,7 @@ from modelbuild.cli.build import DEFAULT_RECIPE
 from modelbuild.cli.executor_options import ExecutorOptions, current_executor_options, executor_options
 from modelbuild.cli.recipe_options import complete_models, current_recipe_options, recipe_options
 from modelbuild.cli.render import choose_renderer, format_count
-from modelbuild.cli.serve import require_server
+from modelbuild.cli.serve import require_server, server_settings
 from modelbuild.cli.settings import Settings, current_settings, is_pruning, settings_options
 from modelbuild.cli.sigterm import interrupt_on_sigterm
 from modelbuild.errors import UsageError
@@ -158,22 +158,16 @@ def _serving(settings: Settings, executing: ExecutorOptions, port: int | None) -
     """A server beside the loop, on OLLAMA_HOST."""
     require_server()
     from modelbuild.server.beside import ServerBeside
-    from modelbuild.server.settings import ServerSettings, default_address, url_of
+    from modelbuild.server.settings import url_of
 
-    host, default_port = default_address(os.environ)
-    server = ServerBeside(
-        ServerSettings(
-            store=settings.store,
-            cache=settings.cache,
-            host=host,
-            port=default_port if port is None else port,
-            prune=is_pruning(),
-            jobs=executing.jobs,
-            executor=executing.executor,
-        )
-    )
-    bound = server.start()
-    click.echo(f"listening on {url_of(host, bound)}/ui/", err=True)
+    wanted = server_settings(settings, executing, None, port)
+    server = ServerBeside(wanted)
+    try:
+        bound = server.start()
+    except UsageError as error:
+        error.hint = "set OLLAMA_HOST=127.0.0.1, or run 'modelbuild serve' with a --token-file beside this"
+        raise
+    click.echo(f"listening on {url_of(wanted.host, bound)}/ui/", err=True)
     try:
         yield server
     finally:

@@ -94,6 +94,31 @@ def test_server_in_the_same_process_shows_the_builds(space: Space) -> None:
     assert 130 == command.end()
 
 
+def test_a_server_for_other_machines_is_refused_with_what_can_be_done(space: Space) -> None:
+    """The advice is none that only another command can follow."""
+    space.recipe(RECIPE)
+
+    outcome = space.run("watch", "recipe.yaml", "--serve", env={"OLLAMA_HOST": "0.0.0.0"})
+
+    assert 2 == outcome.status
+    assert "0.0.0.0 can be reached from other machines" in outcome.stderr
+    assert "hint: set OLLAMA_HOST=127.0.0.1, or run 'modelbuild serve'" in outcome.stderr
+
+
+def test_pages_that_ollamas_variable_names_are_answered(space: Space) -> None:
+    """By the server of a watch as by any other."""
+    space.variables = {"OLLAMA_ORIGINS": "https://pages.example"}
+    command = _start(space, "--serve", "--port", "0")
+    command.wait_for("listening on ")
+    address = command.wait_for("/ui/").removesuffix("/ui/").strip()
+    asking = urllib.request.Request(f"{address}/api/version", headers={"Origin": "https://pages.example"})
+
+    with urllib.request.urlopen(asking, timeout=PATIENCE_S) as answer:
+        assert "https://pages.example" == answer.headers["Access-Control-Allow-Origin"]
+    command.type(b"\x03")
+    assert 130 == command.end()
+
+
 @pytest.fixture
 def converting(space: Space) -> Space:
     """A conversion in which each piece of work takes half a minute, on any machine: only its pace is changed."""
