@@ -17,7 +17,7 @@ from modelbuild.errors import UsageError
 @click.command(name="export")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_stored)
 @click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="The archive to write; - is standard output.")  # fmt: skip
+              help="The file to write; - is standard output.")  # fmt: skip
 @click.option("--to", "target", type=click.Choice(["archive", "modelfile"]), default="archive",
               metavar="WHAT", help="What to write: archive or modelfile [archive].")  # fmt: skip
 @recipe_options
@@ -29,11 +29,12 @@ def command(context: click.Context, names: tuple[str, ...], output: Path | None,
     With --to modelfile, print a model of a recipe as a Modelfile: modelbuild export --to modelfile RECIPE [MODEL].
     What Modelfiles cannot say stands in a comment that `import` and `build` read.
     """
+    is_printed = str(output) == "-"
     if target == "modelfile":
         if len(names) > 2:
             raise UsageError("USAGE", "a recipe and at most one model are expected", hint="export RECIPE MODEL")
         model = names[1] if len(names) > 1 else ""
-        show_export(Path(names[0]), model, output, current_recipe_options(context))
+        show_export(Path(names[0]), model, None if is_printed else output, current_recipe_options(context))
         return
     if output is None:
         raise UsageError("USAGE", "where to write the archive is missing", hint="add --output FILE")
@@ -44,7 +45,7 @@ def command(context: click.Context, names: tuple[str, ...], output: Path | None,
 
     store = Store(current_settings(context).store)
     wanted = [find_name(store, text) for text in names]
-    if str(output) == "-":
+    if is_printed:
         models = export_models(store, wanted, sys.stdout.buffer)
     else:
         with new_file(output) as archive:

@@ -12,7 +12,7 @@ import click
 
 from modelbuild.cli.complete_names import complete_stored
 from modelbuild.cli.settings import current_settings, settings_options
-from modelbuild.errors import InputError
+from modelbuild.errors import InputError, UsageError
 
 _THINK: dict[str, bool | str] = {
     "true": True,
@@ -51,6 +51,10 @@ def command(
     from modelbuild.engine.show_prompt import PromptRequest, show_prompt
     from modelbuild.store.store import Store
 
+    if raw and as_json:
+        raise UsageError(
+            "USAGE", "--raw is for a prompt alone; JSON has escapes of its own", hint="leave out one of the two"
+        )
     found = find_prompt_source(source, Store(current_settings(context).store), use_jinja=use_jinja)
     request = PromptRequest(
         _read_json(messages), prompt, suffix, system, _read_json(tools), None if think is None else _THINK[think]

@@ -38,6 +38,10 @@ def command(context: click.Context, /, name: str, *, as_json: bool, raw: bool, *
     from modelbuild.store.store import Store
 
     part = _only(parts | {"json": as_json})
+    if raw and part in (None, "json"):
+        raise UsageError(
+            "USAGE", "--raw is for one text of a model", hint="add --template, --system or another of them"
+        )
     store = Store(current_settings(context).store)
     details = describe_model(store, find_name(store, name))
     if as_json:

@@ -314,10 +314,13 @@ def test_modelfile_builds(space: Space) -> None:
 def test_import_and_export_print_modelfiles_and_recipes(place: Space) -> None:
     """export --to modelfile and import are the way there and back."""
     exported = place.run("export", "recipe.yaml", "far:small", "--to", "modelfile", "-o", "Modelfile")
+    printed = place.run("export", "recipe.yaml", "far:small", "--to", "modelfile", "-o", "-")
     recipe = place.run("import", "Modelfile")
     request = place.run("import", "Modelfile", "--to", "request", "--name", "n")
 
     assert [0, 0, 0] == [exported.status, recipe.status, request.status], exported.stderr + recipe.stderr
+    assert (place.root / "Modelfile").read_text() == printed.stdout
+    assert not (place.root / "-").exists()
     assert "model: acme/far:small\n" in recipe.stdout
     assert {
         "model": "n",

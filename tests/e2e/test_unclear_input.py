@@ -313,6 +313,9 @@ IDLE_OPTIONS = [
     (["explain", "--provenance", "--action", "weights"], "--action"),
     (["import", "models.tar", "--name", "m"], "--name"),
     (["import", "Modelfile", "--force"], "--force"),
+    (["show", "m", "--raw"], "--raw"),
+    (["show", "m", "--raw", "--json"], "--raw"),
+    (["render", "./chat.gotmpl", "--prompt", "x", "--raw", "--json"], "--raw"),
 ]
 
 
@@ -322,6 +325,7 @@ IDLE_OPTIONS = [
 def test_options_that_would_do_nothing(place: Space, arguments: list[str], option: str) -> None:
     """Who gives one expects something of it, so it is refused."""
     place.write("Modelfile", "FROM ./m.gguf\n")
+    place.write("chat.gotmpl", "{{ range .Messages }}{{ .Content }}{{ end }}")
     place.build()
     place.run("export", "m", "--output", "models.tar")
 
