@@ -99,7 +99,7 @@ def explain_difference(old: str, new: str) -> tuple[str, ...]:
     before, after = json.loads(old), json.loads(new)
     return (
         *_kind_reasons(before, after),
-        *_input_reasons(before["inputs"], after["inputs"]),
+        *_input_reasons(before["inputs"], after["inputs"], is_same_kind=before["kind"] == after["kind"]),
         *_option_reasons("", before["options"], after["options"]),
     )
 
@@ -111,30 +111,35 @@ def _kind_reasons(before: Mapping[str, object], after: Mapping[str, object]) -> 
         yield f"{after['kind']} version {before['version']} → {after['version']}"
 
 
-def _input_reasons(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:
+def _input_reasons(before: Mapping[str, str], after: Mapping[str, str], *, is_same_kind: bool) -> Iterator[str]:
     for name in sorted(before.keys() | after.keys()):
         if name not in before:
             yield f"new input {name}"
         elif name not in after:
             yield f"input {name} is gone"
-        elif before[name] != after[name] and _scheme(before[name]) == _scheme(after[name]):
+        elif before[name] == after[name]:
+            continue
+        elif _scheme(before[name]) == _scheme(after[name]):
             yield f"input {name} changed: {short_digest(before[name])} → {short_digest(after[name])}"
+        elif is_same_kind:  # another kind of action reads the same file in another way, which is no change of it
+            yield f"input {name} is known by another digest: {_scheme(before[name])} → {_scheme(after[name])}"
 
 
 def _scheme(digest: str) -> str:
-    """How a digest was made. Another kind of action may identify the same file by another one, which is no change."""
+    """How a digest was made."""
     return digest.partition(":")[0]
 
 
 def _option_reasons(prefix: str, before: Mapping[str, Json], after: Mapping[str, Json]) -> Iterator[str]:
     for name in sorted(before.keys() | after.keys()):
-        old, new = before.get(name), after.get(name)
-        if old == new:
-            continue
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
+        if name not in before:
+            yield f"option {prefix}{name}: not set → {_shown(after[name])}"
+        elif name not in after:
+            yield f"option {prefix}{name}: {_shown(before[name])} → not set"
+        elif isinstance(old := before[name], Mapping) and isinstance(new := after[name], Mapping):
             yield from _option_reasons(f"{prefix}{name}.", old, new)
-        else:
-            yield f"option {prefix}{name}: {_shown(old)} → {_shown(new)}"
+        elif canonical_json(before[name]) != canonical_json(after[name]):  # Python takes 1, 1.0 and true for equal
+            yield f"option {prefix}{name}: {_shown(before[name])} → {_shown(after[name])}"
 
 
 def short_digest(digest: str) -> str:
@@ -154,5 +159,5 @@ def _words(row: Json) -> str:
 
 
 def _shown(value: Json) -> str:
-    text = "not set" if value is None else _rows(value) or json.dumps(value, ensure_ascii=False)
+    text = _rows(value) or json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:59] + "…"

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from modelbuild.digest import Digest, digest_of
-from modelbuild.plan.action import ActionManifest, Kind, canonical_json, explain_difference, short_digest
+from modelbuild.plan.action import ActionManifest, Json, Kind, canonical_json, explain_difference, short_digest
 
 A, B = digest_of(b"a"), digest_of(b"b")
 BASE = ActionManifest(Kind.ASSEMBLE, 1, {"config.json": A, "model.safetensors": A}, {"preset": "Q4_K_M"})
@@ -30,6 +32,11 @@ def test_equal_manifests_have_equal_keys_whatever_the_order() -> None:
         ({"options": {"preset": "Q8_0"}}, 'option preset: "Q4_K_M" → "Q8_0"'),
         ({"options": {}}, 'option preset: "Q4_K_M" → not set'),
         ({"options": {"preset": "Q4_K_M", "nested": {"a": 1}}}, 'option nested: not set → {"a": 1}'),
+        ({"options": {"preset": "Q4_K_M", "seed": None}}, "option seed: not set → null"),
+        (
+            {"inputs": {**BASE.inputs, "config.json": Digest("blake3:" + "0" * 64)}},
+            "input config.json is known by another digest: sha256 → blake3",
+        ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -67,6 +74,27 @@ def test_another_kind_of_digest_is_no_change_of_the_file() -> None:
     reasons = explain_difference(before.encode(), after.encode())
 
     assert ("import → assemble", 'option preset: not set → "COPY"') == reasons
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(0, 2) | st.floats(0, 2) | st.sampled_from(["", "a"]),
+    lambda values: st.lists(values, max_size=2) | st.dictionaries(st.sampled_from("ab"), values, max_size=2),
+    max_leaves=4,
+)
+_OPTIONS = st.dictionaries(st.sampled_from(["parameters", "info"]), _VALUES)
+
+
+@given(_OPTIONS, _OPTIONS)
+@example({"parameters": {"temperature": 1}}, {"parameters": {"temperature": 1.0}})
+@example({"info": {"a": None}}, {"info": {}})
+def test_another_key_has_a_reason_and_only_then(before: dict[str, Json], after: dict[str, Json]) -> None:
+    """Whatever the options hold: what runs says why, and equal manifests differ in nothing."""
+    old, new = replace(BASE, options=before), replace(BASE, options=after)
+
+    reasons = explain_difference(old.encode(), new.encode())
+
+    assert (old.key != new.key) == bool(reasons)
+    assert all(reasons)
 
 
 def test_equal_manifests_differ_in_nothing() -> None:
