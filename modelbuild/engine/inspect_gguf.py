@@ -9,7 +9,7 @@ from modelbuild.engine.inspect_files import PlannedSource
 from modelbuild.engine.inspect_keys import count_types, model_facts, text_of, tokenizer_facts
 from modelbuild.engine.inspection import Fact, Inspection
 from modelbuild.errors import printable
-from modelbuild.formats.files import list_directory, size_of_file
+from modelbuild.formats.files import is_regular, list_directory, size_of_file
 from modelbuild.formats.gguf.reader import GgufHeader, open_gguf
 from modelbuild.formats.imatrix import read_imatrix
 from modelbuild.plan.gguf_units import shard_index, sibling_names
@@ -26,7 +26,7 @@ def inspect_gguf(path: Path) -> Inspection:
         return inspect_matrix(path)
     kind = classify_gguf(header)
     count, index = count_shards(header), shard_index(header)
-    facts = _file_facts([header] if count == 1 else _sisters(path))
+    facts = _file_facts([header] if count == 1 else _sisters(header))
     name = _KINDS[kind]
     if count > 1:
         name = f"shard {'?' if index is None else index + 1} of {count} of {name}"
@@ -68,10 +68,10 @@ def inspect_matrix(path: Path) -> Inspection:
     return Inspection(path, "an importance matrix", facts, use, notes=notes)
 
 
-def _sisters(path: Path) -> list[GgufHeader]:
-    """The headers of all shards that stand beside one, in order; the planner says which are missing."""
-    beside = (path.with_name(name) for name in sibling_names(path.name))
-    return [open_gguf(item) for item in beside if item.is_file()]
+def _sisters(shard: GgufHeader) -> list[GgufHeader]:
+    """The headers of all shards that stand beside one, in order; the planner says which are missing or misnamed."""
+    beside = (shard.path.with_name(name) for name in sibling_names(shard.path.name))
+    return [open_gguf(item) for item in beside if is_regular(item)] or [shard]
 
 
 def _file_facts(headers: Sequence[GgufHeader]) -> dict[str, Fact]:

@@ -154,6 +154,16 @@ def test_missing_shard_is_a_problem(space: Space) -> None:
     assert ["PATH"] == [item["code"] for item in inspect(space, "m-00001-of-00002.gguf", status=1)["problems"]]
 
 
+@pytest.mark.parametrize(("name", "code"), [("m-00009-of-00002.gguf", "PATH"), ("m.gguf", "SHARDS")])
+def test_misnamed_shard_is_a_problem(space: Space, name: str, code: str) -> None:
+    """A shard under a name that no shard of its model has is described by itself, and a build of it would fail."""
+    space.write(name, write_shards()[0])
+
+    found = inspect(space, name, status=1)
+
+    assert (2, [code]) == (found["facts"]["tensors"], [item["code"] for item in found["problems"]])
+
+
 def test_quantized_gguf_says_what_another_type_needs(space: Space) -> None:
     """It is imported as it is; that is no problem, and the way to another type is a note."""
     space.write("model.gguf", write_gguf())
