@@ -59,7 +59,7 @@ def _select(recipe: Recipe, wanted: Sequence[str]) -> list[ResolvedModel]:
         matches = [
             model
             for model in models
-            if model.id in group or text in (model.id, str(model.name), str(model.name).split(":")[0])
+            if model.id in group or text in (model.id, str(model.name), str(model.name).rpartition(":")[0])
         ]
         if not matches:
             names = [*(model.id or str(model.name) for model in models), *recipe.groups]

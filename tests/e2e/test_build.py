@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.small_gguf import write_gguf
 from tests.space import ROOT, Space
 from tests.tinydocs import CHECKPOINT
 
@@ -38,6 +39,20 @@ def _layer(space: Space, name: str, kind: str) -> Path:
     assert isinstance(layers, list)
     digest = next(layer["digest"] for layer in layers if layer["mediaType"].endswith(f".{kind}"))
     return space.store / "blobs" / str(digest).replace(":", "-")
+
+
+@pytest.mark.parametrize(
+    ("text", "is_found"),
+    [("key", True), ("host:5000/n/m:latest", True), ("host:5000/n/m", True), ("host", False), ("m", False)],
+)
+def test_model_is_wanted_by_key_or_name(space: Space, text: str, *, is_found: bool) -> None:
+    """The tag may be left out, and nothing else: the port of a host is no tag."""
+    space.write("a.gguf", write_gguf())
+    space.recipe("models:\n  key: {model: 'host:5000/n/m', from: ./a.gguf}\n")
+
+    outcome = space.run("plan", "recipe.yaml", text)
+
+    assert (0 if is_found else 2) == outcome.status, outcome.stderr
 
 
 def test_every_blob_is_named_by_its_digest(example: Space) -> None:
