@@ -93,7 +93,6 @@ def without_positions(model: ResolvedModel) -> ResolvedModel:
         files=moved(model.files),
         adapters=moved(model.adapters),
         draft_files=moved(model.draft_files),
-        quantize_position=None,
         tensor_types=tuple(replace(rule, position=NOWHERE) for rule in model.tensor_types),
         metadata={key: replace(value, position=NOWHERE) for key, value in model.metadata.items()},
         outputs=tuple(replace(output, position=NOWHERE) for output in model.outputs),

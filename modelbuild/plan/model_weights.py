@@ -51,6 +51,8 @@ from modelbuild.store.store import Store
 _FP8_PRESET = "Q8_0"
 #: How Ollama shows the type of a model that was FP8 and is kept in 16 bits.
 _FP8_FILE_TYPES = ("F16", "BF16")
+#: Fields that say the type of the weights, or of the draft: where errors about it are.
+_QUANTIZE_FIELDS, _DRAFT_FIELDS = ("quantize", "quantization"), ("draft_quantize",)
 _PROJECTOR_TYPE_KEYS = ("clip.projector_type", "clip.vision.projector_type")
 
 WeightsInput = ActionInput | DigestInput
@@ -96,8 +98,8 @@ class WeightsPlanner:
         preset = find_preset(self._model.quantize)
         if preset is None or not is_quantized(preset.default):
             message = f"{field!r} has no effect without quantization"
-            position = self._model.positions.get(field, self._model.position)
-            raise RecipeError("CONFLICT", message, position, hint="add 'quantize: Q4_K_M', or remove it")
+            hint = "add 'quantize: Q4_K_M', or remove it"
+            raise RecipeError("CONFLICT", message, self._model.position_of(field) or self._model.position, hint=hint)
 
     # -- the base's weights ----------------------------------------------------------------------------------------
 
@@ -211,7 +213,7 @@ class WeightsPlanner:
                 self._add_gguf_files(entries, "draft")
                 return
             config = config_of(paths)
-        preset = self._preset(self._model.draft_quantize) if self._model.draft_quantize else ""
+        preset = self._wanted_of_draft()
         work = AssembleWork(paths, origin, preset or (_FP8_PRESET if is_fp8(config) else ""))
         action = self._assemble("draft", work, tuple(checkpoint_input(entry) for entry in entries))
         self._add_slot("draft", action, "", SlotRole.EXTRA)
@@ -311,7 +313,7 @@ class WeightsPlanner:
 
     def _preset_of(self, unit: GgufUnit, facts: WeightsFacts) -> str:
         if unit.kind == "draft":
-            return self._preset(self._model.draft_quantize) if self._model.draft_quantize else ""
+            return self._wanted_of_draft()
         if unit.kind != "model":
             return ""
         return self._wanted_preset() or (_FP8_PRESET if facts.is_fp8 and not facts.is_quantized else "")
@@ -409,9 +411,15 @@ class WeightsPlanner:
     # -- types -----------------------------------------------------------------------------------------------------
 
     def _wanted_preset(self) -> str:
-        return self._preset(self._model.quantize) if self._model.quantize else ""
+        return self._preset(self._model.quantize, _QUANTIZE_FIELDS)
 
-    def _preset(self, text: str) -> str:
+    def _wanted_of_draft(self) -> str:
+        return self._preset(self._model.draft_quantize, _DRAFT_FIELDS)
+
+    def _preset(self, text: str, fields: Sequence[str]) -> str:
+        """The name of the preset that is asked for in one of the fields; "" when none is."""
+        if not text:
+            return ""
         from modelbuild.quantize.presets import PRESETS, find_preset
 
         preset = find_preset(text)
@@ -422,7 +430,7 @@ class WeightsPlanner:
         raise RecipeError(
             "UNKNOWN",
             f"unknown quantization type {printable(text)!r}",
-            self._model.quantize_position or self._model.position,
+            self._model.position_of(*fields) or self._model.position,
             hint=f"did you mean {' or '.join(near)}?" if near else f"known types: {', '.join(names)}",
         )
 
@@ -430,7 +438,8 @@ class WeightsPlanner:
         """Quantizing what is quantized already loses quality twice, so it has to be asked for."""
         if facts.is_quantized and not self._model.allow_requantize:
             message = f"the weights are {facts.described} already; making {preset} of them would lose quality twice"
-            position = self._model.quantize_position or self._model.position
+            fields = _DRAFT_FIELDS if is_draft else _QUANTIZE_FIELDS
+            position = self._model.position_of(*fields) or self._model.position
             hint = "start from F32, F16 or BF16 weights, or add 'allow_requantize: true'"
             raise RecipeError("REQUANTIZEDRAFT" if is_draft else "REQUANTIZE", message, position, hint=hint)
 

@@ -14,7 +14,7 @@ def check_pre_tokenizer(model: ResolvedModel, *, is_checkpoint: bool) -> None:
         return
     from modelbuild.convert.tokenizers.pretokenizers import check_pre_tokenizer_name
 
-    position = model.positions.get(_FIELD, model.position)
+    position = model.position_of(_FIELD) or model.position
     try:
         check_pre_tokenizer_name(model.pre_tokenizer)
     except UsageError as error:

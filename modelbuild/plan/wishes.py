@@ -45,7 +45,8 @@ class Wishes:
     @classmethod
     def of(cls, model: ResolvedModel) -> Wishes:
         """The wishes of a model."""
-        return cls(model.tensor_types, model.imatrix, model.metadata, model.rewrite_gguf, model.quantize_position)
+        quantize_at = model.position_of("quantize", "quantization")
+        return cls(model.tensor_types, model.imatrix, model.metadata, model.rewrite_gguf, quantize_at)
 
     def to_json(self) -> dict[str, Json]:
         """What of them belongs in an action key; the matrix is an input of its own."""

@@ -31,7 +31,7 @@ def check_distinct(models: Sequence[ResolvedModel], problems: ProblemCollector) 
 
 
 def _second_name(model: ResolvedModel, first: ResolvedModel) -> RecipeError:
-    position = model.positions.get("model") or model.positions.get("name") or model.position
+    position = model.position_of("model", "name") or model.position
     if model.key == first.key and model.id != first.id:
         message = f"all variants of {repr(model.key) if model.key else 'the model'} are named {model.name}"
         hint = f"use an axis in the name, for example 'model: {model.name.model}:${{AXIS}}'"

@@ -88,7 +88,6 @@ class ModelReader:
             "adapters": lambda: self._sets.entries(node, "adapters"),
             "draft_files": lambda: self._sets.entries(node, "draft_files"),
             "quantize": lambda: _text_of(quantize),
-            "quantize_position": lambda: None if quantize is None else quantize.position,
             "draft_quantize": lambda: _text_of(node.get("draft_quantize")),
             "intermediate": lambda: _text_of(node.get("intermediate")),
             "allow_requantize": lambda: _flag(node.get("allow_requantize")),

@@ -106,7 +106,6 @@ class ResolvedModel:
     adapters: tuple[FileEntry, ...] = ()
     draft_files: tuple[FileEntry, ...] = ()
     quantize: str = ""
-    quantize_position: Position | None = None
     draft_quantize: str = ""
     allow_requantize: bool = False
     intermediate: str = ""
@@ -129,6 +128,10 @@ class ResolvedModel:
     cleared: frozenset[str] = frozenset()
     key: str = ""
     positions: Mapping[str, Position] = field(default_factory=dict)
+
+    def position_of(self, *fields: str) -> Position | None:
+        """Where the first of these fields stands that the recipe has; None when it has none of them."""
+        return next((self.positions[name] for name in fields if name in self.positions), None)
 
 
 @record

@@ -52,6 +52,16 @@ def test_requantizing_has_to_be_asked_for(space: Space) -> None:
     assert pack(unpack(old, old_type, shape), new_type).tobytes() == new
 
 
+def test_requantizing_a_draft_is_refused_at_its_own_field(space: Space) -> None:
+    """The place is that of the draft's type, not of the model's."""
+    space.write("f16.gguf", write_gguf())
+    space.recipe("model: q8\nfrom: ./f16.gguf\nquantize: Q8_0\noutputs: {gguf: q8.gguf}\n")
+    space.build()
+    space.recipe("model: m\nfrom: ./f16.gguf\nquantize: Q8_0\ndraft_files: ./q8.gguf\ndraft_quantize: Q4_0\n")
+
+    assert "recipe.yaml:5:17: the weights are Q8_0 already" in space.run("plan").stderr
+
+
 def test_wanted_type_is_taken_as_it_is(space: Space) -> None:
     """The same type again: no error, nothing packed, the same blob."""
     space.write("f16.gguf", write_gguf())
