@@ -1,12 +1,15 @@
 """`recipe.lock`: the digests of everything a recipe was built from and of every result, one line each.
 
 The file is for people and version control: sorted, one fact a line, so that a difference reads well and merges well.
+A path that would not stay on its line, or is no text, stands there as a JSON string.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import field
 from pathlib import Path
 
@@ -37,7 +40,7 @@ class Lock:
 
     def encode(self) -> str:
         """The text of the file."""
-        rows = [f"input {digest} {name}" for name, digest in self.inputs.items()]
+        rows = [f"input {digest} {_quoted(name)}" for name, digest in self.inputs.items()]
         rows += [f"model {digest} {name}" for name, digest in self.models.items()]
         return _HEADER + "".join(f"{row}\n" for row in sorted(rows, key=lambda row: (row[:5], row.split(" ", 2)[2])))
 
@@ -63,7 +66,8 @@ def read_lock(path: Path) -> Lock:
         if not line or line.startswith("#"):
             continue
         kind, _, rest = line.partition(" ")
-        digest, _, name = rest.partition(" ")
+        digest, _, shown = rest.partition(" ")
+        name = _unquoted(shown)
         if kind not in parts or not name:
             message = f"line {number} is no 'input DIGEST PATH' or 'model DIGEST NAME'"
             raise InputError("LOCK", message, path=path, hint="write it anew with 'modelbuild build --update-lock'")
@@ -73,11 +77,12 @@ def read_lock(path: Path) -> Lock:
 
 def write_lock(path: Path, lock: Lock) -> None:
     """Replace the file in one step; an equal one is left alone."""
-    text = lock.encode()
-    if path.exists() and path.read_text("utf-8", "replace") == text:
-        return
+    data = lock.encode().encode()
+    with suppress(OSError):  # what cannot be read can perhaps be replaced, which tells why not
+        if path.read_bytes() == data:
+            return
     with new_file(path) as target:
-        target.write(text.encode())
+        target.write(data)
 
 
 def input_digests(plan: Plan, facts: WorldFacts, emit: Emit, recipe: Path) -> dict[str, str]:
@@ -117,6 +122,20 @@ def _digest(item: FileInput, facts: WorldFacts, emit: Emit, action: str) -> Dige
         return known
     total_bytes = size_of_file(item.path)
     return facts.hash_file(item, lambda done_bytes: emit(ActionProgress(action, done_bytes, total_bytes)))
+
+
+def _quoted(name: str) -> str:
+    return name if name.isprintable() and not name.startswith('"') else json.dumps(name)
+
+
+def _unquoted(shown: str) -> str:
+    """The name behind what stands in the file; "" for what is none."""
+    if not shown.startswith('"'):
+        return shown
+    try:
+        return str(json.loads(shown))
+    except ValueError:
+        return ""
 
 
 def _relative(path: Path, recipe: Path) -> str:

@@ -68,6 +68,27 @@ def test_changed_recipe_is_refused_by_its_result(locked: Space) -> None:
     assert before == locked.run("list").stdout
 
 
+@pytest.mark.parametrize("name", ["a\nmodel x y.gguf", "a\u2028b.gguf", '"a".gguf', "a\\b.gguf"])
+def test_any_name_stays_on_its_line(locked: Space, name: str) -> None:
+    """A file is found again under its name, whatever characters that has."""
+    (locked.root / "weights").mkdir()
+    (locked.root / "b.gguf").rename(locked.root / "weights" / name)
+    locked.recipe("model: b\nfiles: ['weights/*.gguf']\n")
+    locked.build("--update-lock")
+
+    assert 0 == locked.run("build", "recipe.yaml", "--locked").status
+
+
+def test_lock_that_cannot_be_written_is_an_error_with_a_hint(locked: Space) -> None:
+    """A directory in its place is no internal error."""
+    (locked.root / "recipe.lock").unlink()
+    (locked.root / "recipe.lock").mkdir()
+
+    outcome = locked.run("build", "recipe.yaml", "--update-lock")
+
+    assert (1, True) == (outcome.status, "error: cannot write recipe.lock" in outcome.stderr), outcome.stderr
+
+
 def test_update_of_one_model_keeps_the_rest(locked: Space) -> None:
     """--update-lock for one model leaves the lines of the others."""
     before = (locked.root / "recipe.lock").read_text()
