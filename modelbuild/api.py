@@ -1,7 +1,8 @@
 """The Python API: everything the command line does, as functions with typed results.
 
-Every function takes `store` and `cache`, which default to the directories the command line uses. All errors are
-`modelbuild.errors.ModelbuildError`. The functions are safe in several threads and processes at once.
+Every function takes `store`, and those that build take `cache`, too; they default to the directories the command line
+uses. All errors are `modelbuild.errors.ModelbuildError`. The functions are safe in several threads and processes at
+once.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from modelbuild.digest import Digest
 from modelbuild.engine.archive import ArchivedModel, export_models, import_models
-from modelbuild.engine.build import BuildRequest, LoadedPlan, build_plan, load_plan
+from modelbuild.engine.build import BuildRequest, LoadedPlan, build_recipe, load_plan
 from modelbuild.engine.compare import Difference
 from modelbuild.engine.compare import compare as compare_stored
 from modelbuild.engine.create import CreateOptions, Status, create_model
@@ -41,7 +42,8 @@ from modelbuild.recipe.documents import parse_recipe
 from modelbuild.recipe.model_reader import PATH_STARTS
 from modelbuild.recipe.options import LoadOptions
 from modelbuild.recipe.request import parse_create_request
-from modelbuild.recipe.resolve import load_recipe, resolve_recipe
+from modelbuild.recipe.resolve import resolve_recipe
+from modelbuild.store.link_mode import LINK_MODES
 from modelbuild.store.state import State
 from modelbuild.store.store import Store
 
@@ -79,8 +81,8 @@ class BuildOptions:
     variables: of the recipe. overrides: as `--set` takes them. roots: directories the recipe may read besides its own.
     link: how an unchanged GGUF gets into the store ("auto", "reflink", "hard", "copy"). workers: cores that actions may
     use, None for all. force: run everything. keep_going: after an error go on with what does not depend on it.
-    lock: "locked" or "update", see `build --locked`. rewrite_gguf: rewrite imported GGUF files as Ollama does.
-    executor: as `build --executor`: "inline", "workers", or the address of a Dask scheduler.
+    lock: "locked" or "update", see `build --locked`; for recipes in files only. rewrite_gguf: rewrite imported GGUF
+    files as Ollama does. executor: as `build --executor`: "inline", "workers", or the address of a Dask scheduler.
     """
 
     variables: Mapping[str, str] | None = None
@@ -122,7 +124,7 @@ def build(
         unchanged = None if options.force or options.lock else _find_unchanged(state, request)
         if unchanged is not None:
             return BuildResult(unchanged, ())
-        return collected.result(build_plan(load_plan(request, collected), request, state, collected).ran)
+        return collected.result(build_recipe(request, state, collected).ran)
 
 
 def preview(
@@ -258,6 +260,10 @@ class _Collector:
 def _request(
     recipe: RecipeSource, models: Sequence[str], options: BuildOptions, store: Place, cache: Place
 ) -> BuildRequest:
+    _check_choice("link", options.link, LINK_MODES)
+    _check_choice("lock", options.lock, ("", "locked", "update"))
+    if options.lock and isinstance(recipe, Mapping):
+        raise UsageError("VALUE", "a recipe of plain values has no recipe.lock", hint="write the recipe to a file")
     path = Path.cwd() / "recipe.json" if isinstance(recipe, Mapping) else Path(recipe)
     return BuildRequest(
         path,
@@ -283,13 +289,17 @@ def _request(
     )
 
 
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise UsageError("UNKNOWN", f"{name} is {value!r}", hint=f"{', '.join(map(repr, choices))} are possible")
+
+
 def _load(recipe: RecipeSource, request: BuildRequest, emit: Emit) -> LoadedPlan:
+    if not isinstance(recipe, Mapping):
+        return load_plan(request, emit)
     started_ns = time.time_ns()
-    if isinstance(recipe, Mapping):
-        node = parse_recipe(_as_json(recipe, "recipe"), request.recipe)
-        resolved = resolve_recipe(node, request.recipe, request.recipe_options)
-    else:
-        resolved = load_recipe(request.recipe, request.recipe_options)
+    node = parse_recipe(_as_json(recipe, "recipe"), request.recipe)
+    resolved = resolve_recipe(node, request.recipe, request.recipe_options)
     for warning in resolved.warnings:
         emit(Warned(str(warning)))
     return LoadedPlan(resolved, make_plan(resolved, _store(request), request.wanted), started_ns)

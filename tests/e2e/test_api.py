@@ -53,6 +53,22 @@ def test_build_tells_what_it_did(place: Space) -> None:
     assert [model.digest for model in first.models] == [model.digest for model in second.models]
 
 
+@pytest.mark.parametrize("options", [{"lock": "locekd"}, {"link": "symbolic"}, {"executor": "threads"}])
+def test_options_that_do_not_exist_are_refused(place: Space, options: dict[str, str]) -> None:
+    """A misspelt option is a usage error that says what is possible, before anything is read or written."""
+    with pytest.raises(UsageError) as caught:
+        modelbuild.build("recipe.yaml", options=modelbuild.BuildOptions(**options))  # type: ignore[arg-type]
+
+    assert "are possible" in caught.value.hint
+    assert not place.files()
+
+
+def test_recipe_of_values_has_no_lock(place: Space) -> None:
+    """There is no file beside which a lock could stand, so asking for one is an error and not ignored."""
+    with pytest.raises(UsageError, match="has no recipe"):
+        modelbuild.build({"model": "m", "from": "./base.gguf"}, options=modelbuild.BuildOptions(lock="update"))
+
+
 def test_build_takes_values_instead_of_a_file(place: Space) -> None:
     """Paths start from the current directory; the result is the one a file gives."""
     made = modelbuild.build({"model": "child", "from": "./base.gguf", "system": "hello"})
