@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import field
 from math import prod
 from pathlib import Path
 
 from modelbuild.digest import Digest
 from modelbuild.engine.blocks import Block, blocks_of
-from modelbuild.engine.packing import Part, check_sum
+from modelbuild.engine.packing import Part, SpanCopy
 from modelbuild.formats.files import InputFile, open_input
 from modelbuild.formats.running_digest import RunningDigest
 from modelbuild.plan.assembly import Assembly
@@ -69,20 +70,21 @@ class OutputFile:
         # What a killed run has packed counts as done from the start: it is only read again.
         self._done_bytes = sum(map(self._size_of, filter(self._is_written_before, self._blocks())))
         self._blobs: dict[Path, InputFile] = {}
+        self._opened = ExitStack()
 
     def __enter__(self) -> OutputFile:
-        for path, _ in self._job.reusable.values():
-            if path not in self._blobs:
-                self._blobs[path] = open_input(path)
-        self._job.staged.write_at(0, self._layout.header)
-        if self._in_order:
-            self._hash(self._layout.header)
+        with ExitStack() as stack:
+            stack.callback(self._digest.close)
+            for path in dict.fromkeys(path for path, _ in self._job.reusable.values()):
+                self._blobs[path] = stack.enter_context(open_input(path))
+            self._job.staged.write_at(0, self._layout.header)
+            if self._in_order:
+                self._hash(self._layout.header)
+            self._opened = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for blob in self._blobs.values():
-            blob.close()
-        self._digest.close()
+        self._opened.close()
 
     def part(self, block: Block) -> Part:
         """What a worker needs to make this file's bytes of a block."""
@@ -184,18 +186,3 @@ class OutputFile:
         check = packed.checks[block.index * CHECK_BYTES : (block.index + 1) * CHECK_BYTES]
         offset = packed.offset + self._row_bytes(index) * block.start
         yield SpanCopy(self._blobs[path].read_at, offset, check, in_place=False)
-
-
-@record
-class SpanCopy:
-    """Bytes that may be used instead of packing, if they still have this check sum."""
-
-    read_at: Callable[[int, int], bytes]
-    offset: int
-    check: bytes
-    in_place: bool
-
-    def fetch(self, size_bytes: int) -> bytes | None:
-        """The bytes, or None when they are not what they were."""
-        data = self.read_at(self.offset, size_bytes)
-        return data if len(data) == size_bytes and check_sum(data) == self.check else None

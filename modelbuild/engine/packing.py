@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,19 +29,22 @@ _PACKED_TYPES = {type_.name: type_ for type_ in GgmlType if is_quantized(type_)}
 Packed = tuple[memoryview, bytes, bool]
 
 
-class Copy(Protocol):
-    """Bytes that exist already; `in_place` when they stand where they are wanted."""
+@record
+class SpanCopy:
+    """Bytes that exist already and may be used instead of packing, if they still have this check sum.
 
-    @property
-    def check(self) -> bytes:
-        """The check sum they must have."""
+    in_place: they stand where they are wanted, in the file that is being written.
+    """
 
-    @property
-    def in_place(self) -> bool:
-        """Do they stand in the file that is being written?"""
+    read_at: Callable[[int, int], bytes]
+    offset: int
+    check: bytes
+    in_place: bool
 
     def fetch(self, size_bytes: int) -> bytes | None:
         """The bytes, or None when they are not what they were."""
+        data = self.read_at(self.offset, size_bytes)
+        return data if len(data) == size_bytes and check_sum(data) == self.check else None
 
 
 @record
@@ -55,7 +58,7 @@ class Part:
     tensor: PlannedTensor
     source: str
     size_bytes: int
-    copies: Sequence[Copy]
+    copies: Sequence[SpanCopy]
     importance: TensorImportance | None = None
     allow_nonfinite: bool = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +11,18 @@ import numpy as np
 import pytest
 
 from modelbuild.convert.planned import PlannedTensor, ReadSpan, Span
+from modelbuild.digest import digest_of
 from modelbuild.engine import assemble, blocks
 from modelbuild.engine.blocks import resume_identity
 from modelbuild.engine.output_file import Job
+from modelbuild.errors import StoreError
 from modelbuild.formats.elements import encode
 from modelbuild.formats.gguf.types import GgmlType
 from modelbuild.formats.gguf.writer import lay_out, string
 from modelbuild.formats.safetensors import StoredTensor
 from modelbuild.plan.assembly import Assembly
 from modelbuild.store.blobs import BlobStore
+from modelbuild.store.state import PackedTensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,22 @@ def test_changed_source_is_noticed_at_the_end(tmp_path: Path, source: Path, monk
     with pytest.raises(ChangedError, match="changed while it was converted"):
         _write(BlobStore(tmp_path / "store"), [_assembly(source, GgmlType.F16)], 1)
     assert not list((tmp_path / "store").rglob("partial-*"))
+
+
+def test_file_that_cannot_be_begun_leaves_nothing_open(tmp_path: Path, source: Path) -> None:
+    """A full disk at the first byte: blobs that were to be copied from are closed, and a long-lived process goes on."""
+    store, assembly = BlobStore(tmp_path / "store"), _assembly(source, GgmlType.Q8_0)
+    with store.stage_partial("0" * 64, resume_identity(assembly), assembly.layout.file_size) as staged:
+        reusable = {"key": (source, PackedTensor(digest_of(b""), 0, 4, b""))}
+        job = Job(assembly, staged, ["" for _ in assembly.tensors], reusable, lambda done, total: None)
+        os.close(staged.fd)
+        staged.fd = os.open(staged.path, os.O_RDONLY)  # as good as a full disk: nothing can be written
+        before = set(os.listdir("/proc/self/fd"))
+
+        with pytest.raises(StoreError):
+            assemble.write_assemblies([job])
+
+        assert before == set(os.listdir("/proc/self/fd"))
 
 
 def test_failing_tensor_is_named_with_its_rows(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
