@@ -9,6 +9,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from modelbuild.digest import Digest, is_digest
+from modelbuild.engine.locks import ActionLocks
 from modelbuild.engine.run_log import RunRecord
 from modelbuild.errors import ModelbuildError, StoreError
 from modelbuild.records import record
@@ -92,7 +93,7 @@ def collect_garbage(
 ) -> list[Candidate]:
     """Delete what nothing needs, or only list it; roots are all manifests, the store's pins, and what `pins` names.
 
-    What was deleted is noted in the cache, if that takes notes.
+    What was deleted is noted in the cache, if that takes notes, and locks go that killed runs have left there.
 
     Raises StoreError when a build is running or a manifest cannot be read: then nothing is certain. Also when `blobs/`
     is a link and `follow_links` is false: another store may use what it leads to, with manifests that are not seen.
@@ -115,6 +116,7 @@ def collect_garbage(
         finally:  # only now: on a full disk there is room for a note when something has been deleted, not before
             note_eviction(cache, [Digest(item.digest) for item in gone if item.digest], _BY)
             store.blobs.remove_empty_staging()
+        ActionLocks(cache).sweep()
         return gone
 
 
@@ -140,7 +142,7 @@ def measure_disk(store: Store, cache: Path) -> DiskUse:
         pinned_bytes=sum(store.blobs.size_of(digest) or 0 for digest in pinned),
         unreferenced_bytes=sum(item.size_bytes for item in blobs),
         partial_bytes=sum(item.size_bytes for item in _old_partials(store, time.time())),
-        cache_bytes=sum(path.stat().st_size for path in cache.rglob("*") if path.is_file()),
+        cache_bytes=sum(status.st_size for place, _, _ in os.walk(cache) for _, status in _files(Path(place))),
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from modelbuild.digest import digest_of
 from modelbuild.engine.garbage import Candidate, GarbageLimits, choose_garbage
+from modelbuild.engine.locks import ActionLocks, Held
 from modelbuild.store.store import Store
 from tests.space import Space
 
@@ -53,6 +54,34 @@ def test_gc_leaves_exactly_the_blobs_of_manifests(built: Space) -> None:
     assert 0 == outcome.status, outcome.stderr
     assert needed == built.blobs()
     assert "nothing to do" in built.build().stderr
+
+
+def test_gc_sweeps_locks_that_killed_runs_left(built: Space) -> None:
+    """A build with nothing to do leaves them alone; a lock that somebody has stays."""
+    left = built.write("cache/locks/left", "1\n")
+    held = ActionLocks(built.cache).try_hold(["name"])
+    assert isinstance(held, Held)
+    with held:
+        assert 0 == built.run("gc").status
+        assert 1 == len(list(left.parent.iterdir()))
+        assert not left.exists()
+
+
+def test_du_counts_while_files_come_and_go(built: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build beside it makes and removes files of the cache between the looks of `du`."""
+    gone, real = built.write("cache/locks/gone", "1\n"), Path.is_file
+
+    def is_file(path: Path) -> bool:
+        found = real(path)
+        if path == gone:
+            gone.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+
+    outcome = built.run("du")
+
+    assert (0, False) == (outcome.status, gone.exists()), outcome.stderr
 
 
 def test_dry_run_lists_exactly_what_gc_deletes(built: Space) -> None:
