@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from modelbuild.digest import Digest
-from modelbuild.errors import ChangedError, ModelbuildError
+from modelbuild.errors import ChangedError, ModelbuildError, printable
 from modelbuild.formats.files import InputFile, open_input
 from modelbuild.formats.hashing import digest_of_file
 from modelbuild.plan.action import FileInput, Kind, short_digest
@@ -79,14 +79,11 @@ class WorldFacts:
 
     def unknown_file_reason(self, item: FileInput) -> str:
         """Why that file has to be read."""
-        name, path = item.path.name, str(item.path.absolute())
+        name, path = printable(item.path.name), str(item.path.absolute())
         last = self._state.last_file_stat(path, item.scheme)
         if last is None:
             return f"{name} was never read"
-        try:
-            is_same = FileStat.of(item.path.stat()) == last
-        except OSError:
-            is_same = False
+        is_same = _stat_of(item.path) == last
         return f"{name} is read once more: it was new the last time" if is_same else f"{name} was touched or changed"
 
     def recorded(self, key: str) -> tuple[str, str] | None:
@@ -203,7 +200,8 @@ def decide_all(plan: Plan, store: Store, state: State, *, force: bool = False) -
 
 def replaced_warning(path: Path) -> str:
     """What a user is told whose file was replaced after it was used."""
-    return f"{path} was changed after it had been read; the result is that of the old content, build again for the new"
+    shown = printable(str(path), 4096)
+    return f"{shown} was changed after it had been read; the result is that of the old content, build again for the new"
 
 
 def _stat_of(path: Path) -> FileStat | None:

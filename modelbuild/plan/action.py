@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from modelbuild.digest import Digest, sha256_hex
+from modelbuild.errors import printable
 from modelbuild.records import record
 
 #: Any value that JSON can hold.
@@ -113,16 +114,17 @@ def _kind_reasons(before: Mapping[str, object], after: Mapping[str, object]) -> 
 
 def _input_reasons(before: Mapping[str, str], after: Mapping[str, str], *, is_same_kind: bool) -> Iterator[str]:
     for name in sorted(before.keys() | after.keys()):
+        shown = printable(name)
         if name not in before:
-            yield f"new input {name}"
+            yield f"new input {shown}"
         elif name not in after:
-            yield f"input {name} is gone"
+            yield f"input {shown} is gone"
         elif before[name] == after[name]:
             continue
         elif _scheme(before[name]) == _scheme(after[name]):
-            yield f"input {name} changed: {short_digest(before[name])} → {short_digest(after[name])}"
+            yield f"input {shown} changed: {short_digest(before[name])} → {short_digest(after[name])}"
         elif is_same_kind:  # another kind of action reads the same file in another way, which is no change of it
-            yield f"input {name} is known by another digest: {_scheme(before[name])} → {_scheme(after[name])}"
+            yield f"input {shown} is known by another digest: {_scheme(before[name])} → {_scheme(after[name])}"
 
 
 def _scheme(digest: str) -> str:
@@ -159,5 +161,4 @@ def _words(row: Json) -> str:
 
 
 def _shown(value: Json) -> str:
-    text = _rows(value) or json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:59] + "…"
+    return printable(_rows(value) or json.dumps(value, ensure_ascii=False), 60)

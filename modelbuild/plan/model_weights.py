@@ -291,7 +291,7 @@ class WeightsPlanner:
         return GgufFile(entry, header, kind)
 
     def _add_unit(self, unit: GgufUnit, role: str) -> None:
-        what = f"{role or 'file'}:{unit.name}"
+        what = f"{role or 'file'}:{_shown(unit.name)}"
         facts = facts_of_header(unit.header, embedding=unit.is_embedding)
         preset = self._preset_of(unit, facts)
         if preset and not facts.is_of_type(preset):
@@ -344,7 +344,7 @@ class WeightsPlanner:
         action = Action(
             id=f"{self._name}/{what}",
             kind=Kind.IMPORT,
-            title=f"import {entry.name}",
+            title=f"import {_shown(entry.name)}",
             inputs=(file_input(entry, 0),),
             options={},
             work=ImportWork(self._path_of(entry)),
@@ -447,10 +447,15 @@ class WeightsPlanner:
 _MLP = (_PROJECTOR_TYPE_KEYS[0], "mlp")
 
 
+def _shown(name: str) -> str:
+    """A file's name in ids and titles, which terminals and pictures show; never cut, so that two stay two."""
+    return printable(name, len(name))
+
+
 def _title(work: AssembleWork, source_count: int) -> str:
     if work.checkpoint is not None:
         what = "convert adapter" if work.base else "convert projector of" if work.part else "convert"
-        origin = Path(work.origin).name
+        origin = _shown(Path(work.origin).name)
     elif work.preset != COPY_PRESET:
         what, origin = "quantize", work.origin
     else:

@@ -269,7 +269,7 @@ class _ModelPlanner:
             Action(
                 id=f"{self._name}/export {output.kind}",
                 kind=Kind.EXPORT,
-                title=f"write {output.path.name}",
+                title=f"write {printable(output.path.name)}",
                 inputs=(ActionInput("model", f"{self._name}/publish"),),
                 options={"kind": output.kind, "path": str(output.path.absolute())},
                 work=ExportWork(output.kind, output.path, self._name),

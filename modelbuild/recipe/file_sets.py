@@ -40,7 +40,7 @@ class FileSets:
         entries = list(self._named(value) if isinstance(value, MappingNode) else self._listed(value))
         if not entries:
             raise RecipeError("MISSING", f"{field!r} is empty", value.position, hint="name a file, or remove the field")
-        return tuple(sorted(entries, key=lambda entry: entry.name.encode()))
+        return tuple(sorted(entries, key=lambda entry: os.fsencode(entry.name)))
 
     def _named(self, value: MappingNode) -> Iterator[FileEntry]:
         seen: dict[str, str] = {}

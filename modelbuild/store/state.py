@@ -207,9 +207,9 @@ class State:
 
     def _row(self, table: str, *key: str) -> tuple[Any, ...] | None:
         """The row of a key without its seal; None when there is none, or when it is not what was written."""
-        names = _KEY_COLUMNS.get(table, "key=?")
+        names, wanted = _KEY_COLUMNS.get(table, "key=?"), tuple(map(_storable, key))
         query = f"SELECT * FROM {table} WHERE {names}"  # noqa: S608 - both from this module
-        found: tuple[Any, ...] | None = self._mend(lambda: self._connection.execute(query, key).fetchone())
+        found: tuple[Any, ...] | None = self._mend(lambda: self._connection.execute(query, wanted).fetchone())
         return None if found is None or found[-1] != _seal(found[:-1]) else found[:-1]
 
     def _put(self, table: str, *rows: tuple[object, ...]) -> None:
@@ -218,7 +218,8 @@ class State:
             return
         marks = ",".join("?" * (len(rows[0]) + 1))
         statement = f"INSERT OR REPLACE INTO {table} VALUES ({marks})"  # noqa: S608 - from this module
-        sealed = [(*row, _seal(row)) for row in rows]
+        stored = [tuple(map(_storable, row)) for row in rows]
+        sealed = [(*row, _seal(row)) for row in stored]
 
         def write() -> None:
             with self._connection:
@@ -240,6 +241,13 @@ class State:
             return work()
         except sqlite3.Error as error:
             raise _unusable(self.path, error) from error
+
+
+def _storable(value: object) -> object:
+    """A value that SQLite takes: the bytes of a path may be no text. Two that become one cost a read, as doubts do."""
+    if not isinstance(value, str) or value.isascii():
+        return value
+    return value.encode("utf-8", "backslashreplace").decode()
 
 
 def _seal(values: tuple[object, ...]) -> int:
