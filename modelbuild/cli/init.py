@@ -55,14 +55,25 @@ def command(context: click.Context, source: str, output: Path, name: str, *, for
 
 
 def _refuse_other_files(path: Path) -> None:
-    """InputError for a file that is neither weights nor a Modelfile: no model can be made from it."""
+    """InputError for a file that is neither a whole GGUF nor a Modelfile: no model can be made from it.
+
+    A directory may be filled later, so what it lacks is a warning.
+    """
     from modelbuild.cli.modelfile import is_modelfile_path
 
-    if not does_exist(path) or is_directory(path) or is_modelfile_path(path):
+    if not does_exist(path) or (not is_directory(path) and is_modelfile_path(path)):
         return
-    from modelbuild.sources.identify import identify_path
+    from modelbuild.convert.checkpoint import Checkpoint
+    from modelbuild.sources.identify import SourceKind, identify_path
 
-    identify_path(path)
+    if identify_path(path) is not SourceKind.CHECKPOINT:
+        return
+    try:
+        Checkpoint.of_directory(path)
+    except InputError as error:
+        if not is_directory(path):
+            raise
+        click.echo(f"warning: {error}", err=True)
 
 
 def _warn_of_unknown(source: str, store: Path) -> None:

@@ -73,7 +73,10 @@ def starter_text(fields: Mapping[str, object]) -> str:
 
 def _relative(path: Path, directory: Path) -> str:
     place, base = path.absolute(), directory.absolute()
-    return "./" + place.relative_to(base).as_posix() if place.is_relative_to(base) else str(place)
+    if not place.is_relative_to(base):
+        return str(place)
+    relative = place.relative_to(base)
+    return relative.as_posix() if relative.parts[:1] in ((), ("..",)) else f"./{relative.as_posix()}"
 
 
 def _name_of(text: str) -> str:

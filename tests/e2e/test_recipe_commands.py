@@ -272,6 +272,31 @@ def test_init_warns_of_what_is_not_there(space: Space, source: str, hint: str) -
     assert "" == space.run("init", "helper", "--output", "known.yaml").stderr
 
 
+def test_init_says_what_a_directory_lacks(space: Space) -> None:
+    """It may be filled later; one file of a checkpoint is no model, whatever comes."""
+    (space.root / "empty").mkdir()
+    space.write("checkpoint/model.safetensors", "x")
+
+    lacking, part = space.run("init", "empty"), space.run("init", "checkpoint/model.safetensors", "--output", "b.yaml")
+
+    assert [0, 1] == [lacking.status, part.status]
+    assert "warning: empty: no config.json in the directory" in lacking.stderr
+    assert "name the one that this file stands in" in part.stderr
+    assert not (space.root / "b.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "written"),
+    [("checkpoint", "./checkpoint"), (".", "."), ("../beside", "../beside"), ("./a/../b", "./a/../b")],
+)
+def test_init_writes_paths_as_people_do(space: Space, source: str, written: str) -> None:
+    """No path begins with ./. or ./.."""
+    for name in ("checkpoint", "../beside", "a", "b"):
+        (space.root / name).mkdir(exist_ok=True)
+
+    assert f"from: {written}\n" in space.run("init", source, "--output", "-").stdout
+
+
 def test_init_asks_where_somebody_can_answer(space: Space) -> None:
     """Without a source and without a terminal there is nobody to ask; a wrong path is no name."""
     silent, wrong = space.spawn("init"), space.run("init", "./modle.gguf")
