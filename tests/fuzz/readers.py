@@ -17,7 +17,12 @@ from functools import cache
 from pathlib import Path
 
 from modelbuild.convert import Checkpoint, ConversionOptions, plan_conversion
+from modelbuild.convert.checkpoint import ADAPTER_CONFIG, RWKV_VOCABULARY
+from modelbuild.convert.lora import plan_adapter
+from modelbuild.convert.lora_base import base_of_checkpoint
+from modelbuild.convert.lora_names import adapter_files
 from modelbuild.convert.model_card import read_model_card
+from modelbuild.convert.tokenizers.plamo import TOKENIZER_LINES
 from modelbuild.engine.archive import import_models
 from modelbuild.errors import ModelbuildError
 from modelbuild.formats.gguf import writer
@@ -48,7 +53,9 @@ from modelbuild.template.parser import parse_template
 from modelbuild.template.prompt import execute_template
 from modelbuild.template.tools import parse_tools
 from modelbuild.template.variables import check_template
+from tests.adapters import random_pair, write_adapter
 from tests.checkpoints import bpe_tokenizer, llama_config, write_checkpoint
+from tests.family_checkpoints import write_family_checkpoint
 from tests.space import ROOT
 from tests.unit.convert.tokenizers.test_sentencepiece import TWELVE
 from tests.unit.convert.tokenizers.test_unigram import checkpoint as xlm_checkpoint
@@ -89,6 +96,11 @@ _JSON = (
     b"{", b"}", b"[", b"]", b'"', b":", b",", b"\\", b"null", b"true", b"-1", b"1e400", b"NaN", b"\0", b"\xff",
     b'"a":1,', b"[" * 70, b"9" * 30, b"\\ud800", b'"__metadata__":{},',
 )  # fmt: skip
+_TOKENIZER_CONFIG = json.dumps({
+    "bos_token": {"content": "<s>", "lstrip": False}, "eos_token": "</s>", "add_bos_token": True,
+    "chat_template": [{"name": "default", "template": "{{ messages }}"}, {"name": "tool_use", "template": "x"}],
+    "added_tokens_decoder": {"1": {"content": "<s>", "special": True}},
+}).encode()  # fmt: skip
 _TOKENIZER = (*_JSON, b'"BPE"', b'"Unigram"', b'"WordPiece"', b'["a","b"]', b'"vocab":', b'"merges":', b'"Regex":')
 _YAML = (
     b"null", b"~", b"[]", b"{}", b"[a]", b"{a: b}", b"&a ", b"*a", b"<<: ", b"|\n", b'"', b"'", b"${", b"${owner}",
@@ -125,7 +137,16 @@ def _place() -> Path:
     (root / "w" / "a.gguf").write_text("GGUF")
     write_checkpoint(root / "c")
     xlm_checkpoint(root / "xlm", tokenizer__json=xlm_tokenizer())
+    for directory, hf_class in _CLASSES.items():
+        write_family_checkpoint(root / directory, hf_class)
+    llama = llama_config()
+    pair = random_pair(llama["hidden_size"], llama["hidden_size"])
+    write_adapter(root / "adapter", {"model.layers.0.self_attn.o_proj": pair})
     return root
+
+
+#: Checkpoints of classes whose vocabularies have a form of their own.
+_CLASSES = {"qwen": "QWenLMHeadModel", "rwkv": "Rwkv6ForCausalLM", "plamo": "Plamo2ForCausalLM"}
 
 
 _kept: list[tempfile.TemporaryDirectory[str]] = []
@@ -225,6 +246,18 @@ def _of_checkpoint(name: str, *, directory: str = "c", without: Sequence[str] = 
         return plan_conversion(Checkpoint({**files, name: file.path}, "fuzz"), ConversionOptions())
 
     return read
+
+
+def _read_adapter(path: Path) -> object:
+    """Plans the conversion of an adapter to a sound checkpoint."""
+    base = base_of_checkpoint(Checkpoint.of_directory(_place() / "c"))
+    files = adapter_files(_place() / "adapter").files
+    return plan_adapter(Checkpoint({**files, ADAPTER_CONFIG: path}, "fuzz"), base)
+
+
+def _seed(name: str) -> bytes:
+    """A file of the sound checkpoints."""
+    return (_place() / name).read_bytes()
 
 
 _CARD = "---\nlicense: mit\nbase_model:\n- a/b\nlanguage:\n- en\n- no\ntags: [x, 'y']\ndate: 2026-01-01\n---\n# Title\n"
@@ -334,6 +367,16 @@ READERS: dict[str, Reader] = {
     "tokenizer": Reader(_of_checkpoint("tokenizer.json"), [_json(bpe_tokenizer())], _TOKENIZER, cost=10),
     "unigram": Reader(_of_checkpoint("tokenizer.json", directory="xlm"), [_json(xlm_tokenizer())], _TOKENIZER, cost=8),
     "sentencepiece": Reader(_of_checkpoint("tokenizer.model", without=["tokenizer.json"]), [TWELVE], cost=4),
+    "ranks": Reader(_of_checkpoint("qwen.tiktoken", directory="qwen"), [_seed("qwen/qwen.tiktoken")], cost=4),
+    "rwkv-vocabulary": Reader(
+        _of_checkpoint(RWKV_VOCABULARY, directory="rwkv"), [_seed(f"rwkv/{RWKV_VOCABULARY}")],
+        (b"b'", b'"', b"'", b"\\x", b"\\u", b"\\U0001", b"\\", b" 1\n", b"\r", b"\0", b"\\ud800", b"\\N{DASH}"), cost=4,
+    ),
+    "plamo-vocabulary": Reader(
+        _of_checkpoint(TOKENIZER_LINES, directory="plamo"), [_seed(f"plamo/{TOKENIZER_LINES}")], _JSON, cost=4
+    ),
+    "tokenizer-config": Reader(_of_checkpoint("tokenizer_config.json"), [_TOKENIZER_CONFIG], _JSON, cost=10),
+    "adapter-config": Reader(_of_file(_read_adapter), [_seed(f"adapter/{ADAPTER_CONFIG}")], _JSON, cost=10),
     "model-card": Reader(lambda data: read_model_card(data.decode("utf-8", "replace")), [_CARD.encode()], _YAML),
     "modelfile": Reader(
         _read_modelfile,

@@ -27,6 +27,8 @@ QWEN_RANKS, KIMI_RANKS = "qwen.tiktoken", "tiktoken.model"
 Ranks = Mapping[bytes, int]
 #: Longer ones are no words, and finding their merges takes the square of their length.
 _TOKEN_LIMIT_BYTES = 1024
+#: So that is limited for all tokens together: as much as a million tokens of eight bytes.
+_SQUARES_LIMIT = 1 << 26
 _QWEN_NAMED = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _QWEN_EXTRA_COUNT = 205
 
@@ -70,7 +72,7 @@ def _read(checkpoint: Checkpoint, name: str) -> Ranks:
     """Token and rank of each line; InputError TOKENIZER when the file is missing or a line is something else."""
     if not checkpoint.has(name):
         raise InputError("TOKENIZER", f"the checkpoint has no {name}", path=checkpoint.origin)
-    path, ranks = checkpoint.files[name], dict[bytes, int]()
+    path, ranks, squares = checkpoint.files[name], dict[bytes, int](), 0
     for number, line in enumerate(checkpoint.read_lines(name), start=1):
         if not line.strip():
             continue
@@ -84,6 +86,9 @@ def _read(checkpoint: Checkpoint, name: str) -> Ranks:
         if len(ranks) >= TOKEN_LIMIT:
             raise InputError("TOKENIZER", f"more than {TOKEN_LIMIT:,} tokens", path=path)
         ranks[token] = len(ranks)
+        squares += len(token) ** 2
+        if squares > _SQUARES_LIMIT:
+            raise InputError("TOKENIZER", f"line {number}: the tokens so far are longer than words", path=path)
     return ranks
 
 

@@ -71,6 +71,17 @@ def test_line_that_is_no_token(tmp_path: Path, text: str) -> None:
     assert "TOKENIZER" == caught.value.code
 
 
+def test_long_tokens_are_bounded_together(tmp_path: Path) -> None:
+    """Working out merges takes the square of a token's length, so a file full of long ones is refused unread."""
+    directory = write_family_checkpoint(tmp_path / "model", "KimiLinearForCausalLM")
+    (directory / "tokenizer.json").unlink()
+    long = [bytes([byte]) * 1024 for byte in range(65)]
+    (directory / "tiktoken.model").write_text(lines_of([*BYTES, *long]))
+
+    with pytest.raises(InputError, match="line 320: the tokens so far are longer than words"):
+        convert(directory)
+
+
 def test_kimi_linear_ends_with_the_token_of_its_tokenizer(tmp_path: Path) -> None:
     """config.json names another one."""
     directory = write_family_checkpoint(tmp_path / "model", "KimiLinearForCausalLM")
