@@ -171,6 +171,17 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
         "max_seq_len": 128,
         "attn_config": {"alibi": True, "alibi_bias_max": 8, "clip_qkv": None},
     },
+    "MiniMaxText01ForCausalLM": {
+        **_RMS,
+        "head_dim": 16,
+        "num_hidden_layers": 8,
+        "attn_type_list": [*[0] * 7, 1],
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "rotary_dim": 8,
+        **{f"layernorm_{part}_alpha": 3.5 for part in ("full_attention", "linear_attention", "mlp")},
+        **{f"layernorm_{part}_beta": 1.0 for part in ("full_attention", "linear_attention", "mlp")},
+    },
     "MiniMaxM2ForCausalLM": {
         **_RMS,
         "head_dim": 16,

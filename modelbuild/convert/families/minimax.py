@@ -1,8 +1,13 @@
-"""MiniMax M2 and M3: experts in most blocks; M3 looks at the blocks of tokens that an indexer chooses."""
+"""MiniMax 01 to M3: experts in most blocks.
+
+01 and M1 have a linear attention in all blocks but every eighth; M3 looks at the blocks of tokens that an indexer
+chooses.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from modelbuild.convert import config as names
 from modelbuild.convert.common_keys import COMMON_KEYS
@@ -19,9 +24,10 @@ from modelbuild.convert.families.standard import (
 )
 from modelbuild.convert.family import Count, Family, KeyRule, Number, TensorRule, Value, exact, matrix, norm
 from modelbuild.convert.model import Model
+from modelbuild.convert.scalars import zero_rows
 from modelbuild.convert.tokenizers.bpe import byte_level_bpe
 from modelbuild.formats.gguf.types import GgmlType
-from modelbuild.formats.gguf.writer import KeyValue, u32
+from modelbuild.formats.gguf.writer import KeyValue, i32_array, u32
 
 _MOE, _A = f"{LAYER}block_sparse_moe.", f"{LAYER}self_attn."
 _KEYS: tuple[KeyRule, ...] = (
@@ -29,6 +35,9 @@ _KEYS: tuple[KeyRule, ...] = (
     Count("expert_feed_forward_length", "intermediate_size", "feed_forward_length"),
     Count("rope.dimension_count", "rotary_dim"),
 )
+
+
+# -- M3 ----------------------------------------------------------------------------------------------------------------
 
 
 def _indexer(model: Model) -> Config:
@@ -78,9 +87,70 @@ def _sparse(rule: TensorRule) -> TensorRule:
     return matrix(rule.source, rule.target, rule.shape, when=_is_sparse)
 
 
+# -- 01 and M1 ---------------------------------------------------------------------------------------------------------
+
+#: The runtime counts blocks by this number unless it is told otherwise; the last of each group has full attention.
+_GROUP = 8
+_PARTS = ("full_attention", "linear_attention", "mlp")
+
+
+def _is_full(model: Model, block: int) -> bool:  # noqa: ARG001
+    return block % _GROUP == _GROUP - 1
+
+
+def _is_linear(model: Model, block: int) -> bool:
+    return not _is_full(model, block)
+
+
+def _check_01(model: Model) -> None:
+    """Settings that no key tells must be those of the published models."""
+    config = model.config
+    kinds = config.integers("attn_type_list")
+    if kinds is not None and kinds != [int(_is_full(model, block)) for block in range(model.layers)]:
+        raise config.error("attn_type_list", f"full attention is expected in every block {_GROUP}, and only there")
+    scale = config.number(f"layernorm_{_PARTS[0]}_alpha")
+    for part in _PARTS:
+        for kind, wanted in (("alpha", scale), ("beta", 1.0)):
+            key = f"layernorm_{part}_{kind}"
+            found = config.number(key)
+            if found != wanted:
+                raise config.error(key, f"{wanted} is expected, found {found}")
+
+
+def _suppressed_tokens(model: Model) -> Iterable[KeyValue]:
+    """Rows of nothing beyond the vocabulary would be as likely as any token."""
+    embedding = model.stored.get("model.embed_tokens.weight")
+    known = len(model.tokenizer_files.vocabulary)
+    if embedding is not None and (rows := zero_rows(embedding, known)):
+        yield i32_array("tokenizer.ggml.suppress_tokens", rows)
+
+
 _BIAS = exact(f"{_MOE}e_score_correction.bias", f"{BLOCK}exp_probs_b.bias", "experts")
 
 FAMILIES = (
+    Family(
+        classes=("MiniMaxText01ForCausalLM", "MiniMaxM1ForCausalLM"),
+        architecture="minimax-01",
+        keys=(
+            *COMMON_KEYS,
+            _suppressed_tokens,
+            Number("residual_scale", f"layernorm_{_PARTS[0]}_alpha"),
+            Count("rope.dimension_count", "rotary_dim"),
+        ),
+        tensors=(
+            *embeddings(),
+            *block_norms(),
+            *(replace(rule, when=_is_full) for rule in attention()),
+            matrix(f"{_A}qkv_proj", f"{BLOCK}attn_qkv", "3*q hidden", when=_is_linear),
+            matrix(f"{_A}output_gate", f"{BLOCK}attn_gate", "q hidden", when=_is_linear),
+            matrix(f"{_A}out_proj", f"{BLOCK}attn_output", "hidden q", when=_is_linear),
+            norm(f"{_A}norm", f"{BLOCK}attn_norm_2", "q", when=_is_linear),
+            *MIXTRAL_EXPERTS,
+        ),
+        check=_check_01,
+        tokenizer=byte_level_bpe,
+        pre_tokenizers=("minimax-m2",),
+    ),
     Family(
         classes=("MiniMaxM2ForCausalLM",),
         architecture="minimax-m2",

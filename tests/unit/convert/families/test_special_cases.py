@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from modelbuild.convert.scalars import zero_rows
 from modelbuild.errors import InputError, UnsupportedError
+from modelbuild.formats.safetensors import StoredTensor
 from tests.adapters import values_of
 from tests.checkpoints import convert, keys_of
 from tests.family_checkpoints import write_family_checkpoint
@@ -243,6 +245,44 @@ def test_apertus_keeps_the_numbers_of_its_activation(tmp_path: Path) -> None:
 
     assert [0.5, 0.25] == keys_of(conversion)["xielu.beta"]
     assert not [tensor.name for tensor in conversion.tensors if "act_fn" in tensor.name]
+
+
+@pytest.mark.parametrize(("zeros", "wanted"), [((), None), ((3, 270, 287), [270, 287])])
+def test_minimax_never_says_rows_of_nothing(tmp_path: Path, zeros: tuple[int, ...], wanted: object) -> None:
+    """Rows of zeros beyond the vocabulary proper, to which added tokens do not belong; one inside is a token."""
+    directory = write_family_checkpoint(tmp_path / "model", "MiniMaxText01ForCausalLM")
+    tensors = load_file(directory / "model.safetensors")
+    tensors["model.embed_tokens.weight"][list(zeros)] = -0.0
+    save_file(tensors, directory / "model.safetensors")
+
+    assert wanted == keys_of(convert(directory)).get("tokenizer.ggml.suppress_tokens")
+
+
+def test_minimax_reads_the_rest_of_a_vocabulary_alone(tmp_path: Path) -> None:
+    """A matrix of which most rows have no token is not read while planning."""
+    matrix = StoredTensor(tmp_path / "no file", "model.embed_tokens.weight", "BF16", (9000, 1024), 0, 9000 * 2048)
+
+    with pytest.raises(InputError, match="8,900 rows have no token"):
+        zero_rows(matrix, 100)
+    assert [] == zero_rows(matrix, 9000)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("attn_type_list", [1] * 8),
+        ("layernorm_mlp_alpha", 3.0),
+        ("layernorm_linear_attention_alpha", 1.0),
+        ("layernorm_full_attention_beta", 0.5),
+    ],
+)
+def test_minimax_with_settings_that_no_key_tells_is_refused(tmp_path: Path, key: str, value: object) -> None:
+    """One scale for all residual streams, full attention in every eighth block."""
+    directory = write_family_checkpoint(tmp_path / "model", "MiniMaxText01ForCausalLM")
+    configure(directory, **{key: value})
+
+    with pytest.raises(InputError, match=key):
+        convert(directory)
 
 
 def test_deepseek_ocr_is_told_by_the_outer_class(tmp_path: Path) -> None:
