@@ -33,10 +33,15 @@ class PartialFile(StagedFile):
         Raises BlockingIOError while another process writes it.
         """
         self._journal_path = path.with_name(path.name + JOURNAL_SUFFIX)
+        self._journal_fd = -1
         super().__init__(store, path, exclusive=False)
-        # Opened only now: whoever holds the lock of the file owns its journal.
-        self._journal_fd = os.open(self._journal_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self.written = self._read_journal(identity)
+        try:
+            # Opened only now: whoever holds the lock of the file owns its journal.
+            self._journal_fd = os.open(self._journal_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self.written = self._read_journal(identity)
+        except BaseException:
+            self._close()
+            raise
         self._is_noting = True
 
     def note_written(self, block: int, check: bytes) -> None:
@@ -59,7 +64,8 @@ class PartialFile(StagedFile):
 
     def _close(self) -> None:
         super()._close()
-        os.close(self._journal_fd)
+        if self._journal_fd >= 0:
+            os.close(self._journal_fd)
 
     def _published(self) -> None:
         with suppress(OSError):

@@ -16,6 +16,7 @@ from modelbuild.errors import ChangedError, SpaceError, StoreError
 from modelbuild.formats.files import open_input
 from modelbuild.store import staged as staged_files
 from modelbuild.store.blobs import Adopted, BlobStore
+from modelbuild.store.partial import PartialFile
 
 DATA = b"weights " * 1000
 DIGEST = digest_of(DATA)
@@ -287,6 +288,30 @@ def test_system_errors_become_store_errors_and_leave_nothing(
     assert ("bytes needed" in caught.value.message) == (kind is SpaceError)
     assert caught.value.hint
     assert {} == files(blobs)
+
+
+@pytest.mark.parametrize("call", ["open", "write"])
+def test_a_journal_without_room_holds_nobody_up(blobs: BlobStore, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """A server that could not begin a file goes on with it when there is room, and has no file open meanwhile."""
+    real = getattr(os, call)
+
+    def refuse(target: object, *given: object, **options: object) -> object:
+        if bytes(32) in given or str(target).endswith(".journal"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(target, *given, **options)
+
+    def open_files() -> int:
+        return len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+
+    before = open_files()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, refuse)
+        with pytest.raises(StoreError), blobs.stage_partial("0" * 64, bytes(32), 10):
+            pass
+
+    assert before == open_files()
+    with blobs.stage_partial("0" * 64, bytes(32), 10) as staged:
+        assert isinstance(staged, PartialFile)
 
 
 def test_short_writes_are_continued(blobs: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
