@@ -95,10 +95,19 @@ def read_adapter_config(files: Checkpoint) -> AdapterConfig:
 
 
 def _mlx(config: Config, settings: Config) -> AdapterConfig:
-    """Its scale is the whole factor, whatever the rank."""
+    """Its scale is the whole factor, whatever the rank.
+
+    Until June 2024 it was multiplied by alpha divided by the rank; `lora_layers` became `num_layers` in September, and
+    adapters that have an alpha under the old name are of that time.
+    """
     rank = settings.integer("rank", "head_dimension")
     scale = settings.optional_number("scale", positive=False)
-    alpha = settings.number("alpha", positive=False) if scale is None else scale * rank
+    alpha = settings.optional_number("alpha", positive=False)
+    if scale is not None:
+        is_old = alpha is not None and config.has("lora_layers")
+        alpha = scale * (alpha if alpha is not None and is_old else rank)
+    elif alpha is None:
+        alpha = settings.number("scale", positive=False)
     _check_alpha(settings, "scale", alpha)
     return AdapterConfig(str(config.path), alpha, rank, alpha)
 

@@ -3,7 +3,8 @@
 The library of models keeps the experts of a block in two parameters, whatever their checkpoint stores, and PEFT makes
 one pair for each: A has the rows of one expert below those of another, B the columns of all side by side, the expert
 counting fastest. Which parameter a pair belongs to is told by the configuration, and by how deep it is wrapped.
-Source: PEFT (ParamWrapper, build_peft_weight_mapping), November 2026.
+mlx-lm stacks the matrices of all experts, module by module.
+Source: PEFT (ParamWrapper, build_peft_weight_mapping) and mlx-lm (LoRASwitchLinear), November 2026.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ _PARAMETERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "down_proj": (("down_proj",), ("w2",)),
 }
 _WRAPPED, _EXPERTS = ".base_layer", ".experts"
+#: What mlx-lm calls the experts of a block, and its names of their modules in those of Mixtral.
+_SWITCH = ".switch_mlp."
+_SHORT = {"gate_proj": "w1", "up_proj": "w3", "down_proj": "w2"}
 
 
 def split_experts(
@@ -40,6 +44,9 @@ def split_experts(
     result: dict[str, LowRank] = {}
     for name, pair in pairs.items():
         module = _unwrapped(pair.module)
+        if len(pair.shape) == 3:
+            result.update(_split_stack(pair, is_known))
+            continue
         parameters = _changed_parameters(module, config)
         if not parameters:
             result[name] = pair
@@ -55,6 +62,9 @@ def possible_names(pairs: Mapping[str, LowRank], config: AdapterConfig) -> Itera
     """Names of which a base that keeps experts one by one has some: they tell of which of several families it is."""
     for pair in pairs.values():
         module = _unwrapped(pair.module)
+        if len(pair.shape) == 3:
+            start, _, name = module.rpartition(_SWITCH)
+            yield from (f"{start}.experts.0.{spelling}.weight" for spelling in (name, _SHORT.get(name, name)))
         for parameter in _changed_parameters(module, config):
             yield from (f"{module}.0.{name}.weight" for names in _PARAMETERS[parameter] for name in names)
 
@@ -95,6 +105,17 @@ def _split(
         for expert in range(experts):
             change = LowRank(Member(a, expert), Member(b, expert), f"{module}.{parameter}")
             yield f"{module}.{expert}.{name}.weight", change
+
+
+def _split_stack(pair: LowRank, is_known: Callable[[str], bool]) -> Iterator[tuple[str, LowRank]]:
+    """A pair of stacks, the form of mlx-lm."""
+    start, _, name = pair.module.rpartition(_SWITCH)
+    spellings = (f"{start}.experts.{{}}.{spelling}.weight" for spelling in (name, _SHORT.get(name, name)))
+    known = next((spelling for spelling in spellings if is_known(spelling.format(0))), None)
+    if known is None:
+        raise _impossible(pair.module, "its base keeps experts in another form")
+    for expert in range(pair.shape[0]):
+        yield known.format(expert), LowRank(Member(pair.a, expert), Member(pair.b, expert), pair.module)
 
 
 def _by_expert(b: Source, experts: int, rank: int) -> Source:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from math import prod
 from pathlib import Path
 
 from modelbuild.convert.checkpoint import ADAPTER_CONFIG, Checkpoint
 from modelbuild.convert.lora_pairs import LowRank
 from modelbuild.convert.name_list import list_names
 from modelbuild.convert.planned import Source, Stored
-from modelbuild.convert.transforms import Transposed
+from modelbuild.convert.transforms import Reshaped, Transposed
 from modelbuild.errors import InputError, printable
 from modelbuild.formats.files import does_exist, is_regular
 from modelbuild.formats.safetensors import StoredTensor
@@ -27,6 +28,9 @@ _PREFIX = "base_model.model."
 #: A pair's half; between it and `.weight` an unsaved adapter has its name.
 _PEFT = late_pattern(r"(.+)\.lora_([AB])(?:\.[^.]+)?\.weight", re.DOTALL)
 _PEFT_EMBEDDING = late_pattern(r"(.+)\.lora_embedding_([AB])(?:\.[^.]+)?", re.DOTALL)
+#: How mlx-lm calls the experts of a block, and what embeddings of tokens are called.
+_SWITCH = ".switch_mlp."
+_EMBEDDINGS = frozenset({"embed_tokens", "embed_in", "tok_embeddings", "word_embeddings", "wte"})
 _MLX = late_pattern(r"(.+)\.lora_([ab])", re.DOTALL)
 
 
@@ -119,6 +123,10 @@ def _faults(module: str, pair: Mapping[str, StoredTensor], kind: str) -> list[st
     if len(pair) < 2:
         return [f"{name}: lora_{'B' if 'A' in pair else 'A'} is missing"]
     a, b = pair["A"].shape, pair["B"].shape
+    if kind == "mlx" and _SWITCH in module and len(b) == 3:
+        ranks = (b[0], b[2])
+        do_fit = a[:2] == ranks if len(a) == 3 else len(a) == 2 and a[0] == prod(ranks)
+        return [] if do_fit and 0 not in b else [f"{name}: {list(a)} and {list(b)} are no stacks of one rank"]
     if len(a) != 2 or len(b) != 2:
         return [f"{name}: matrices are expected, found {list(a)} and {list(b)}"]
     ranks = (a[1], b[0]) if kind == "mlx" else (a[0], b[1])
@@ -130,6 +138,10 @@ def _faults(module: str, pair: Mapping[str, StoredTensor], kind: str) -> list[st
 def _pair(module: str, pair: Mapping[str, StoredTensor], kind: str) -> LowRank:
     """The change of the stored tensor; of an embedding it is (B A) transposed, because B makes its columns."""
     a, b = Stored(pair["A"]), Stored(pair["B"])
+    if len(b.shape) == 3:  # experts of mlx-lm, whose matrices stand as in PEFT
+        return LowRank(Reshaped(a, (b.shape[0], b.shape[2], a.shape[-1])), b, module)
+    if kind == "mlx" and module.rpartition(".")[2] in _EMBEDDINGS:
+        return LowRank(b, a, module)
     if kind == "plain":
         return LowRank(a, b, module)
     if kind == "embedding":

@@ -134,6 +134,48 @@ def test_scale_of_mlx_is_the_whole_factor(tmp_path: Path, base: AdapterBase) -> 
     np.testing.assert_allclose(changes_of(adapter)["blk.0.ffn_down.weight"], change(a, b, 2.5), rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("settings", "layers", "factor"),
+    [
+        ({"scale": 2.5, "alpha": 9.0}, "lora_layers", 2.5 * 9 / RANK),
+        ({"scale": 2.5, "alpha": 9.0}, "num_layers", 2.5),
+        ({"scale": 2.5}, "lora_layers", 2.5),
+        ({"alpha": 9.0}, "num_layers", 9 / RANK),
+    ],
+)
+def test_alpha_of_mlx_counts_where_it_did(
+    tmp_path: Path, base: AdapterBase, settings: dict[str, float], layers: str, factor: float
+) -> None:
+    """Adapters of its first months are told by the name they have for their layers."""
+    a, b = PAIR[DOWN]
+    save_file({f"{DOWN}.lora_a": a.T.copy(), f"{DOWN}.lora_b": b.T.copy()}, tmp_path / "adapters.safetensors")
+    config = {"fine_tune_type": "lora", layers: 16, "lora_parameters": {"rank": RANK, "dropout": 0.0, **settings}}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+
+    adapter = plan_adapter(adapter_files(tmp_path), base)
+
+    wanted = change(a, b, factor)
+    np.testing.assert_allclose(changes_of(adapter)["blk.0.ffn_down.weight"], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_embeddings_of_mlx_stand_the_other_way_round(tmp_path: Path) -> None:
+    """Their first matrix has a row for each token."""
+    directory = write_checkpoint(tmp_path / "base", llama_config(tie_word_embeddings=False), {
+        **llama_tensors("F32"), "lm_head.weight": ("F32", (12, 32)),
+    })  # fmt: skip
+    b, a = random_pair(12, 32)[::-1]
+    write_adapter(tmp_path / "adapter", {}, lora_parameters={"rank": RANK, "scale": 2.5})
+    (tmp_path / "adapter/adapter_model.safetensors").unlink()
+    names = {"model.embed_tokens.lora_a": b, "model.embed_tokens.lora_b": a}
+    save_file(names, tmp_path / "adapter/adapters.safetensors")
+
+    adapter = plan_adapter(adapter_files(tmp_path / "adapter"), base_of_checkpoint(Checkpoint.of_directory(directory)))
+
+    values = values_of(adapter)
+    np.testing.assert_array_equal(b, values["token_embd.weight.lora_a"])
+    np.testing.assert_array_equal(a.T, values["token_embd.weight.lora_b"])
+
+
 # -- forms -------------------------------------------------------------------------------------------------------------
 
 
@@ -365,6 +407,8 @@ def _stored(name: str, shape: tuple[int, ...] = (RANK, 48)) -> dict[str, np.ndar
         (_stored(f"{DOWN}.lora_magnitude_vector"), "DoRA"),
         (_stored("model.embed_tokens.weight"), "whole matrix"),
         (_stored("model.x"), "neither half"),
+        (_stored("x.switch_mlp.y.lora_a", (4, 2, 8)) | _stored("x.switch_mlp.y.lora_b", (4, 8, 3)), "no stacks"),
+        (_stored("x.switch_mlp.y.lora_a", (4, 8)) | _stored("x.switch_mlp.y.lora_b", (4, 8, 3)), "no stacks"),
     ],
 )
 def test_odd_tensors_are_refused(tmp_path: Path, base: AdapterBase, tensors: dict[str, np.ndarray], said: str) -> None:

@@ -102,6 +102,45 @@ def test_one_parameter_alone_is_not_wrapped(
     assert {"blk.1.ffn_gate_inp.weight", *(f"blk.1.ffn_{name}_exps.weight" for name in names)} == set(changes)
 
 
+@pytest.mark.parametrize(
+    ("hf_class", "module", "width"),
+    [
+        ("MixtralForCausalLM", "model.layers.1.block_sparse_moe.switch_mlp", 96),
+        ("Qwen3MoeForCausalLM", f"{_BLOCK}.switch_mlp", 32),
+    ],
+)
+@pytest.mark.parametrize("is_flat", [False, True])
+def test_experts_of_mlx_stand_module_by_module(
+    tmp_path: Path, hf_class: str, module: str, width: int, is_flat: bool
+) -> None:
+    """Stacks of matrices as PEFT has them; the first releases wrote those of A one below the other."""
+    random = np.random.default_rng(1)
+    shapes = {"gate": (width, _HIDDEN), "up": (width, _HIDDEN), "down": (_HIDDEN, width)}
+    pairs = {
+        name: (
+            random.standard_normal((_EXPERTS, RANK, columns)).astype(np.float32) / 8,
+            random.standard_normal((_EXPERTS, rows, RANK)).astype(np.float32) / 8,
+        )
+        for name, (rows, columns) in shapes.items()
+    }
+    directory = tmp_path / "adapter"
+    write_adapter(directory, {}, fine_tune_type="lora", peft_type=None, lora_parameters={"rank": RANK, "scale": 2.5})
+    (directory / "adapter_model.safetensors").unlink()
+    tensors = {}
+    for name, (a, b) in pairs.items():
+        tensors[f"{module}.{name}_proj.lora_a"] = a.reshape(-1, a.shape[-1]) if is_flat else a
+        tensors[f"{module}.{name}_proj.lora_b"] = b
+    save_file(tensors, directory / "adapters.safetensors")
+
+    for base in bases(tmp_path, hf_class):
+        changes = changes_of(plan_adapter(adapter_files(directory), base))
+
+        assert {f"blk.1.ffn_{name}_exps.weight" for name in pairs} == set(changes)
+        for name, (a, b) in pairs.items():
+            wanted = (b @ a) * np.float32(2.5)
+            np.testing.assert_allclose(changes[f"blk.1.ffn_{name}_exps.weight"], wanted, rtol=1e-4, atol=1e-6)
+
+
 def test_fused_experts_are_read_in_any_pieces(tmp_path: Path) -> None:
     """Any range of rows equals those rows of the whole, and the stored matrix counts once."""
     files = adapter_of(
