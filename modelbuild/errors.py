@@ -170,7 +170,7 @@ class StoreError(ModelbuildError):
 
 
 class SpaceError(StoreError):
-    """The disk has too little room; the message holds the numbers."""
+    """The disk has too little room; the message holds the numbers where they are known."""
 
 
 class RemoteError(ModelbuildError):

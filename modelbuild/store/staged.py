@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 BLOB_MODE = 0o644
 #: The disk is told to begin with what was written whenever this much has gathered, so that publishing hardly waits.
 _FLUSHED_BYTES = 32 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FREE_SOME = "free some disk space, or choose another models directory with --store"
 
 
 class StagedFile:
@@ -137,9 +139,7 @@ class StagedFile:
         self.fd = -1
 
     def _failed(self, error: OSError, size_bytes: int) -> StoreError:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            return unusable_store(self.path, error)
-        return no_space(self._store.root, size_bytes)
+        return no_space(self._store.root, size_bytes) if error.errno in _FULL else unusable_store(self.path, error)
 
 
 def _open_locked(path: Path, flags: int) -> int:
@@ -185,7 +185,7 @@ def no_space(root: Path, needed_bytes: int) -> SpaceError:
     return SpaceError(
         "SPACE",
         f"not enough room in {root}: {needed_bytes:,} bytes needed, {free_bytes:,} free",
-        hint="free some disk space, or choose another models directory with --store",
+        hint=_FREE_SOME,
     )
 
 
@@ -213,7 +213,9 @@ def sync_directory(directory: Path) -> None:
 
 
 def unusable_store(path: Path, error: OSError) -> StoreError:
-    """The error for a models directory that the system does not let us use."""
+    """The error for a models directory that the system does not let us use; SpaceError where room is what it lacks."""
+    if error.errno in _FULL:
+        return SpaceError("SPACE", f"cannot use {path}: {error.strerror}", hint=_FREE_SOME)
     return StoreError(
         "STORE",
         f"cannot use {path}: {error.strerror}",

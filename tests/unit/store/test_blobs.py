@@ -306,7 +306,7 @@ def test_a_journal_without_room_holds_nobody_up(blobs: BlobStore, monkeypatch: p
     before = open_files()
     with monkeypatch.context() as patched:
         patched.setattr(os, call, refuse)
-        with pytest.raises(StoreError), blobs.stage_partial("0" * 64, bytes(32), 10):
+        with pytest.raises(SpaceError), blobs.stage_partial("0" * 64, bytes(32), 10):
             pass
 
     assert before == open_files()
