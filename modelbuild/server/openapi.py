@@ -73,6 +73,7 @@ _JSON, _LINES = "application/json", "application/x-ndjson"
 _STREAMED = {_LINES: _named("Status"), _JSON: _named("Status")}
 _BAD = {400: "the request is not right"}
 _MISSING = {404: "there is no such model"}
+_NO_TRANSFER = {501: "the extra `remote` is not installed", 503: "too many models are being created or moved"}
 
 OPERATIONS = (
     Operation("get", "/", "Say that a server is there", media={"text/plain": _TEXT}),
@@ -162,7 +163,7 @@ OPERATIONS = (
         "Fetch a model from a registry",
         _TRANSFER,
         _STREAMED,
-        {200: "status lines", **_BAD, 500: "the registry did not give it"},
+        {200: "status lines", **_BAD, 500: "the registry did not give it", **_NO_TRANSFER},
     ),
     Operation(
         "post",
@@ -170,7 +171,7 @@ OPERATIONS = (
         "Send a model to a registry",
         _TRANSFER,
         _STREAMED,
-        {200: "status lines", **_BAD, 500: "the registry did not take it"},
+        {200: "status lines", **_BAD, **_MISSING, 500: "the registry did not take it", **_NO_TRANSFER},
     ),
     Operation("get", "/builds", "Running and recent builds with their actions", media={_JSON: {"type": "object"}}),
     Operation(
