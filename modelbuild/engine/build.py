@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from modelbuild.engine.facts import WorldFacts
+from modelbuild.engine.ledger import RunSummary
 from modelbuild.engine.remembered_recipes import RememberedRecipes
 from modelbuild.engine.run import run_plan
 from modelbuild.engine.run_log import RecordedRun
 from modelbuild.engine.run_options import RunOptions
-from modelbuild.engine.runner import RunSummary
 from modelbuild.engine.snapshot import SnapshotModel, record_unchanged, snapshot_key
 from modelbuild.events import Emit, Warned, ignore_event
 from modelbuild.plan.graph import ExportWork, Plan

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from modelbuild.engine.ledger import RunSummary
 from modelbuild.engine.run_options import RunOptions
-from modelbuild.engine.runner import Runner, RunSummary
+from modelbuild.engine.runner import Runner
 from modelbuild.engine.workbench import BenchOptions, Workbench
 from modelbuild.events import Emit, Warned
 from modelbuild.plan.graph import Plan

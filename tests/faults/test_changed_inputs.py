@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from modelbuild.engine import assemble, build, facts, packing, runner, snapshot, workbench
+from modelbuild.engine import assemble, build, facts, next_task, packing, runner, snapshot, workbench
 from modelbuild.formats.files import InputFile
 from modelbuild.formats.gguf.types import GgmlType
 from modelbuild.formats.gguf.writer import lay_out
@@ -108,7 +108,7 @@ def test_configuration_saved_between_planning_and_digest(place: Space, monkeypat
         text = config.read_text()
         config.write_text(text.replace('"max_position_embeddings": 2048', '"max_position_embeddings": 1024'))
 
-    _once(monkeypatch, runner.Runner, "_unread", edit)
+    _once(monkeypatch, next_task.TaskMaker, "_unread", edit)
     place.build()
 
     assert _blobs_of_fresh_build(place) == place.blobs()
