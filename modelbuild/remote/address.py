@@ -74,7 +74,7 @@ def token_realm(address: Address, challenge: str) -> tuple[str, dict[str, str]]:
         is_own = realm.hostname == host.hostname and realm.scheme in ("https", host.scheme)
     except ValueError:  # no URL at all
         realm, is_own = urlsplit(""), False
-    if not challenge.lower().startswith("bearer ") or not is_own:
+    if not is_own:
         whose = printable(realm.netloc or "nobody")
         raise RemoteError("REGISTRY", f"the registry {address.host} wants a token of {whose}; only its own are fetched")
     query = {key: fields[key] for key in ("service", "scope") if key in fields}

@@ -141,6 +141,8 @@ class Registry:
         return request
 
     def _fetch_token(self, challenge: str) -> str:
+        if not challenge.lower().startswith("bearer "):  # the name and password were sent, if there are any
+            raise self._not_let_in()
         realm, query = token_realm(self._address, challenge)
         try:
             with self._client.stream("GET", self._url(realm), params=query, auth=self._auth) as response:
@@ -164,6 +166,8 @@ class Registry:
     def _expect(self, response: httpx.Response, *statuses: int) -> None:
         if response.status_code in statuses:
             return
+        if response.status_code == 401:
+            raise self._not_let_in()
         if response.status_code == 404:
             raise RemoteError("REGISTRY", "file does not exist")
         try:
@@ -171,6 +175,14 @@ class Registry:
         except (RemoteError, httpx.HTTPError):
             shown = ""
         raise RemoteError("REGISTRY", f"{self._address.host} answered {response.status_code}: {shown}".rstrip(": "))
+
+    def _not_let_in(self) -> RemoteError:
+        if self._auth is not None:
+            return RemoteError("REGISTRY", f"the registry {self._address.host} refuses this user name or password")
+        hint = "--username NAME says who asks; the password is asked for"
+        return RemoteError(
+            "REGISTRY", f"the registry {self._address.host} lets nobody in without a user name", hint=hint
+        )
 
 
 def _read_limited(response: httpx.Response, limit_bytes: int) -> bytes:

@@ -96,7 +96,7 @@ class BlobRoutes:
                 finally:
                     staged.discard()
         except BlockingIOError as error:
-            raise Refusal(409, "another upload of this blob is under way", close=True) from error
+            raise Refusal(409, "this blob is on its way already; try again later", close=True) from error
 
     async def _store_under(
         self, digest: Digest, text: str, staged: StagedFile, receiver: Receiver

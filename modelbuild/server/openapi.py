@@ -143,7 +143,7 @@ OPERATIONS = (
             202: "a part was taken, as `Upload-Complete: ?0` announced",
             400: "the body has another digest",
             408: "the body stopped arriving",
-            409: "`Upload-Offset` is not where the upload stands, or another one of this blob is under way",
+            409: "`Upload-Offset` is not where the upload stands, or the blob is on its way already",
             413: "the blob is too large",
             507: "the disk is too full",
         },

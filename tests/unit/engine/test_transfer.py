@@ -431,6 +431,29 @@ def test_a_token_is_fetched_with_the_password(registry: FakeRegistry, store: Sto
     assert "Bearer t0ken" == registry.authorizations[-1]
 
 
+@pytest.mark.parametrize("has_token_service", [False, True])
+@pytest.mark.parametrize(
+    ("credentials", "said"),
+    [
+        (None, "lets nobody in without a user name\n.*--username"),
+        (("me", "wrong"), "refuses this user name or password"),
+    ],
+)
+def test_who_is_not_let_in_is_told_so(
+    registry: FakeRegistry,
+    store: Store,
+    has_token_service: bool,
+    credentials: tuple[str, str] | None,
+    said: str,
+) -> None:
+    """Whether the registry asks for the password itself, or its token service does."""
+    registry.realm = f"http://{registry.host}/token" if has_token_service else ""
+    registry.answers = (401, b"", {} if has_token_service else {"WWW-Authenticate": 'Basic realm="models"'})
+
+    with pytest.raises(RemoteError, match=f"the registry {registry.host} {said}"):
+        pull(name_at(registry), store, credentials=credentials)
+
+
 def test_a_foreign_token_realm_gets_nothing(registry: FakeRegistry, store: Store) -> None:
     """A registry cannot make us send a password elsewhere."""
     name = name_at(registry)

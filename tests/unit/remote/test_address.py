@@ -77,8 +77,7 @@ def test_tokens_are_fetched_from_the_registry_itself() -> None:
         'Bearer realm="https://evil.example/token"',
         'Bearer realm="http://models.example/token"',
         'Bearer realm="https://["',
-        "Basic",
-        "",
+        "Bearer",
     ],
 )
 def test_credentials_go_to_nobody_else(challenge: str) -> None:
