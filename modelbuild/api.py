@@ -31,7 +31,7 @@ from modelbuild.engine.snapshot import find_unchanged, snapshot_key
 from modelbuild.engine.stored import find_name
 from modelbuild.engine.verify import Verification, verify_store
 from modelbuild.errors import UsageError
-from modelbuild.events import Emit, Event, ModelFinished, Warned, ignore_event
+from modelbuild.events import Emit, Event, ModelFinished, RunStarted, Warned, ignore_event
 from modelbuild.formats.files import open_input
 from modelbuild.formats.new_file import new_file
 from modelbuild.model_name import parse_name
@@ -242,10 +242,13 @@ class _Collector:
         self._emit = emit
         self.models: list[BuiltModel] = []
         self._warnings: list[str] = []
+        self._order: dict[str, int] = {}
 
     def __call__(self, event: Event) -> None:
         """Take one event."""
-        if isinstance(event, ModelFinished):
+        if isinstance(event, RunStarted):
+            self._order = {name: place for place, name in enumerate(event.models)}
+        elif isinstance(event, ModelFinished):
             is_new = event.outcome == "built"
             self.models.append(BuiltModel(event.model, Digest(event.digest), event.size_bytes, is_new))
         elif isinstance(event, Warned):
@@ -253,8 +256,9 @@ class _Collector:
         self._emit(event)
 
     def result(self, ran: tuple[str, ...]) -> BuildResult:
-        """The result of a build."""
-        return BuildResult(tuple(self.models), ran, tuple(self._warnings))
+        """The result of a build: models in the order of the plan, whichever of them workers ended first."""
+        models = sorted(self.models, key=lambda model: self._order.get(model.name, 0))
+        return BuildResult(tuple(models), ran, tuple(self._warnings))
 
 
 def _request(

@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 
 import modelbuild
+from modelbuild import api
+from modelbuild.engine.build import BuildRequest
+from modelbuild.engine.ledger import RunSummary
 from modelbuild.errors import ModelbuildError, UsageError
-from modelbuild.events import ActionFinished, ActionStarted, Event, ModelFinished
+from modelbuild.events import ActionFinished, ActionStarted, Emit, Event, ModelFinished, RunStarted
 from modelbuild.recipe.request import RequestError
+from modelbuild.store.state import State
 from modelbuild.store.store import Store
 from modelbuild.watch.loop import Round
 from tests.small_gguf import write_gguf
@@ -51,6 +55,20 @@ def test_build_tells_what_it_did(place: Space) -> None:
     assert 2 == sum(isinstance(event, ModelFinished) for event in events)
     assert ((), [False, False]) == (second.ran, [model.is_new for model in second.models])
     assert [model.digest for model in first.models] == [model.digest for model in second.models]
+
+
+def test_models_are_in_build_order_whichever_ends_first(place: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers end in any order; whoever reads the result sees the order of the plan."""
+
+    def build_backwards(request: BuildRequest, state: State, emit: Emit) -> RunSummary:
+        emit(RunStarted(("a:latest", "b:latest"), 2))
+        for name in ("b:latest", "a:latest"):
+            emit(ModelFinished(name, "built", f"sha256:{'0' * 64}", 1))
+        return RunSummary()
+
+    monkeypatch.setattr(api, "build_recipe", build_backwards)
+
+    assert ["a:latest", "b:latest"] == [model.name for model in modelbuild.build("recipe.yaml").models]
 
 
 @pytest.mark.parametrize("options", [{"lock": "locekd"}, {"link": "symbolic"}, {"executor": "threads"}])
