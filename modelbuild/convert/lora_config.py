@@ -42,7 +42,7 @@ class AdapterConfig:
     ranks: Mapping[str, int] | None = None
     alphas: Mapping[str, float] | None = None
     invocation_tokens: tuple[int, ...] = ()
-    parameters: tuple[str, ...] = ()
+    parameters: frozenset[str] = frozenset()
 
     def rank_of(self, module: str) -> int:
         """The rank that a module must have."""
@@ -50,7 +50,8 @@ class AdapterConfig:
 
     def does_target(self, parameter: str) -> bool:
         """Is this parameter, which is no module of its own, changed?"""
-        return any(_fits(name, parameter) for name in self.parameters)
+        parts = parameter.split(".")
+        return any(".".join(parts[start:]) in self.parameters for start in range(len(parts)))
 
     def factor_of(self, module: str) -> float:
         """What B is multiplied by, because the runtime scales all modules by alpha divided by their rank."""
@@ -90,7 +91,7 @@ def read_adapter_config(files: Checkpoint) -> AdapterConfig:
         {name: _rank(config, name, value) for name, value in _patterns(config, "rank_pattern").items()},
         {name: _alpha(config, name, value) for name, value in _patterns(config, "alpha_pattern").items()},
         tokens,
-        tuple(config.texts("target_parameters") or ()),
+        frozenset(config.texts("target_parameters") or ()),
     )
 
 

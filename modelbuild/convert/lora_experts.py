@@ -45,7 +45,7 @@ def split_experts(
     for name, pair in pairs.items():
         module = _unwrapped(pair.module)
         if len(pair.shape) == 3:
-            result.update(_split_stack(pair, is_known))
+            result.update(_split_stack(pair, experts, is_known))
             continue
         parameters = _changed_parameters(module, config)
         if not parameters:
@@ -99,7 +99,9 @@ def _split(
     else:
         raise _impossible(module, "its base keeps experts in another form")
     a = Reshaped(pair.a, (experts, rank, pair.a.shape[1]))
-    rows = pair.b.shape[0] // len(names)
+    rows, rest = divmod(pair.b.shape[0], len(names))
+    if rest:
+        raise _impossible(module, f"{pair.b.shape[0]} rows for {len(names)} matrices of one height")
     for number, name in enumerate(names):
         b = _by_expert(take_rows(pair.b, number * rows, (number + 1) * rows), experts, rank)
         for expert in range(experts):
@@ -107,14 +109,16 @@ def _split(
             yield f"{module}.{expert}.{name}.weight", change
 
 
-def _split_stack(pair: LowRank, is_known: Callable[[str], bool]) -> Iterator[tuple[str, LowRank]]:
+def _split_stack(pair: LowRank, experts: int, is_known: Callable[[str], bool]) -> Iterator[tuple[str, LowRank]]:
     """A pair of stacks, the form of mlx-lm."""
+    if pair.shape[0] != experts:
+        raise _impossible(pair.module, f"{pair.shape[0]} experts, {experts} in the base model")
     start, _, name = pair.module.rpartition(_SWITCH)
     spellings = (f"{start}.experts.{{}}.{spelling}.weight" for spelling in (name, _SHORT.get(name, name)))
     known = next((spelling for spelling in spellings if is_known(spelling.format(0))), None)
     if known is None:
         raise _impossible(pair.module, "its base keeps experts in another form")
-    for expert in range(pair.shape[0]):
+    for expert in range(experts):
         yield known.format(expert), LowRank(Member(pair.a, expert), Member(pair.b, expert), pair.module)
 
 

@@ -179,6 +179,35 @@ def test_what_cannot_be_told_apart_is_refused(
     assert "merge" in str(caught.value)
 
 
+def test_rows_are_divided_evenly(tmp_path: Path) -> None:
+    """A row that is neither of gate nor of up is not lost."""
+    pairs = {f"{_BLOCK}.experts": fused_pair(193, _HIDDEN, RANK, 3)}
+    files = adapter_of(tmp_path / "adapter", pairs, target_parameters=_BOTH[:1])
+
+    with pytest.raises(UnsupportedError, match="193 rows for 2 matrices"):
+        plan_adapter(files, bases(tmp_path, "MixtralForCausalLM")[0])
+
+
+@pytest.mark.parametrize(
+    ("experts", "module", "said"),
+    [
+        (3, "block_sparse_moe.switch_mlp.down_proj", "3 experts, 4 in the base model"),
+        (4, "mlp.switch_mlp.other_proj", "keeps experts in another form"),
+    ],
+)
+def test_stacks_of_another_base_are_refused(tmp_path: Path, experts: int, module: str, said: str) -> None:
+    """Another number of experts, or a matrix that the base does not have."""
+    directory = tmp_path / "adapter"
+    write_adapter(directory, {}, peft_type=None, lora_parameters={"rank": RANK, "scale": 2.5})
+    (directory / "adapter_model.safetensors").unlink()
+    halves = {"a": (experts, RANK, 96), "b": (experts, _HIDDEN, RANK)}
+    tensors = {f"model.layers.1.{module}.lora_{half}": np.ones(shape, np.float32) for half, shape in halves.items()}
+    save_file(tensors, directory / "adapters.safetensors")
+
+    with pytest.raises(UnsupportedError, match=said):
+        plan_adapter(adapter_files(directory), bases(tmp_path, "MixtralForCausalLM")[0])
+
+
 def test_rank_is_that_of_each_expert(tmp_path: Path) -> None:
     """As many ranks as the configuration says, times the experts."""
     files = adapter_of(
