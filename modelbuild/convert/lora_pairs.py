@@ -47,7 +47,7 @@ class LowRank:
         """Nothing: it is never read as a whole."""
         return ()
 
-    def read_rows(self, read: ReadSpan, start: int, stop: int) -> Rows:  # noqa: ARG002
+    def read_rows(self, _read: ReadSpan, _start: int, _stop: int) -> Rows:
         """Never called: `factor` takes the expression apart before anything is read."""
         raise AssertionError("a low-rank pair has no rows of its own")
 

@@ -130,7 +130,7 @@ class Constant:
         """Nothing is read."""
         return ()
 
-    def read_rows(self, read: ReadSpan, start: int, stop: int) -> Rows:  # noqa: ARG002
+    def read_rows(self, _read: ReadSpan, start: int, stop: int) -> Rows:
         """float32 of shape (stop - start, columns)."""
         return self.values().reshape(-1, self.shape[-1])[start:stop]
 

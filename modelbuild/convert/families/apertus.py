@@ -16,7 +16,7 @@ _ACTIVATION = f"{LAYER}mlp.act_fn."
 _NUMBERS = ("alpha_n", "alpha_p", "beta", "eps")
 
 
-def _nothing(source: Source, model: Model, block: int) -> tuple[Source, ...]:  # noqa: ARG001
+def _nothing(_source: Source, _model: Model, _block: int) -> tuple[Source, ...]:
     """They are no tensors of the result."""
     return ()
 

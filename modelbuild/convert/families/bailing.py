@@ -19,7 +19,7 @@ from modelbuild.errors import UnsupportedError
 _ATTENTION, _MLP = f"{LAYER}attention.", f"{LAYER}mlp."
 
 
-def _split(source: Source, model: Model, block: int) -> tuple[Source, Source, Source]:  # noqa: ARG001
+def _split(source: Source, model: Model, _block: int) -> tuple[Source, Source, Source]:
     """Queries, keys and values; the first two from rotary halves to rotary pairs."""
     q, kv = model.heads * model.head_dim, model.kv_heads * model.head_dim
     return (
@@ -29,7 +29,7 @@ def _split(source: Source, model: Model, block: int) -> tuple[Source, Source, So
     )
 
 
-def _centred(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _centred(source: Source, _model: Model, _block: int) -> Source:
     """The original takes the mean away when it loads."""
     return Centred(source)
 

@@ -17,7 +17,7 @@ BERT_DROPS = ("embeddings.position_ids", "pooler.dense.*", "cls.predictions*", "
 ENCODER_KEYS: tuple[KeyRule, ...] = (*COMMON_KEYS, not_causal, pooling_keys, label_keys)
 
 
-def rename_bert(name: str, model: Model) -> str:  # noqa: ARG001
+def rename_bert(name: str, _model: Model) -> str:
     """Without the prefix of task models, with today's names for scale and shift."""
     name = name.removeprefix("bert.")
     if name.endswith(".gamma"):

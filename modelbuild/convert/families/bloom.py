@@ -12,7 +12,7 @@ from modelbuild.convert.tokenizers.bpe import byte_level_bpe
 _LAYER = "h.{b}."
 
 
-def _rename(name: str, model: Model) -> str:  # noqa: ARG001
+def _rename(name: str, _model: Model) -> str:
     return name.replace("transformer.", "")
 
 

@@ -29,11 +29,11 @@ def _one_for_all(source: Source, heads: int) -> Source:
     return concatenate((ColumnMap(take_rows(source, 0, 1), columns),) * heads)
 
 
-def _q_norm(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _q_norm(source: Source, model: Model, _block: int) -> Source:
     return _one_for_all(source, model.heads)
 
 
-def _k_norm(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _k_norm(source: Source, model: Model, _block: int) -> Source:
     return _one_for_all(source, model.kv_heads)
 
 

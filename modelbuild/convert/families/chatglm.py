@@ -22,7 +22,7 @@ def _tokenizer(model: Model) -> Iterable[KeyValue]:
     return with_special_ids(byte_level_bpe(model), model, _SPECIAL)
 
 
-def _rename(name: str, model: Model) -> str:  # noqa: ARG001
+def _rename(name: str, _model: Model) -> str:
     name = name.removeprefix("transformer.")
     return "" if name.endswith(".rotary_pos_emb.inv_freq") or name == "rotary_pos_emb.inv_freq" else name
 

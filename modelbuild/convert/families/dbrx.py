@@ -31,7 +31,7 @@ def _inner(section: str, key: str, default: object) -> Default:
     return value
 
 
-def _experts(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _experts(source: Source, model: Model, _block: int) -> Source:
     """Experts stand one below the other."""
     rows, columns = source.shape
     return Reshaped(source, (model.experts, rows // model.experts, columns))

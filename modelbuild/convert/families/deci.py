@@ -124,7 +124,7 @@ _UNIFORM: tuple[KeyRule, ...] = (
 )
 
 
-def _permute(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _permute(source: Source, model: Model, _block: int) -> Source:
     """Rotary halves to pairs; blocks differ in their heads, so the rows tell how many there are."""
     return interleave_halves(source, source.shape[0] // model.head_dim)
 

@@ -29,7 +29,7 @@ _ATTENTION, _MLP = f"{LAYER}self_attn.", f"{LAYER}mlp."
 When = Callable[[Model, int], bool]
 
 
-def split_latent(source: Source, model: Model, block: int) -> tuple[Source, Source]:  # noqa: ARG001
+def split_latent(source: Source, model: Model, _block: int) -> tuple[Source, Source]:
     """kv_b per head: the part for keys, transposed so that queries can absorb it, and the part for values."""
     key, value = key_size(model), value_size(model)
     heads = Reshaped(source, (model.heads, key + value, source.shape[-1]))
@@ -252,7 +252,7 @@ def _latent(
 _PLAIN_TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
 
 
-def _plain_template(model: Model) -> Extra:  # noqa: ARG001
+def _plain_template(_model: Model) -> Extra:
     return Extra(keys=(string("tokenizer.chat_template", _PLAIN_TEMPLATE),))
 
 

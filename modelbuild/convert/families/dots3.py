@@ -77,7 +77,7 @@ def _rescaled(source: Source, model: Model, rank: int) -> Source:
     return Computed(source, factor=sqrt(model.hidden / rank))
 
 
-def _query_norm(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _query_norm(source: Source, model: Model, _block: int) -> Source:
     return _rescaled(source, model, model.config.integer("q_lora_rank", "embedding_length"))
 
 

@@ -25,7 +25,7 @@ _DEFAULTS: dict[str, Default] = {
 _MLP = f"{LAYER}mlp."
 
 
-def _rename(name: str, model: Model) -> str:  # noqa: ARG001
+def _rename(name: str, _model: Model) -> str:
     return name.replace("ernie.", "model.")
 
 
@@ -36,7 +36,7 @@ def _tokenizer(model: Model) -> Iterable[KeyValue]:
         yield boolean("tokenizer.ggml.add_space_prefix", prefix)
 
 
-def _split_heads(source: Source, model: Model, block: int) -> tuple[Source, ...]:  # noqa: ARG001
+def _split_heads(source: Source, model: Model, _block: int) -> tuple[Source, ...]:
     q, kv = model.heads * model.head_dim, model.kv_heads * model.head_dim
     return (
         take_rows(source, 0, q),

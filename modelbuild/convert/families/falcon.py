@@ -32,7 +32,7 @@ def _head(model: Model) -> int:
     return model.hidden // model.heads
 
 
-def _ungroup(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _ungroup(source: Source, model: Model, _block: int) -> Source:
     """From the queries, key and value of each group to all queries, all keys, all values."""
     groups, head = kv_heads(model), _head(model)
     queries = model.heads // groups * head

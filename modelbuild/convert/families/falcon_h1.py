@@ -47,7 +47,7 @@ def _state(model: Model) -> int:
     return model.config.integer("mamba_d_state", "head_dimension")
 
 
-def _by_group(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _by_group(source: Source, model: Model, _block: int) -> Source:
     groups = _groups(model)
     return Reshaped(source, (groups, source.shape[0] // groups))
 
@@ -68,7 +68,7 @@ def _single(key: str) -> Callable[[Model], float]:
     return lambda model: model.config.number(key, 1.0, positive=False)
 
 
-def _mixer_input(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _mixer_input(source: Source, model: Model, _block: int) -> Source:
     """Gate, input, the two state matrices and the time steps, each with a multiplier of its own."""
     refuse_without_configuration(model)
     inner, state = _inner(model), _groups(model) * _state(model)

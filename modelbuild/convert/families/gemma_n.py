@@ -23,11 +23,11 @@ _ALTUP_INPUTS = 4
 _NO_ROTATION = 1e30
 
 
-def _scale_names(name: str, model: Model) -> str:  # noqa: ARG001
+def _scale_names(name: str, _model: Model) -> str:
     return f"{name}.weight" if name.endswith("_scale") else name
 
 
-def _pad(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _pad(source: Source, model: Model, _block: int) -> Source:
     """Rows for tokens of pictures and sounds, whose embeddings come from elsewhere."""
     rows = model.config.integer("vocab_size", "vocab_size", 262400)
     return PaddedRows(source, rows) if source.shape[0] < rows else source
@@ -96,7 +96,7 @@ _NORMS = (
 )
 
 
-def _three(model: Model) -> int:  # noqa: ARG001
+def _three(_model: Model) -> int:
     return _ALTUP_INPUTS - 1
 
 
@@ -117,7 +117,7 @@ _ALTUP: tuple[TensorRule, ...] = (
 # -- Gemma 4 -----------------------------------------------------------------------------------------------------------
 
 
-def _scalar_names(name: str, model: Model) -> str:  # noqa: ARG001
+def _scalar_names(name: str, _model: Model) -> str:
     return f"{name}.weight" if name.endswith(("per_dim_scale", "layer_scalar")) else name
 
 

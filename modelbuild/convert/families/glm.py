@@ -82,11 +82,11 @@ def _rotary_part_to_halves(source: Source, heads: int, rotated: int, plain: int)
     return concatenate(tuple(parts))
 
 
-def _q(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _q(source: Source, model: Model, _block: int) -> Source:
     return _pairs_to_halves(source, model.heads, model)
 
 
-def _k(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _k(source: Source, model: Model, _block: int) -> Source:
     return _pairs_to_halves(source, model.kv_heads, model)
 
 

@@ -115,7 +115,7 @@ def _rename(name: str, model: Model) -> str:
     return f"{name}.weight" if single and not name.endswith(".weight") else name
 
 
-def _force(name: str, model: Model) -> GgmlType | None:  # noqa: ARG001
+def _force(name: str, _model: Model) -> GgmlType | None:
     return GgmlType.F32 if name.startswith("blk.") and any(part in name for part in _EXACT) else None
 
 

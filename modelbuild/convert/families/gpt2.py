@@ -12,7 +12,7 @@ from modelbuild.convert.tokenizers.bpe import byte_level_bpe
 _LAYER = "h.{b}."
 
 
-def _without_prefix(name: str, model: Model) -> str:  # noqa: ARG001
+def _without_prefix(name: str, _model: Model) -> str:
     """Old checkpoints store the bare transformer, new ones the model around it."""
     return name.removeprefix("transformer.")
 

@@ -14,13 +14,13 @@ _EXPERTS = f"{LAYER}mlp.experts."
 _GATE, _UP, _DOWN = f"{BLOCK}ffn_gate_exps", f"{BLOCK}ffn_up_exps", f"{BLOCK}ffn_down_exps"
 
 
-def _alternate_rows(source: Source, model: Model, block: int) -> tuple[Source, Source]:  # noqa: ARG001
+def _alternate_rows(source: Source, _model: Model, _block: int) -> tuple[Source, Source]:
     """Even rows are the gate's, odd rows the other's."""
     rows = source.shape[1]
     return take_second_axis(source, 0, rows, 2), take_second_axis(source, 1, rows, 2)
 
 
-def _alternate_columns(source: Source, model: Model, block: int) -> tuple[Source, Source]:  # noqa: ARG001
+def _alternate_columns(source: Source, _model: Model, _block: int) -> tuple[Source, Source]:
     """The same for biases, one row per expert."""
     columns = source.shape[-1]
     return ColumnMap(source, tuple(range(0, columns, 2))), ColumnMap(source, tuple(range(1, columns, 2)))
@@ -31,7 +31,7 @@ def _transpose_and_alternate(source: Source, model: Model, block: int) -> tuple[
     return _alternate_rows(Transposed(source), model, block)
 
 
-def _transpose(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _transpose(source: Source, _model: Model, _block: int) -> Source:
     return Transposed(source)
 
 

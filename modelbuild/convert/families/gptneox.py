@@ -13,7 +13,7 @@ from modelbuild.convert.transforms import concatenate, split_grouped
 _LAYER = "gpt_neox.layers.{b}."
 
 
-def ungroup(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def ungroup(source: Source, model: Model, _block: int) -> Source:
     """From the query, key and value of each head to all queries, all keys, all values."""
     head = model.hidden // model.heads
     return concatenate(split_grouped(source, model.heads, (head, head, head)))

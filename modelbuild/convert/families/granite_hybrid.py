@@ -112,7 +112,7 @@ def _rotated(model: Model) -> int:
     return model.head_dim if given is None else given
 
 
-def _permute(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _permute(source: Source, model: Model, _block: int) -> Source:
     """Rotary halves to pairs; the rows tell the number of heads, which the header of a GGUF has by block.
 
     What is not rotated stays where it is. The reference moves it as well, so that other pairs are rotated.
@@ -120,7 +120,7 @@ def _permute(source: Source, model: Model, block: int) -> Source:  # noqa: ARG00
     return interleave_halves_of(source, source.shape[0] // model.head_dim, _rotated(model))
 
 
-def _by_group(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _by_group(source: Source, model: Model, _block: int) -> Source:
     groups = _groups(model)
     return Reshaped(source, (groups, source.shape[0] // groups))
 
@@ -186,7 +186,7 @@ _DEFAULTS: dict[str, Default] = {
 }
 
 
-def _has_experts(model: Model, block: int) -> bool:  # noqa: ARG001
+def _has_experts(model: Model, _block: int) -> bool:
     return model.experts > 0
 
 
@@ -203,7 +203,7 @@ def _rename(name: str, model: Model) -> str:
     return name if model.experts else name.replace(".shared_mlp.", ".dense_mlp.")
 
 
-def _rename_bamba(name: str, model: Model) -> str:  # noqa: ARG001
+def _rename_bamba(name: str, _model: Model) -> str:
     name = name.replace("model.final_layernorm.", "model.norm.").replace(".feed_forward.", ".mlp.")
     return name.replace(".pre_ff_layernorm.", ".post_attention_layernorm.")
 

@@ -42,7 +42,7 @@ def _shared(model: Model) -> int | None:
     return model.config.optional_integer("shared_intermediate_size", "feed_forward_length")
 
 
-def _has_shared(model: Model, block: int) -> bool:  # noqa: ARG001
+def _has_shared(model: Model, _block: int) -> bool:
     return bool(_shared(model))
 
 

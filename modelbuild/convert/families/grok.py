@@ -34,7 +34,7 @@ _YARN_KINDS = ("yarn", "original")  # the second is what the published model say
 _EXPERT = f"{LAYER}block_sparse_moe.experts.{{e}}."
 
 
-def _rename(name: str, model: Model) -> str:  # noqa: ARG001
+def _rename(name: str, _model: Model) -> str:
     if name.startswith("transformer."):
         for old, new in _RENAMED:
             name = name.replace(old, new)

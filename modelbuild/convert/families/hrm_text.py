@@ -39,7 +39,7 @@ def _rename(name: str, model: Model) -> str:
     return f"model.layers.{block}.{match[3]}"
 
 
-def _four_parts(source: Source, model: Model, block: int) -> tuple[Source, ...]:  # noqa: ARG001
+def _four_parts(source: Source, _model: Model, _block: int) -> tuple[Source, ...]:
     """Gate, queries, keys, values."""
     size = source.shape[0] // 4
     return tuple(take_rows(source, part * size, (part + 1) * size) for part in range(4))

@@ -28,7 +28,7 @@ _END_OF_TURN = "<|im_end|>"
 _INSTEAD_OF_NUL = "🐉"
 
 
-def _split_wqkv(source: Source, model: Model, block: int) -> tuple[Source, ...]:  # noqa: ARG001
+def _split_wqkv(source: Source, model: Model, _block: int) -> tuple[Source, ...]:
     """Per key head: its query heads, the key, the value."""
     heads = model.heads // model.kv_heads
     q, k, v = split_grouped(source, model.kv_heads, (heads * model.head_dim, model.head_dim, model.head_dim))

@@ -45,7 +45,7 @@ def _check(model: Model) -> None:
             raise model.config.error(key, f"{wanted} expected, found {printable(found)!r}")
 
 
-def _bias_key(model: Model) -> Extra:  # noqa: ARG001
+def _bias_key(_model: Model) -> Extra:
     return Extra(keys=(f32("jais.attention.max_alibi_bias", _MAX_ALIBI_BIAS),))
 
 

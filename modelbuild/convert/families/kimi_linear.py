@@ -85,7 +85,7 @@ def _shared_width(model: Model) -> int:
     )
 
 
-def four_axes(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def four_axes(source: Source, _model: Model, _block: int) -> Source:
     """Kernels of a convolution by channel, as the runtime wants them."""
     return Reshaped(source, (1, source.shape[0], 1, source.shape[-1]))
 

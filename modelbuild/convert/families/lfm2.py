@@ -52,7 +52,7 @@ def _kv_heads(model: Model) -> list[int]:
     return [0 if kind == "conv" else model.kv_heads for kind in _kinds(model)]
 
 
-def _squeeze(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _squeeze(source: Source, _model: Model, _block: int) -> Source:
     """A depth-wise convolution without its axis of one channel."""
     return Reshaped(source, (source.shape[0], source.shape[-1]))
 
@@ -105,7 +105,7 @@ _BODY: tuple[TensorRule, ...] = (
 )
 
 
-def _prefixed(name: str, model: Model) -> str:  # noqa: ARG001
+def _prefixed(name: str, _model: Model) -> str:
     return name if name.startswith("model.") else f"model.{name}"
 
 
@@ -160,7 +160,7 @@ def _dense(
 
 
 FAMILIES = (
-    _dense(("Lfm2ForCausalLM", "LFM2ForCausalLM"), lambda name, model: name.replace("lfm.", "model.")),  # noqa: ARG005
+    _dense(("Lfm2ForCausalLM", "LFM2ForCausalLM"), lambda name, _model: name.replace("lfm.", "model.")),
     _dense(
         ("Lfm2Model", "Lfm2BidirectionalModel"), _prefixed, more_keys=(_both_ways, pooling_keys), extras=_projection
     ),

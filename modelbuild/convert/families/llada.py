@@ -27,12 +27,12 @@ _EXPERTS = f"{LAYER}mlp.experts.{{e}}."
 _MASK = 156895
 
 
-def _no_shift(model: Model) -> Iterable[KeyValue]:  # noqa: ARG001
+def _no_shift(_model: Model) -> Iterable[KeyValue]:
     """A position predicts its own token."""
     yield boolean("diffusion.shift_logits", False)
 
 
-def _mask(model: Model) -> Iterable[KeyValue]:  # noqa: ARG001
+def _mask(_model: Model) -> Iterable[KeyValue]:
     yield u32("tokenizer.ggml.mask_token_id", _MASK)
 
 
@@ -41,7 +41,7 @@ def _tokenizer(model: Model) -> Iterable[KeyValue]:
     yield boolean("tokenizer.ggml.add_bos_token", True)
 
 
-def _rename_head_norms(name: str, model: Model) -> str:  # noqa: ARG001
+def _rename_head_norms(name: str, _model: Model) -> str:
     for long, short in (("query_layernorm", "q_norm"), ("key_layernorm", "k_norm")):
         name = name.replace(long, short)
     return name.replace("q_layernorm", "q_norm").replace("k_layernorm", "k_norm")

@@ -88,7 +88,7 @@ MIXTRAL_EXPERTS = (
 MIXTRAL_TENSORS = (*LLAMA_ATTENTION, *MIXTRAL_EXPERTS)
 
 
-def _rename_sarashina(name: str, model: Model) -> str:  # noqa: ARG001
+def _rename_sarashina(name: str, _model: Model) -> str:
     """The language model inside of a vision model; a norm beside it belongs to the pictures."""
     if name.startswith("llm."):
         return name.removeprefix("llm.")

@@ -31,7 +31,7 @@ def is_dense(model: Model, block: int) -> bool:
     return not is_sparse(model, block)
 
 
-def _transpose(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _transpose(source: Source, _model: Model, _block: int) -> Source:
     return Transposed(source)
 
 

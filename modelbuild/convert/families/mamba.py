@@ -55,12 +55,12 @@ def _groups(model: Model) -> int:
     return groups
 
 
-def negative_exponential(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def negative_exponential(source: Source, _model: Model, _block: int) -> Source:
     """The decay is stored as its logarithm."""
     return Computed(source, negative_exponential=True)
 
 
-def as_column(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def as_column(source: Source, _model: Model, _block: int) -> Source:
     """One number for each head, as a column like the matrix of the first Mamba."""
     return Reshaped(source, (source.shape[0], 1))
 
@@ -70,7 +70,7 @@ def decay_column(source: Source, model: Model, block: int) -> Source:
     return negative_exponential(as_column(source, model, block), model, block)
 
 
-def _by_group(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _by_group(source: Source, model: Model, _block: int) -> Source:
     groups = _groups(model)
     return Reshaped(source, (groups, source.shape[0] // groups))
 

@@ -79,7 +79,7 @@ def _is_sparse(model: Model, block: int) -> bool:
     return not _is_dense(model, block)
 
 
-def _full_precision(name: str, model: Model) -> GgmlType | None:  # noqa: ARG001
+def _full_precision(name: str, _model: Model) -> GgmlType | None:
     return GgmlType.F32 if ".indexer." in name else None
 
 

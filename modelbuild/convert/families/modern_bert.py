@@ -23,7 +23,7 @@ def _tokenizer(model: Model) -> Iterable[KeyValue]:
     yield from byte_level_bpe(model)
 
 
-def _rename(name: str, model: Model) -> str:  # noqa: ARG001
+def _rename(name: str, _model: Model) -> str:
     return name.removeprefix("model.")
 
 
@@ -52,7 +52,7 @@ FAMILY = Family(
     tensors=(
         matrix("embeddings.tok_embeddings", "token_embd", "? hidden"),
         norm("embeddings.norm", "token_embd_norm"),
-        norm(f"{_LAYER}attn_norm", f"{BLOCK}attn_norm", when=lambda model, block: block > 0),  # noqa: ARG005
+        norm(f"{_LAYER}attn_norm", f"{BLOCK}attn_norm", when=lambda _model, block: block > 0),
         matrix(f"{_LAYER}attn.Wqkv", f"{BLOCK}attn_qkv", "3*hidden hidden"),
         matrix(f"{_LAYER}attn.Wo", f"{BLOCK}attn_output", "hidden hidden"),
         norm(f"{_LAYER}mlp_norm", f"{BLOCK}ffn_norm"),

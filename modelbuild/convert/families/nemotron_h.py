@@ -189,7 +189,7 @@ def _configs(model: Model) -> Sequence[object]:
     return configs if isinstance(configs, list) else []
 
 
-def _by_group(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _by_group(source: Source, model: Model, _block: int) -> Source:
     groups = _groups(model)
     return Reshaped(source, (groups, source.shape[0] // groups))
 

@@ -18,7 +18,7 @@ def _feed_forward(model: Model) -> int:
     return int(2 * model.config.integer("intermediate_size", "feed_forward_length") / 3)
 
 
-def _rename(name: str, model: Model) -> str:  # noqa: ARG001
+def _rename(name: str, _model: Model) -> str:
     return name.removeprefix("model.")
 
 

@@ -35,7 +35,7 @@ def _is_plain(model: Model, block: int) -> bool:
     return has_experts(model) and not _is_sparse(model, block)
 
 
-def _is_gated(model: Model, block: int) -> bool:  # noqa: ARG001
+def _is_gated(model: Model, _block: int) -> bool:
     return not has_experts(model)
 
 
@@ -67,7 +67,7 @@ def _check(model: Model) -> None:
             raise model.config.error(key, f"{value!r} is expected, found {found!r}")
 
 
-def _experts(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _experts(source: Source, model: Model, _block: int) -> Source:
     """All experts stand one below the other."""
     rows, columns = source.shape
     return Reshaped(source, (model.experts, rows // model.experts, columns))

@@ -16,7 +16,7 @@ from modelbuild.formats.gguf.writer import KeyValue, boolean
 _ATTENTION = f"{LAYER}self_attn."
 
 
-def _no_first_token(model: Model) -> Iterable[KeyValue]:  # noqa: ARG001
+def _no_first_token(_model: Model) -> Iterable[KeyValue]:
     yield boolean("tokenizer.ggml.add_bos_token", False)
 
 

@@ -27,12 +27,12 @@ def _sharing(model: Model) -> int:
     return model.heads // _kv_heads(model)
 
 
-def _rows(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _rows(source: Source, model: Model, _block: int) -> Source:
     """Query heads that share a key stand together, as the runtime broadcasts keys."""
     return regroup_rows(source, (_sharing(model), _kv_heads(model), model.head_dim), (1, 0, 2))
 
 
-def _columns(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _columns(source: Source, model: Model, _block: int) -> Source:
     kv, size = _kv_heads(model), model.head_dim
     order = (
         (place * kv + head) * size + index

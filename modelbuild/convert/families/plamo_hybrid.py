@@ -21,7 +21,7 @@ _MIXER = f"{_LAYER}mixer."
 
 
 def _plus(addend: float) -> Transform:
-    def transform(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+    def transform(source: Source, _model: Model, _block: int) -> Source:
         return Computed(source, addend=addend)
 
     return transform

@@ -104,18 +104,18 @@ def is_linear(model: Model, block: int) -> bool:
 # -- transforms --------------------------------------------------------------------------------------------------------
 
 
-def _split_qkvz(source: Source, model: Model, block: int) -> tuple[Source, Source]:  # noqa: ARG001
+def _split_qkvz(source: Source, model: Model, _block: int) -> tuple[Source, Source]:
     """Rows stand per key head as q, k, v, z: all q, all k, all v in one, all z in another."""
     share = _inner(model) // _key_heads(model)
     q, k, v, z = split_grouped(source, _key_heads(model), (_key_dim(model), _key_dim(model), share, share))
     return concatenate((q, k, v)), z
 
 
-def _squeeze(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _squeeze(source: Source, _model: Model, _block: int) -> Source:
     return Reshaped(source, (source.shape[0], source.shape[-1]))
 
 
-def _decay(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _decay(source: Source, _model: Model, _block: int) -> Source:
     return Computed(source, negative_exponential=True)
 
 
@@ -125,11 +125,11 @@ def _tile(source: Source, model: Model, size: int) -> Source:
     return source if keys == values else regroup_rows(source, (keys, values // keys, size), (1, 0, 2))
 
 
-def _tile_v(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _tile_v(source: Source, model: Model, _block: int) -> Source:
     return _tile(source, model, _value_dim(model))
 
 
-def _tile_heads(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _tile_heads(source: Source, model: Model, _block: int) -> Source:
     return _tile(source, model, 1)
 
 
@@ -137,7 +137,7 @@ def _tile_decay(source: Source, model: Model, block: int) -> Source:
     return _decay(_tile(source, model, 1), model, block)
 
 
-def _tile_mixed(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _tile_mixed(source: Source, model: Model, _block: int) -> Source:
     """The value rows alone, behind those of queries and keys."""
     if _key_heads(model) == _value_heads(model):
         return source
@@ -150,7 +150,7 @@ def _tile_convolution(source: Source, model: Model, block: int) -> Source:
     return _tile_mixed(_squeeze(source, model, block), model, block)
 
 
-def _tile_columns(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _tile_columns(source: Source, model: Model, _block: int) -> Source:
     keys, values, size = _key_heads(model), _value_heads(model), _value_dim(model)
     if keys == values:
         return source
@@ -274,7 +274,7 @@ _MOE_KEYS: tuple[KeyRule, ...] = (
 )
 
 
-def _rename_without_predicted(name: str, model: Model) -> str:  # noqa: ARG001
+def _rename_without_predicted(name: str, _model: Model) -> str:
     """MiniCPM-V stores blocks for further tokens that nothing uses, and what merges its pictures."""
     return "" if name.startswith(("mtp", "model.merger.")) else name
 

@@ -36,7 +36,7 @@ _EXPERTS = f"{LAYER}mlp.experts."
 _MESSAGE_END = "<|im_end|>"
 
 
-def _rename(name: str, model: Model) -> str:  # noqa: ARG001
+def _rename(name: str, _model: Model) -> str:
     return name.replace("thinker.", "")
 
 
@@ -70,7 +70,7 @@ def _speech_tokenizer(model: Model) -> Iterable[KeyValue]:
     return _ends_messages(sentencepiece_or_bpe(model), model)
 
 
-def _transpose(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _transpose(source: Source, _model: Model, _block: int) -> Source:
     return Transposed(source)
 
 

@@ -21,7 +21,7 @@ def _feed_forward(model: Model) -> int:
     return -(-width // _MULTIPLE) * _MULTIPLE
 
 
-def _key_and_value(source: Source, model: Model, block: int) -> tuple[Source, Source]:  # noqa: ARG001
+def _key_and_value(source: Source, model: Model, _block: int) -> tuple[Source, Source]:
     return take_rows(source, 0, model.head_dim), take_rows(source, model.head_dim, 2 * model.head_dim)
 
 

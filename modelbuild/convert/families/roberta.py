@@ -33,7 +33,7 @@ def _context(model: Model) -> Iterable[KeyValue]:
         yield u32(item.key, count)
 
 
-def _cut_positions(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _cut_positions(source: Source, model: Model, _block: int) -> Source:
     return take_rows(source, position_offset(model), source.shape[0])
 
 

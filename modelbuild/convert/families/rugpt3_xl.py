@@ -13,7 +13,7 @@ from modelbuild.convert.transforms import Reshaped
 _PARTS = "qkv"
 
 
-def _rename(name: str, model: Model) -> str:  # noqa: ARG001
+def _rename(name: str, _model: Model) -> str:
     """The three parts of one matrix, numbered, and those of its bias."""
     stem, _, end = name.rpartition("_proj.")
     if stem.endswith(tuple(f".self_attn.{part}" for part in _PARTS)):
@@ -21,7 +21,7 @@ def _rename(name: str, model: Model) -> str:  # noqa: ARG001
     return name
 
 
-def _join_rows(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _join_rows(source: Source, _model: Model, _block: int) -> Source:
     """The parts one below the other."""
     return Reshaped(source, (source.shape[0] * source.shape[1], *source.shape[2:]))
 
@@ -33,7 +33,7 @@ def _joined(kind: str, shape: str) -> TensorRule:
         shape,
         _join_rows,
         suffixed=False,
-        count=lambda model: len(_PARTS),  # noqa: ARG005
+        count=lambda _model: len(_PARTS),
     )
 
 

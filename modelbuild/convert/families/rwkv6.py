@@ -31,13 +31,13 @@ _TIME6, _CHANNEL6 = f"{_LAYER6}attention.", f"{_LAYER6}feed_forward."
 _KINDS6 = "wkvrg"
 
 
-def _rename6(name: str, model: Model) -> str:  # noqa: ARG001
+def _rename6(name: str, _model: Model) -> str:
     stem, _, kind = name.rpartition(".time_maa_")
     attends = stem.endswith((".attention", ".self_attn"))
     return f"{stem}.mixed.{_KINDS6.index(kind)}" if attends and kind in tuple(_KINDS6) else name
 
 
-def _count6(model: Model) -> int:  # noqa: ARG001
+def _count6(_model: Model) -> int:
     return len(_KINDS6)
 
 
@@ -91,7 +91,7 @@ def _hybrid_decay_size(model: Model) -> int:
     return model.config.integer("lora_rank_decay", "embedding_length", 128 if model.hidden >= _WIDE else 64)
 
 
-def _reordered(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _reordered(source: Source, _model: Model, _block: int) -> Source:
     """Transposed, and the part of each vector in the order of the runtime."""
     turned = Transposed(source)
     rows = turned.shape[0] // len(_PLACES)

@@ -38,7 +38,7 @@ _SPELLINGS = (
 _FIRST = "first.attention."
 
 
-def _rename7(name: str, model: Model) -> str:  # noqa: ARG001
+def _rename7(name: str, _model: Model) -> str:
     """The spellings of several releases; the mixing vectors are numbered, the first block stands by itself."""
     for old, new in _SPELLINGS:
         name = name.replace(old, new)
@@ -76,7 +76,7 @@ def _width7(model: Model) -> int:
     return model.feed_forward or 4 * model.hidden
 
 
-def _as_stored(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _as_stored(source: Source, _model: Model, _block: int) -> Source:
     return source
 
 
@@ -88,7 +88,7 @@ def _twice(transform: OneSource) -> Transform:
     return both
 
 
-def _is_later(model: Model, block: int) -> bool:  # noqa: ARG001
+def _is_later(_model: Model, block: int) -> bool:
     return block > 0
 
 
@@ -136,7 +136,7 @@ _RANKS = {
 }
 
 
-def _gates(model: Model, block: int) -> bool:  # noqa: ARG001
+def _gates(model: Model, _block: int) -> bool:
     return _has_gate(model)
 
 
@@ -146,9 +146,9 @@ def _check_version(model: Model) -> None:
 
 
 _HYBRID_RANKS: dict[str, Callable[[Model], int]] = {
-    "w_rank": lambda model: 64,  # noqa: ARG005
-    "a_rank": lambda model: 64,  # noqa: ARG005
-    "v_rank": lambda model: 32,  # noqa: ARG005
+    "w_rank": lambda _model: 64,
+    "a_rank": lambda _model: 64,
+    "v_rank": lambda _model: 32,
     "g_rank": lambda model: 128 if _has_gate(model) else 0,
 }
 

@@ -17,7 +17,7 @@ NO_HEADS = Value("attention.head_count", 0)
 QWEN_AROUND: tuple[TensorRule, ...] = (*embeddings(), *block_norms(), *gated_mlp())
 
 
-def flat(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def flat(source: Source, _model: Model, _block: int) -> Source:
     """A vector that is stored with axes of one, or by head."""
     count = 1
     for size in source.shape:
@@ -25,7 +25,7 @@ def flat(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
     return Reshaped(source, (count,))
 
 
-def _stack_flat(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _stack_flat(source: Source, _model: Model, _block: int) -> Source:
     """Vectors of one kind in one tensor, with the axes over which the runtime repeats them."""
     return Reshaped(source, (source.shape[0], 1, 1, source.shape[-1]))
 

@@ -22,7 +22,7 @@ def is_parallel(model: Model) -> bool:
     return model.config.boolean("use_parallel_residual", True)
 
 
-def _is_serial(model: Model, block: int) -> bool:  # noqa: ARG001
+def _is_serial(model: Model, _block: int) -> bool:
     return not is_parallel(model)
 
 

@@ -18,39 +18,39 @@ BLOCK = "blk.{b}."
 # -- transforms --------------------------------------------------------------------------------------------------------
 
 
-def permute_q(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def permute_q(source: Source, model: Model, _block: int) -> Source:
     """Query rows from rotary halves to rotary pairs."""
     return interleave_halves(source, model.heads)
 
 
-def permute_k(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def permute_k(source: Source, model: Model, _block: int) -> Source:
     """Key rows likewise."""
     return interleave_halves(source, model.kv_heads)
 
 
-def plus_one(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def plus_one(source: Source, _model: Model, _block: int) -> Source:
     """Norms stored as the difference from one."""
     return Computed(source, addend=1.0)
 
 
-def halve_rows(source: Source, model: Model, block: int) -> tuple[Source, Source]:  # noqa: ARG001
+def halve_rows(source: Source, _model: Model, _block: int) -> tuple[Source, Source]:
     """A fused matrix: its first half of rows and its second."""
     half = source.shape[0] // 2
     return take_rows(source, 0, half), take_rows(source, half, 2 * half)
 
 
-def halve_expert_rows(source: Source, model: Model, block: int) -> tuple[Source, Source]:  # noqa: ARG001
+def halve_expert_rows(source: Source, _model: Model, _block: int) -> tuple[Source, Source]:
     """The same for every expert of a stack."""
     half = source.shape[1] // 2
     return take_second_axis(source, 0, half), take_second_axis(source, half, 2 * half)
 
 
-def transpose(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def transpose(source: Source, _model: Model, _block: int) -> Source:
     """Weights stored with inputs as rows."""
     return Transposed(source)
 
 
-def squeeze_middle(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def squeeze_middle(source: Source, _model: Model, _block: int) -> Source:
     """Kernels of a convolution by channel, (channels, 1, width), without the axis of one."""
     channels, _, width = source.shape
     return Reshaped(source, (channels, width))
@@ -59,7 +59,7 @@ def squeeze_middle(source: Source, model: Model, block: int) -> Source:  # noqa:
 def multiplied(*factors: Callable[[Model], float]) -> Transform:
     """Weights times numbers of the configuration, one after another."""
 
-    def transform(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+    def transform(source: Source, model: Model, _block: int) -> Source:
         refuse_without_configuration(model)
         for factor in factors:
             source = Computed(source, factor=factor(model))

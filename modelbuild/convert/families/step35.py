@@ -131,7 +131,7 @@ def _window_keys(model: Model) -> Iterable[KeyValue]:
     yield bool_array(model.key("attention.sliding_window_pattern"), [kind == _WINDOW for kind in _kinds(model)])
 
 
-def _squeezed(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _squeezed(source: Source, _model: Model, _block: int) -> Source:
     """Without axes of one."""
     return Reshaped(source, tuple(size for size in source.shape if size != 1))
 

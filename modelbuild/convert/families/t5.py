@@ -46,7 +46,7 @@ def _in_decoder(model: Model, block: int) -> bool:
     return block < _decoder_layers(model)
 
 
-def _is_gated(model: Model, block: int) -> bool:  # noqa: ARG001
+def _is_gated(model: Model, _block: int) -> bool:
     return model.config.text("feed_forward_proj", "relu").startswith("gated-")
 
 

@@ -20,7 +20,7 @@ _GAIN = "lm_head_gain.w_g"
 _EPSILON = 2.0**-23
 
 
-def _turned_back(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _turned_back(source: Source, model: Model, _block: int) -> Source:
     """The second half of each head negated: a rotation against the usual direction."""
     size, half = model.head_dim, model.head_dim // 2
     parts: list[Source] = []
@@ -32,7 +32,7 @@ def _turned_back(source: Source, model: Model, block: int) -> Source:  # noqa: A
     return concatenate(tuple(parts))
 
 
-def _column(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _column(source: Source, _model: Model, _block: int) -> Source:
     return Reshaped(source, (source.shape[0], 1))
 
 

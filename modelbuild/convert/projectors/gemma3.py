@@ -61,7 +61,7 @@ FAMILY = Family(
         vision_keys,
         projector_type("gemma3"),
         epsilon(lambda model: model.config.number("layer_norm_eps")),
-        lambda model: [boolean("clip.use_gelu", True)],  # noqa: ARG005
+        lambda _model: [boolean("clip.use_gelu", True)],
         _scale,
     ),
     tensors=(

@@ -35,7 +35,7 @@ def _rename(name: str, model: Model) -> str:
     return keep_prefixes("vision_tower.", _PROJECTOR)(name, model)
 
 
-def _row_end(source: Source, model: Model, block: int) -> Source:  # noqa: ARG001
+def _row_end(source: Source, model: Model, _block: int) -> Source:
     """The embedding of the token that ends a row of patches; InputError TOKENIZER when no token is called so."""
     number = _find_token(model)
     if not 0 <= number < source.shape[0]:

@@ -32,15 +32,15 @@ def is_second_version(model: Model) -> bool:
     return model.hf_class == "Qwen2_5_VLForConditionalGeneration"
 
 
-def _plain(model: Model, block: int) -> bool:  # noqa: ARG001
+def _plain(model: Model, _block: int) -> bool:
     return not is_second_version(model)
 
 
-def _gated(model: Model, block: int) -> bool:  # noqa: ARG001
+def _gated(model: Model, _block: int) -> bool:
     return is_second_version(model)
 
 
-def split_time(source: Source, model: Model, block: int) -> tuple[Source, Source]:  # noqa: ARG001
+def split_time(source: Source, _model: Model, _block: int) -> tuple[Source, Source]:
     """The kernel of the first picture and that of the second: (width, 3, 2, patch, patch) without its third axis."""
     outer, times, rows = prod(source.shape[:2]), source.shape[2], source.shape[3]
     shape = (*source.shape[:2], *source.shape[3:])
@@ -48,7 +48,7 @@ def split_time(source: Source, model: Model, block: int) -> tuple[Source, Source
     return first, second
 
 
-def _thirds(source: Source, model: Model, block: int) -> tuple[Source, ...]:  # noqa: ARG001
+def _thirds(source: Source, _model: Model, _block: int) -> tuple[Source, ...]:
     """Queries, keys, values."""
     size = source.shape[0] // 3
     return tuple(take_rows(source, part * size, (part + 1) * size) for part in range(3))

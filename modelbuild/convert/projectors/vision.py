@@ -29,7 +29,7 @@ _COUNTS = (
 )
 
 
-def no_tokenizer(model: Model) -> Iterable[KeyValue]:  # noqa: ARG001
+def no_tokenizer(_model: Model) -> Iterable[KeyValue]:
     """A projector has none."""
     return ()
 
@@ -128,7 +128,7 @@ def standard_blocks(layer: str = LAYER) -> tuple[TensorRule, ...]:
 def keep_prefixes(*prefixes: str) -> Callable[[str, Model], str]:
     """Names of the vision part, without the prefix that newer releases put before them; nothing of the text model."""
 
-    def rename(name: str, model: Model) -> str:  # noqa: ARG001
+    def rename(name: str, _model: Model) -> str:
         name = name.removeprefix("model.")
         return name if name.startswith(prefixes) else ""
 
