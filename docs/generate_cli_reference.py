@@ -13,12 +13,13 @@ from pathlib import Path
 
 import click
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from docs.generated_page import write_page
+from modelbuild.cli.main import COMMANDS, cli
+from modelbuild.cli.settings import settings_options
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from modelbuild.cli.main import COMMANDS, cli  # noqa: E402
-from modelbuild.cli.settings import settings_options  # noqa: E402
-
 PAGE = ROOT / "docs" / "cli.md"
 HEAD = """# Commands
 
@@ -88,11 +89,12 @@ def _environment() -> str:
 def common_options() -> list[click.Parameter]:
     """The options that every command takes."""
 
+    @click.command
     @settings_options
     def holder() -> None:
         """Carries the options."""
 
-    return list(reversed(holder.__click_params__))  # type: ignore[attr-defined]
+    return holder.params
 
 
 def _command(name: str, summary: str, command: click.Command, common: set[str | None]) -> Iterator[str]:
@@ -127,11 +129,7 @@ def _paragraph(text: str) -> str:
 
 def main() -> int:
     """Write the page, or with --check compare it; the exit status."""
-    text = reference()
-    if "--check" in sys.argv[1:]:
-        return 0 if PAGE.exists() and PAGE.read_text("utf-8") == text else 1
-    PAGE.write_text(text, "utf-8")
-    return 0
+    return write_page(PAGE, reference())
 
 
 if __name__ == "__main__":

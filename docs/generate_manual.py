@@ -13,12 +13,13 @@ from pathlib import Path
 
 import click
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from docs.generate_cli_reference import ENVIRONMENT, common_options
+from docs.generated_page import write_page
+from modelbuild.cli.main import COMMANDS, cli
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from docs.generate_cli_reference import ENVIRONMENT, common_options  # noqa: E402
-from modelbuild.cli.main import COMMANDS, cli  # noqa: E402
-
 PAGE = ROOT / "docs" / "modelbuild.1"
 HEAD = r"""'\" t
 .\" Written by docs/generate_manual.py from the commands; edit their texts instead.
@@ -109,11 +110,7 @@ def _text(text: str) -> str:
 
 def main() -> int:
     """Write the page, or with --check compare it; the exit status."""
-    text = manual()
-    if "--check" in sys.argv[1:]:
-        return 0 if PAGE.exists() and PAGE.read_text("utf-8") == text else 1
-    PAGE.write_text(text, "utf-8")
-    return 0
+    return write_page(PAGE, manual())
 
 
 if __name__ == "__main__":

@@ -11,13 +11,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from docs.generated_page import write_page
+from tests.mutation_scenes import build_scene
+from tests.mutations import MUTATIONS, reasons_by_action
+from tests.space import Space
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from tests.mutation_scenes import build_scene  # noqa: E402
-from tests.mutations import MUTATIONS, reasons_by_action  # noqa: E402
-from tests.space import Space  # noqa: E402
-
 PAGE = ROOT / "docs" / "rebuilds.md"
 BEGIN = "<!-- Written by docs/generate_rebuilds.py from the edits of tests/mutations.py. -->"
 END = "<!-- End of the generated part. -->"
@@ -47,13 +48,8 @@ def _cell(text: str) -> str:
 
 def main() -> int:
     """Write the page, or with --check compare it; the exit status."""
-    page = PAGE.read_text("utf-8")
-    before, _, rest = page.partition(BEGIN)
-    text = before + table() + rest.partition(END)[2]
-    if "--check" in sys.argv[1:]:
-        return 0 if text == page else 1
-    PAGE.write_text(text, "utf-8")
-    return 0
+    before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
+    return write_page(PAGE, before + table() + rest.partition(END)[2])
 
 
 if __name__ == "__main__":

@@ -8,10 +8,16 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from docs.generated_page import write_page
+
+ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "recipe.md"
 SCHEMA = ROOT / "schemas" / "recipe.schema.json"
 BEGIN = "<!-- Written by docs/generate_recipe_reference.py from the schema; edit the schema instead. -->"
@@ -117,10 +123,7 @@ def _follow(schema: Mapping[str, Any], part: Mapping[str, Any]) -> Mapping[str, 
 
 
 def _at(schema: Mapping[str, Any], pointer: str) -> Mapping[str, Any]:
-    part: Any = schema
-    for step in pointer.split("/")[1:]:
-        part = part[step]
-    return part  # type: ignore[no-any-return]
+    return reduce(getitem, pointer.split("/")[1:], schema)
 
 
 def page() -> str:
@@ -132,12 +135,8 @@ def page() -> str:
 
 
 def main() -> int:
-    """Write the page, or with --check only say whether it is current."""
-    renewed = page()
-    if "--check" in sys.argv[1:]:
-        return int(renewed != PAGE.read_text("utf-8"))
-    PAGE.write_text(renewed, "utf-8")
-    return 0
+    """Write the page, or with --check compare it; the exit status."""
+    return write_page(PAGE, page())
 
 
 if __name__ == "__main__":
