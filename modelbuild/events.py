@@ -156,7 +156,7 @@ def decode_event(line: str) -> Event | None:
         if record.pop("version") != EVENT_SCHEMA_VERSION:
             return None
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
-        event = kind(**{key: value for key, value in values.items() if key in kind._fields})
+        event: Event = kind(**{key: value for key, value in values.items() if key in kind._fields})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    return event  # type: ignore[no-any-return]  # the values of _EVENT_TYPES are the members of Event
+    return event

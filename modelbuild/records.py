@@ -146,13 +146,13 @@ def _initializer(cls: type, names: Sequence[str], defaults: dict[str, Any]) -> C
 def _comparisons(names: tuple[str, ...]) -> dict[str, Callable[..., Any]]:
     values: Callable[[object], object] = attrgetter(*names) if names else lambda _: ()
 
-    def __eq__(self: object, other: object) -> bool:  # noqa: N807
+    def equals(self: object, other: object) -> bool:
         return values(self) == values(other) if type(other) is type(self) else NotImplemented
 
-    def __hash__(self: object) -> int:  # noqa: N807
+    def hash_of(self: object) -> int:
         return hash(values(self))
 
-    return {"__eq__": __eq__, "__hash__": __hash__}
+    return {"__eq__": equals, "__hash__": hash_of}
 
 
 def _show(self: Any) -> str:

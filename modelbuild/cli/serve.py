@@ -132,12 +132,10 @@ def server_settings(
 
 def require_server() -> None:
     """UsageError EXTRA when what the server needs is not installed."""
-    try:
-        import aiohttp  # noqa: F401 - only to see whether it is there
-    except ModuleNotFoundError as error:
-        from modelbuild.extras import install_hint
+    from modelbuild.extras import has_extra, install_hint
 
-        raise UsageError("EXTRA", "the server is not installed", hint=install_hint("server")) from error
+    if not has_extra("server"):
+        raise UsageError("EXTRA", "the server is not installed", hint=install_hint("server"))
 
 
 def _announce(host: str, port: int) -> None:

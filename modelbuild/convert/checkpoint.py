@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from modelbuild.errors import InputError, printable
-from modelbuild.formats.files import is_directory, is_regular, open_input
+from modelbuild.formats.files import is_directory, is_regular, lexical_path, open_input
 from modelbuild.formats.json_text import MARK_LIMIT, TEXT_LIMIT_BYTES, parse_json
 from modelbuild.formats.safetensors import StoredTensor, open_safetensors
 from modelbuild.formats.safetensors_index import (
@@ -81,9 +81,9 @@ class Checkpoint:
     def directory_name(self) -> str:
         """The base name of the directory the files stand in; empty when they were named one by one."""
         # The directory as it is called, not as links resolve: a hub cache's links point into blobs.
-        root = Path(os.path.abspath(self.origin))  # noqa: PTH100
+        root = lexical_path(self.origin)
         config = self.files.get(CONFIG, self.files.get(ADAPTER_CONFIG))
-        if config is None or Path(os.path.abspath(config)).parent != root:  # noqa: PTH100
+        if config is None or lexical_path(config).parent != root:
             return ""
         return root.name
 

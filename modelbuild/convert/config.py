@@ -197,9 +197,9 @@ class Config:
         return value
 
     def _number(self, key: str, value: object, *, positive: bool) -> float:
-        if type(value) not in (int, float):
+        if type(value) is not int and type(value) is not float:
             raise self.error(key, f"a number expected, found {_shown(value)}")
-        number = float(value)  # type: ignore[arg-type]  # int or float, as just checked
+        number = float(value)
         if not math.isfinite(number) or (positive and number <= 0):
             raise self.error(key, f"{number} is not a finite number{' above zero' if positive else ''}")
         return number

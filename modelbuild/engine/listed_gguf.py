@@ -12,7 +12,6 @@ from modelbuild.records import record
 from modelbuild.template.capabilities import AUDIO, COMPLETION, EMBEDDING, VISION
 
 _TOKENIZER_PREFIX = "tokenizer."
-_FLOATS = (ValueType.F32, ValueType.F64)
 
 
 @record
@@ -60,7 +59,7 @@ def read_listed(header: GgufHeader) -> ListedGguf:
 
 def _whole(value: RawValue) -> int | None:
     """A whole number, as a signed one of 64 bits; None for everything else."""
-    if value.type in (ValueType.STRING, ValueType.ARRAY, ValueType.BOOL, *_FLOATS):
+    number = None if value.type in (ValueType.STRING, ValueType.ARRAY) else value.decode()
+    if type(number) is not int:
         return None
-    number = int(value.decode())  # type: ignore[arg-type]
     return number - (1 << 64) if number >= 1 << 63 else number

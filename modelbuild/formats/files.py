@@ -124,6 +124,11 @@ def list_directory(path: Path) -> list[Path]:
 # nothing at such a path.
 
 
+def lexical_path(path: str | Path) -> Path:
+    """The path from the root as its names say: `..` goes up, links are not followed."""
+    return Path(os.path.abspath(path))  # noqa: PTH100
+
+
 def is_directory(path: Path) -> bool:
     """Is there a directory, maybe behind links?"""
     return os.path.isdir(path)  # noqa: PTH112

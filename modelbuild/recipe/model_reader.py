@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from modelbuild.errors import InputError, ModelbuildError, Position, ProblemCollector, RecipeError, printable
 from modelbuild.formats.files import open_input
@@ -67,7 +68,7 @@ class ModelReader:
     ) -> ResolvedModel | None:
         """The model, or None when something is wrong with it; everything that is wrong is collected."""
         before = len(problems.errors)
-        fields: dict[str, object] = {}
+        fields: dict[str, Any] = {}
         for name, read in self._readers(model_id, node, position).items():
             try:
                 fields[name] = read()
@@ -76,7 +77,7 @@ class ModelReader:
         if len(problems.errors) > before:
             return None
         places = {name: value.position for name, value in node.entries.items()}
-        return ResolvedModel(id=model_id, key=key, position=position, positions=places, **fields)  # type: ignore[arg-type]
+        return ResolvedModel(id=model_id, key=key, position=position, positions=places, **fields)
 
     def _readers(self, model_id: str, node: MappingNode, position: Position) -> dict[str, Callable[[], object]]:
         """How each part of a resolved model is made."""

@@ -37,8 +37,8 @@ def modelfile_to_request(data: bytes, path: Path, digest_of: DigestOf, model: st
     commands = parse_modelfile(data, path)
     texts, files = _read_commands(commands, path)
 
-    def digests(paths: object) -> dict[str, str]:
-        named = name_files(paths, path) if paths else {}  # type: ignore[arg-type]
+    def digests(paths: Sequence[tuple[Path, Command]]) -> dict[str, str]:
+        named = name_files(paths, path)
         return {name: digest_of(named[name]) for name in sorted(named)}
 
     fields: dict[str, object] = {

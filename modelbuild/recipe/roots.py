@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from modelbuild.errors import InputError, printable
-from modelbuild.formats.files import InputFile, is_directory
+from modelbuild.formats.files import InputFile, is_directory, lexical_path
 from modelbuild.late_pattern import late_pattern
 
 #: A source directory has files in itself and in directories of its own; nothing deeper is ever read.
@@ -28,7 +28,7 @@ class AllowedRoots:
     """
 
     def __init__(self, directory: Path, allowed: Sequence[Path] = ()) -> None:
-        self._places = tuple(os.path.abspath(root) for root in (directory, *allowed))  # noqa: PTH100
+        self._places = tuple(str(lexical_path(root)) for root in (directory, *allowed))
         self._roots = tuple(os.path.realpath(root) for root in (directory, *allowed))
         self._known: dict[tuple[str, str], Path] = {}
 
@@ -64,7 +64,7 @@ class AllowedRoots:
         real = os.path.realpath(path)
         if _holds((*self._roots, *filter(None, more)), real):
             return
-        is_link = _holds(self._places, os.path.abspath(path))  # noqa: PTH100 - lexical: what the recipe says
+        is_link = _holds(self._places, str(lexical_path(path)))  # what the recipe says
         outside = Path(real).parent
         raise InputError(
             "LINK" if is_link else "PATH",

@@ -47,8 +47,9 @@ class _Arguments:
     def take_number(self) -> int | None:
         """The next argument as a width; None when it is none."""
         value = self.take()
-        is_number = isinstance(value, int) and not isinstance(value, bool)
-        return value if is_number and -_MAX_WIDTH <= value <= _MAX_WIDTH else None  # type: ignore[operator,return-value]
+        if not isinstance(value, int) or isinstance(value, bool):
+            return None
+        return value if -_MAX_WIDTH <= value <= _MAX_WIDTH else None
 
 
 def sprintf(layout: str, values: Sequence[object]) -> str:

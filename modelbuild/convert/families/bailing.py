@@ -7,7 +7,7 @@ from __future__ import annotations
 from modelbuild.convert.common_keys import COMMON_KEYS, EXPERT_FEED_FORWARD, VOCAB_SIZE
 from modelbuild.convert.families.glm import NEXT_TOKEN_TENSORS, is_predicting, predicted_layers
 from modelbuild.convert.families.standard import BLOCK, LAYER
-from modelbuild.convert.family import Count, Family, Number, TensorRule, Value, exact, matrix, norm
+from modelbuild.convert.family import Count, Family, Number, TensorRule, Transform, Value, exact, matrix, norm
 from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
 from modelbuild.convert.rope import partial_factor
@@ -126,12 +126,12 @@ def _second(classes: tuple[str, ...], bias: TensorRule) -> Family:
     )
 
 
-def _bias(transform: object = None) -> TensorRule:
+def _bias(transform: Transform | None = None) -> TensorRule:
     return exact(
         f"{_MLP}gate.expert_bias",
         f"{BLOCK}exp_probs_b.bias",
         "experts",
-        transform,  # type: ignore[arg-type]
+        transform,
         presence="optional",
         when=_is_sparse,
     )

@@ -72,9 +72,9 @@ def _feed_forward(model: Model, block: int) -> int:
     multiple = _part(model, block, "ffn").get("ffn_mult")
     if multiple is None:
         return 0
-    if type(multiple) not in (int, float):
+    if type(multiple) is not int and type(multiple) is not float:
         raise model.config.error("block_configs", f"block {block}: ffn_mult is not a number")
-    width = int(2 * float(multiple) * model.hidden / 3)  # type: ignore[arg-type]  # a number, as just checked
+    width = int(2 * float(multiple) * model.hidden / 3)
     return -(-width // _MULTIPLE) * _MULTIPLE
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from modelbuild.convert.common_keys import COMMON_KEYS, VOCAB_SIZE, not_causal
 from modelbuild.convert.config import Config, Default
 from modelbuild.convert.families.standard import (
@@ -95,52 +97,51 @@ def _rename_sarashina(name: str, _model: Model) -> str:
     return "" if name.startswith("norm.") else name
 
 
-def _family(classes: tuple[str, ...], defaults: dict[str, Default], **other: object) -> Family:
-    usual: dict[str, object] = {
-        "architecture": "llama",
-        "keys": LLAMA_KEYS,
-        "tensors": LLAMA_TENSORS,
-        "rename": rename_to_standard,
-    }
-    settings: dict[str, object] = {**usual, **other}
-    return Family(
-        classes=classes,
-        defaults=defaults,
-        extras=llama3_frequencies,
-        tokenizer=llama_tokenizer,
-        **settings,  # type: ignore[arg-type]  # the values above fit their fields
-    )
-
+_LLAMA = Family(
+    classes=(
+        "LlamaForCausalLM",
+        "LLaMAForCausalLM",
+        "LlamaModel",
+        "IQuestCoderForCausalLM",
+        "VLlama3ForCausalLM",
+    ),
+    architecture="llama",
+    defaults=LLAMA_DEFAULTS,
+    keys=LLAMA_KEYS,
+    tensors=LLAMA_TENSORS,
+    rename=rename_to_standard,
+    extras=llama3_frequencies,
+    tokenizer=llama_tokenizer,
+)
 
 #: What Janus looks at and paints pictures with.
 _JANUS_PICTURES = ("model.aligner.*", "model.vqmodel.*", "model.generation_*")
 
 FAMILIES = (
-    _family(
-        (
-            "LlamaForCausalLM",
-            "LLaMAForCausalLM",
-            "LlamaModel",
-            "IQuestCoderForCausalLM",
-            "VLlama3ForCausalLM",
-        ),
-        LLAMA_DEFAULTS,
+    _LLAMA,
+    replace(_LLAMA, classes=("VoxtralForConditionalGeneration",), defaults=_VOXTRAL_DEFAULTS),
+    replace(_LLAMA, classes=("Sarashina2VisionForCausalLM",), rename=_rename_sarashina),
+    replace(_LLAMA, classes=("JanusForConditionalGeneration",), drop=_JANUS_PICTURES),
+    replace(
+        _LLAMA,
+        classes=("NanbeigeForCausalLM",),
+        architecture="nanbeige",
+        defaults={},
+        keys=(*LLAMA_KEYS, *_LOOP_KEYS),
     ),
-    _family(("VoxtralForConditionalGeneration",), _VOXTRAL_DEFAULTS),
-    _family(("Sarashina2VisionForCausalLM",), LLAMA_DEFAULTS, rename=_rename_sarashina),
-    _family(("JanusForConditionalGeneration",), LLAMA_DEFAULTS, drop=_JANUS_PICTURES),
-    _family(("NanbeigeForCausalLM",), {}, architecture="nanbeige", keys=(*LLAMA_KEYS, *_LOOP_KEYS)),
-    _family(("MistralForCausalLM",), MISTRAL_DEFAULTS),
-    _family(
-        ("LlavaForConditionalGeneration",),  # a text model that only names its type
-        {
+    replace(_LLAMA, classes=("MistralForCausalLM",), defaults=MISTRAL_DEFAULTS),
+    replace(
+        _LLAMA,
+        classes=("LlavaForConditionalGeneration",),  # a text model that only names its type
+        defaults={
             **LLAMA_DEFAULTS,
             "num_key_value_heads": lambda config: 8 if config.get("model_type") == "mistral" else same_heads(config),
         },
     ),
-    _family(
-        ("MixtralForCausalLM",),
-        {
+    replace(
+        _LLAMA,
+        classes=("MixtralForCausalLM",),
+        defaults={
             **MISTRAL_DEFAULTS,
             "rms_norm_eps": 1e-5,
             "rope_theta": 1e6,
@@ -149,29 +150,32 @@ FAMILIES = (
         },
         tensors=MIXTRAL_TENSORS,
     ),
-    _family(
-        ("ArceeForCausalLM",),
-        {**LLAMA_DEFAULTS, "intermediate_size": 18432, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5},
+    replace(
+        _LLAMA,
+        classes=("ArceeForCausalLM",),
         architecture="arcee",
+        defaults={**LLAMA_DEFAULTS, "intermediate_size": 18432, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5},
         tensors=(
             *LLAMA_ATTENTION,
             matrix(f"{LAYER}mlp.up_proj", f"{BLOCK}ffn_up", "ff hidden"),
             matrix(f"{LAYER}mlp.down_proj", f"{BLOCK}ffn_down", "hidden ff"),
         ),
     ),
-    Family(
+    replace(
+        _LLAMA,
         classes=("LlamaBidirectionalModel",),
         architecture="llama-embed",
-        defaults=LLAMA_DEFAULTS,
         keys=(*LLAMA_KEYS, not_causal, pooling_keys),
-        tensors=LLAMA_TENSORS,
-        rename=rename_to_standard,
-        extras=llama3_frequencies,
-        tokenizer=llama_tokenizer,
     ),
-    _family(
-        ("SmolLM3ForCausalLM",),
-        {"num_key_value_heads": 4, "max_position_embeddings": 32768, "rms_norm_eps": 1e-6, "rope_theta": 2e6},
+    replace(
+        _LLAMA,
+        classes=("SmolLM3ForCausalLM",),
         architecture="smollm3",
+        defaults={
+            "num_key_value_heads": 4,
+            "max_position_embeddings": 32768,
+            "rms_norm_eps": 1e-6,
+            "rope_theta": 2e6,
+        },
     ),
 )

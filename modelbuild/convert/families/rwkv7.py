@@ -16,7 +16,18 @@ from modelbuild.convert.families.rwkv_state import (
     state_heads,
 )
 from modelbuild.convert.families.standard import BLOCK, transpose
-from modelbuild.convert.family import Family, KeyRule, Number, TensorRule, Transform, Value, exact, matrix, norm
+from modelbuild.convert.family import (
+    Family,
+    KeyRule,
+    Number,
+    Presence,
+    TensorRule,
+    Transform,
+    Value,
+    exact,
+    matrix,
+    norm,
+)
 from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
 from modelbuild.convert.tokenizers.llama import sentencepiece_or_bpe
@@ -97,11 +108,13 @@ def _low_rank(kind: str, *, bias: bool = True, first: bool = False) -> tuple[Ten
     stem = f"{_FIRST if first else _TIME7}{kind}"
     when = _is_later if kind in "av" and not first else None
 
-    def rule(source: str, number: int, shape: str, change: OneSource, **other: object) -> TensorRule:
+    def rule(
+        source: str, number: int, shape: str, change: OneSource, weight: Presence = "required", unless: str = ""
+    ) -> TensorRule:
         target = f"{BLOCK}time_mix_{kind}{number}.weight"
         targets = (f"blk.0.time_mix_v{number}.weight", f"blk.0.time_mix_a{number}.weight") if first else target
         made = _twice(change) if first else change
-        return TensorRule(source, targets, shape, made, suffixed=False, when=when, **other)  # type: ignore[arg-type]
+        return TensorRule(source, targets, shape, made, weight, suffixed=False, when=when, unless=unless)
 
     rank = f"{kind}_rank"
     rules = [

@@ -54,10 +54,10 @@ def _read(files: TokenizerFiles, model: Model) -> Vocabulary:
         if line.strip():
             entry = parse_json(line.encode(), path=path)
             text, score, kind = entry[:3] if isinstance(entry, list) and len(entry) >= 3 else (None, None, None)
-            if not isinstance(text, str) or type(score) not in (int, float):
+            if not isinstance(text, str) or (type(score) is not int and type(score) is not float):
                 raise InputError("TOKENIZER", f"line {number} is no list of token, score and kind", path=path)
             vocabulary.texts.append(text)
-            vocabulary.scores.append(float(score))  # type: ignore[arg-type]  # int or float, as just checked
+            vocabulary.scores.append(float(score))
             vocabulary.types.append(_type_of(text, kind))
     count = model.config.optional_integer("vocab_size", "vocab_size") or 0
     for number in range(1, count - len(vocabulary.texts) + 1):

@@ -51,8 +51,9 @@ class RawValue:
         if self.element_type is not None:
             data = self.data[_ARRAY_HEAD.size :]
             return list(struct.unpack(f"<{self.length}{_CODES[self.element_type]}", data))
+        value: Value
         (value,) = struct.unpack(f"<{_CODES[self.type]}", self.data)
-        return value  # type: ignore[no-any-return]
+        return value
 
     def strings(self) -> list[bytes]:
         """The elements of a string array as bytes; AssertionError when it is none."""
