@@ -19,7 +19,7 @@ from modelbuild import __version__
 from modelbuild.extras import EXTRAS, has_extra, install_hint
 from modelbuild.quantize.kernels import VARIABLE, KernelPath, active_path
 from modelbuild.records import record
-from modelbuild.store.blobs import FICLONE
+from modelbuild.store.adopt import FICLONE
 
 #: Larger than what a file system would keep inside an inode, so that a clone is one of blocks.
 _PROBE_BYTES = 1 << 16

@@ -15,7 +15,7 @@ from modelbuild.formats.hashing import digest_of_file
 from modelbuild.formats.new_file import new_file
 from modelbuild.plan.decide import Result
 from modelbuild.plan.graph import ExportWork
-from modelbuild.store.blobs import FICLONE
+from modelbuild.store.adopt import FICLONE
 from modelbuild.store.store import Store
 
 Progress = Callable[[int, int], None]

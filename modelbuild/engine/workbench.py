@@ -17,6 +17,7 @@ from modelbuild.plan.action import DigestInput, FileInput
 from modelbuild.plan.decide import Result
 from modelbuild.plan.graph import Action, AssembleWork, ExportWork, ImportWork
 from modelbuild.records import record
+from modelbuild.store.adopt import adopt_file
 from modelbuild.store.state import FileStat, State, trusted_since
 from modelbuild.store.store import Store
 
@@ -118,7 +119,7 @@ class Workbench:
             def report(done_bytes: int) -> None:
                 self.emit(ActionProgress(action.id, done_bytes, source.size_bytes))
 
-            adopted = self.store.blobs.adopt(source, link=self.options.link, known=known, progress=report)
+            adopted = adopt_file(self.store.blobs, source, link=self.options.link, known=known, progress=report)
         result = Result(adopted.digest, adopted.size_bytes)
         if not isinstance(item, FileInput):
             return Outcome((result,))

@@ -15,7 +15,8 @@ from modelbuild.digest import digest_of
 from modelbuild.errors import ChangedError, SpaceError, StoreError
 from modelbuild.formats.files import open_input
 from modelbuild.store import staged as staged_files
-from modelbuild.store.blobs import Adopted, BlobStore
+from modelbuild.store.adopt import Adopted, adopt_file
+from modelbuild.store.blobs import BlobStore
 from modelbuild.store.partial import PartialFile
 
 DATA = b"weights " * 1000
@@ -37,7 +38,7 @@ def source(tmp_path: Path) -> Path:
 
 def adopt(blobs: BlobStore, path: Path, **options: object) -> Adopted:
     with open_input(path) as source:
-        return blobs.adopt(source, **options)  # type: ignore[arg-type]
+        return adopt_file(blobs, source, **options)  # type: ignore[arg-type]
 
 
 def files(blobs: BlobStore) -> dict[str, bytes]:
