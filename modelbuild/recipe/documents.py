@@ -15,7 +15,8 @@ from modelbuild.recipe.located import locate, located, with_near_names
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode, to_plain, with_loud_nulls
 from modelbuild.recipe.resolved import RecipeWarning
 from modelbuild.recipe.roots import AllowedRoots
-from modelbuild.recipe.schema import Findings, check_node, properties_of
+from modelbuild.recipe.schema import check_node, properties_of
+from modelbuild.recipe.schema_checker import Findings
 from modelbuild.recipe.text_kind import JSON_LIMIT_BYTES, TEXT_LIMIT_BYTES, is_modelfile, looks_like_json
 from modelbuild.recipe.variables import Variable, merge_variables, read_variables
 from modelbuild.records import record

@@ -14,7 +14,7 @@ import yaml
 from modelbuild.errors import InputError, RecipeError
 from modelbuild.late_pattern import late_pattern
 from modelbuild.recipe.nodes import MappingNode, to_plain
-from modelbuild.recipe.schema import what_recipes_are
+from modelbuild.recipe.schema_checker import what_recipes_are
 from modelbuild.recipe.text import decode_text, parse_recipe_text
 from modelbuild.recipe.text_kind import looks_like_json
 from modelbuild.records import record

@@ -30,7 +30,7 @@ from modelbuild.recipe.resolved import (
     TensorTypeRule,
 )
 from modelbuild.recipe.roots import AllowedRoots
-from modelbuild.recipe.schema import INTERPOLATION
+from modelbuild.recipe.schema_checker import INTERPOLATION
 from modelbuild.similar_names import similar_names
 
 #: A template, system prompt or licence; larger ones are mistakes (a model file named by accident).

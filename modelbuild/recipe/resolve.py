@@ -25,7 +25,8 @@ from modelbuild.recipe.options import LoadOptions
 from modelbuild.recipe.overrides import Override, Overrides, read_overrides
 from modelbuild.recipe.resolved import Recipe, RecipeWarning, ResolvedModel
 from modelbuild.recipe.roots import AllowedRoots
-from modelbuild.recipe.schema import INTERPOLATION, Findings, check_node
+from modelbuild.recipe.schema import check_node
+from modelbuild.recipe.schema_checker import INTERPOLATION, Findings
 from modelbuild.recipe.text_kind import is_modelfile
 from modelbuild.recipe.variables import describe_variable, variable_values, written
 from modelbuild.records import record

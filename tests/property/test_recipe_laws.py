@@ -17,7 +17,8 @@ from modelbuild.recipe.layout import format_recipe
 from modelbuild.recipe.modelfile_export import model_to_modelfile
 from modelbuild.recipe.nodes import to_plain
 from modelbuild.recipe.printing import recipe_to_plain
-from modelbuild.recipe.schema import Findings, check_node, load_schema
+from modelbuild.recipe.schema import check_node, load_schema
+from modelbuild.recipe.schema_checker import Findings
 from modelbuild.recipe.text import parse_recipe_text
 from modelbuild.recipe.yaml_text import to_yaml
 from tests.recipes import Recipes, without_positions
