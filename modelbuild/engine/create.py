@@ -31,14 +31,11 @@ from modelbuild.recipe.request import (
     AllowPath,
     CreateRequest,
     RequestError,
-    check_create_request,
-    check_info,
-    check_quantize,
-    check_texts,
     is_path,
     is_remote_request,
     resolve_create_request,
 )
+from modelbuild.recipe.request_checks import check_create_request, check_info, check_quantize, check_texts
 from modelbuild.recipe.resolved import Recipe
 from modelbuild.records import record
 from modelbuild.store.manifest import Layer

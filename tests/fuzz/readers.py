@@ -36,13 +36,7 @@ from modelbuild.formats.modelfile import parse_modelfile
 from modelbuild.formats.safetensors import open_safetensors
 from modelbuild.formats.safetensors_index import read_index
 from modelbuild.recipe.layout import format_recipe
-from modelbuild.recipe.request import (
-    check_create_request,
-    check_info,
-    check_quantize,
-    check_texts,
-    parse_create_request,
-)
+from modelbuild.recipe.request import parse_create_request
 from modelbuild.recipe.resolve import load_recipe
 from modelbuild.store.config import decode_config
 from modelbuild.store.manifest import CONFIG_MEDIA_TYPE, decode_manifest
@@ -55,6 +49,7 @@ from modelbuild.template.tools import parse_tools
 from modelbuild.template.variables import check_template
 from tests.adapters import random_pair, write_adapter
 from tests.checkpoints import bpe_tokenizer, llama_config, write_checkpoint
+from tests.create_requests import check_request
 from tests.family_checkpoints import write_family_checkpoint
 from tests.space import ROOT
 from tests.unit.convert.tokenizers.test_sentencepiece import TWELVE
@@ -311,9 +306,7 @@ _TEMPLATES = (
 
 
 def _read_request(data: bytes) -> None:
-    request = parse_create_request(data)
-    for check in (check_create_request, check_info, check_quantize, check_texts):
-        check(request)
+    check_request(parse_create_request(data))
 
 
 _REQUEST = {

@@ -19,19 +19,13 @@ from modelbuild.formats.imatrix import read_imatrix
 from modelbuild.formats.modelfile import parse_modelfile
 from modelbuild.formats.safetensors import open_safetensors
 from modelbuild.model_name import parse_name
-from modelbuild.recipe.request import (
-    RequestError,
-    check_create_request,
-    check_info,
-    check_quantize,
-    check_texts,
-    parse_create_request,
-)
+from modelbuild.recipe.request import RequestError, parse_create_request
 from modelbuild.recipe.text import parse_recipe_text
 from modelbuild.store.config import decode_config
 from modelbuild.store.manifest import CONFIG_MEDIA_TYPE, decode_manifest, read_manifest
 from modelbuild.template import check_template
 from tests.checkpoints import bpe_tokenizer, convert, keys_of, llama_config, llama_tensors, write_checkpoint
+from tests.create_requests import check_request
 from tests.limits import within_limits
 from tests.recipes import Recipes
 from tests.unit.convert.tokenizers.test_bpe import added, with_model
@@ -106,11 +100,7 @@ def recipe(document: str, **files: str) -> Case:
 
 
 def request(body: str) -> Case:
-    def run(root: Path) -> object:
-        wanted = parse_create_request(body.encode())
-        return [check(wanted) for check in (check_create_request, check_info, check_quantize, check_texts)]
-
-    return run
+    return lambda _root: check_request(parse_create_request(body.encode()))
 
 
 def field_of(key: str, value: str) -> Case:

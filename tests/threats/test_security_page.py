@@ -11,7 +11,7 @@ from modelbuild.convert import checkpoint
 from modelbuild.engine import archive
 from modelbuild.formats import json_text, modelfile, safetensors, safetensors_index
 from modelbuild.formats.gguf import limits
-from modelbuild.recipe import documents, go_scan, request, text
+from modelbuild.recipe import documents, go_scan, request_checks, text
 from modelbuild.server.settings import Limits
 from modelbuild.store import manifest
 from modelbuild.template import expressions, parser
@@ -41,7 +41,7 @@ ROWS = {
     "Modelfile": f"{mib(modelfile.SIZE_LIMIT_BYTES)}, {modelfile.COMMAND_LIMIT:,} commands",
     "Go template": f"{mib(parser.MAX_BYTES)}, {expressions.MAX_NESTING} levels, {expressions.MAX_NODES:,} nodes",
     "manifest": f"{mib(manifest.MANIFEST_LIMIT_BYTES)}, {manifest.LAYER_COUNT_LIMIT:,} layers",
-    "create request": f"{mib(Limits().json_bytes)}, {request.MESSAGE_LIMIT:,} messages, "
+    "create request": f"{mib(Limits().json_bytes)}, {request_checks.MESSAGE_LIMIT:,} messages, "
     f"{go_scan.MARK_LIMIT:,} commas, colons and brackets",
     "archive": f"a ratio of {archive._RATIO_LIMIT} between content and compressed size",
 }

@@ -11,16 +11,13 @@ import pytest
 
 from modelbuild.recipe.go_binding import find_base64_fault
 from modelbuild.recipe.request import (
-    CreateRequest,
     RequestError,
-    check_create_request,
-    check_info,
-    check_quantize,
-    check_texts,
     parse_create_request,
     resolve_create_request,
 )
+from modelbuild.recipe.request_checks import check_create_request
 from modelbuild.recipe.resolved import FromName, FromPath, ResolvedModel
+from tests.create_requests import check_request
 
 DIGEST = "sha256:" + "0c3055c3d83fcf99" * 4
 STRUCT = "json: cannot unmarshal {} into Go struct field CreateRequest.{} of type {}"
@@ -33,22 +30,16 @@ def body(**fields: object) -> bytes:
     return json.dumps({key: value for key, value in record.items() if value is not ...}).encode()
 
 
-def check(request: CreateRequest) -> None:
-    """All checks of a request, in their order."""
-    for step in (check_create_request, check_info, check_quantize, check_texts):
-        step(request)
-
-
 def resolved(data: bytes) -> ResolvedModel:
     request = parse_create_request(data)
-    check(request)
+    check_request(request)
     return resolve_create_request(request)
 
 
 def refusal(data: bytes) -> tuple[int, str]:
     """Status and text of the answer to a request that is refused."""
     with pytest.raises(RequestError) as caught:
-        check(parse_create_request(data))
+        check_request(parse_create_request(data))
     return caught.value.status, caught.value.message
 
 
