@@ -11,8 +11,17 @@ from dataclasses import replace
 from math import prod
 
 from modelbuild.convert.planned import ReadSpan, Rows, Source, Span
-from modelbuild.convert.transforms import ColumnMap, Reshaped, RowMap, Stacked, Transposed, concatenate, stack
-from modelbuild.convert.value_transforms import Computed, PaddedRows, Widened
+from modelbuild.convert.transforms import (
+    ColumnMap,
+    PaddedRows,
+    Reshaped,
+    RowMap,
+    Stacked,
+    Transposed,
+    concatenate,
+    stack,
+)
+from modelbuild.convert.value_transforms import Computed, Widened
 from modelbuild.errors import UnsupportedError
 from modelbuild.records import record
 

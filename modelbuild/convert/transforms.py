@@ -189,11 +189,10 @@ def split_grouped(source: Source, groups: int, sizes: tuple[int, ...]) -> tuple[
 
 
 @record
-class Reshaped:
-    """The same elements in another shape."""
+class _Moved:
+    """The elements of a source in other places; all of them are read."""
 
     source: Source
-    shape: tuple[int, ...]
 
     @property
     def dtype(self) -> str:
@@ -203,6 +202,13 @@ class Reshaped:
     def spans(self) -> tuple[Span, ...]:
         """Unchanged."""
         return self.source.spans()
+
+
+@record
+class Reshaped(_Moved):
+    """The same elements in another shape."""
+
+    shape: tuple[int, ...]
 
     def read_rows(self, read: ReadSpan, start: int, stop: int) -> Rows:
         """Whole source rows that hold the wanted elements, cut to them."""
@@ -216,6 +222,27 @@ class Reshaped:
         begin = start * columns - first * source_columns
         part = flat[begin * width : (begin + (stop - start) * columns) * width]
         return part.reshape(stop - start, columns * width)
+
+
+@record
+class PaddedRows(_Moved):
+    """Zero rows appended to a matrix."""
+
+    rows: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """With `rows` rows."""
+        return (self.rows, *self.source.shape[1:])
+
+    def read_rows(self, read: ReadSpan, start: int, stop: int) -> Rows:
+        """Stored rows, then zeros."""
+        have = row_count(self.source)
+        rows = self.source.read_rows(read, min(start, have - 1), max(min(stop, have), min(start, have - 1) + 1))
+        result = np.zeros((stop - start, rows.shape[1]), rows.dtype)
+        count = max(0, min(stop, have) - start)
+        result[:count] = rows[:count]
+        return result
 
 
 @record
@@ -278,25 +305,14 @@ def _same_dtype(parts: tuple[Source, ...]) -> tuple[Source, ...]:
 
 
 @record
-class Transposed:
+class Transposed(_Moved):
     """The last two axes exchanged; memory is bounded by the rows that are asked for and a strip of the source."""
-
-    source: Source
 
     @property
     def shape(self) -> tuple[int, ...]:
         """With the last two dimensions exchanged."""
         *outer, rows, columns = self.source.shape
         return (*outer, columns, rows)
-
-    @property
-    def dtype(self) -> str:
-        """Unchanged."""
-        return self.source.dtype
-
-    def spans(self) -> tuple[Span, ...]:
-        """Unchanged."""
-        return self.source.spans()
 
     def read_rows(self, read: ReadSpan, start: int, stop: int) -> Rows:
         """Columns of each matrix that the range touches."""
@@ -340,25 +356,15 @@ _STRIP_ELEMENTS = 1 << 20
 
 
 @record
-class ColumnMap:
+class ColumnMap(_Moved):
     """Columns of a source in another order, or some of them; column c of the result is column columns[c]."""
 
-    source: Source
     columns: tuple[int, ...]
 
     @property
     def shape(self) -> tuple[int, ...]:
         """With as many columns as are taken."""
         return (*self.source.shape[:-1], len(self.columns))
-
-    @property
-    def dtype(self) -> str:
-        """Unchanged."""
-        return self.source.dtype
-
-    def spans(self) -> tuple[Span, ...]:
-        """Unchanged: all columns are read."""
-        return self.source.spans()
 
     def read_rows(self, read: ReadSpan, start: int, stop: int) -> Rows:
         """The rows with their columns gathered."""

@@ -5,15 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from modelbuild.convert.planned import (
-    Floats,
-    ReadSpan,
-    Rows,
-    Source,
-    Span,
-    read_floats,
-    row_count,
-)
+from modelbuild.convert.planned import Floats, ReadSpan, Rows, Source, Span, read_floats
 from modelbuild.records import record
 
 
@@ -143,37 +135,6 @@ def constant(values: npt.ArrayLike) -> Source:
     """Numbers as a source, rounded to float32."""
     array = np.asarray(values, "<f4")
     return Constant(array.tobytes(), array.shape)
-
-
-@record
-class PaddedRows:
-    """Zero rows appended to a matrix."""
-
-    source: Source
-    rows: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """With `rows` rows."""
-        return (self.rows, *self.source.shape[1:])
-
-    @property
-    def dtype(self) -> str:
-        """Unchanged."""
-        return self.source.dtype
-
-    def spans(self) -> tuple[Span, ...]:
-        """Unchanged."""
-        return self.source.spans()
-
-    def read_rows(self, read: ReadSpan, start: int, stop: int) -> Rows:
-        """Stored rows, then zeros."""
-        have = row_count(self.source)
-        rows = self.source.read_rows(read, min(start, have - 1), max(min(stop, have), min(start, have - 1) + 1))
-        result = np.zeros((stop - start, rows.shape[1]), rows.dtype)
-        count = max(0, min(stop, have) - start)
-        result[:count] = rows[:count]
-        return result
 
 
 @record

@@ -14,7 +14,8 @@ from modelbuild.convert.family import Count, Extra, Family, KeyRule, Number, Ten
 from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
 from modelbuild.convert.tokenizers.gemma4 import gemma4_tokenizer
-from modelbuild.convert.value_transforms import PaddedRows, constant
+from modelbuild.convert.transforms import PaddedRows
+from modelbuild.convert.value_transforms import constant
 from modelbuild.errors import printable
 from modelbuild.formats.gguf.writer import KeyValue, bool_array, f32, f32_array, i32_array, u32
 

@@ -107,7 +107,7 @@ CASES = {
     ),
     "pad": (
         (4, 3),
-        lambda s: v.PaddedRows(s, 7),
+        lambda s: t.PaddedRows(s, 7),
         lambda w: np.concatenate([w, np.zeros((3, 3), np.float32)]),
     ),
     "round": (
