@@ -14,7 +14,7 @@ from modelbuild.convert.families.deepseek import (
     value_size,
 )
 from modelbuild.convert.families.glm import NEXT_TOKEN_TENSORS, is_predicting, predicted_layers
-from modelbuild.convert.families.kimi_linear import four_axes
+from modelbuild.convert.families.kimi_linear import convolutions
 from modelbuild.convert.families.mamba import as_column, negative_exponential
 from modelbuild.convert.families.standard import BLOCK, LAYER
 from modelbuild.convert.family import Count, Family, KeyRule, Number, TensorRule, Value, exact, matrix, norm
@@ -148,16 +148,7 @@ _KEYS: tuple[KeyRule, ...] = (
     _sections,
 )
 _DELTA_RULE: tuple[TensorRule, ...] = (
-    *(
-        exact(
-            f"{_ATTENTION}{name}_conv1d.weight",
-            f"{BLOCK}ssm_conv1d_{name}.weight",
-            "heads*kda 1 kernel",
-            four_axes,
-            when=_mixes,
-        )
-        for name in ("q", "k", "v")
-    ),
+    *convolutions(_ATTENTION, _mixes),
     matrix(f"{_ATTENTION}k_proj", f"{BLOCK}attn_k", "heads*kda hidden", when=_mixes),
     matrix(f"{_ATTENTION}v_proj", f"{BLOCK}attn_v", "heads*kda hidden", when=_mixes),
     matrix(f"{_ATTENTION}f_proj", f"{BLOCK}ssm_f_a", "heads*kda hidden", when=_mixes),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from modelbuild.convert.common_keys import EMBEDDING, VOCAB_SIZE, block_count, file_type
 from modelbuild.convert.families.llama import even_head_dim
-from modelbuild.convert.families.mamba import as_column, decay_column
+from modelbuild.convert.families.mamba import as_column, by_group, decay_column, group_count
 from modelbuild.convert.families.standard import (
     BLOCK,
     LAYER,
@@ -18,7 +18,7 @@ from modelbuild.convert.family import Count, Family, Number, TensorRule, Value, 
 from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
 from modelbuild.convert.tokenizers.bpe import byte_level_bpe
-from modelbuild.convert.transforms import Reshaped, concatenate, take_rows
+from modelbuild.convert.transforms import concatenate, take_rows
 from modelbuild.convert.value_transforms import Computed
 
 _MIXER, _ATTENTION, _FORWARD = f"{LAYER}mamba.", f"{LAYER}self_attn.", f"{LAYER}feed_forward."
@@ -36,20 +36,11 @@ def _state_heads(model: Model) -> int:
     return model.config.integer("mamba_n_heads", "head_count")
 
 
-def _groups(model: Model) -> int:
-    groups = model.config.integer("mamba_n_groups", "head_count")
-    if not groups or _inner(model) % groups:
-        raise model.config.error("mamba_n_groups", f"{groups} groups do not divide {_inner(model)}")
-    return groups
+_groups = group_count("mamba_n_groups", _inner)
 
 
 def _state(model: Model) -> int:
     return model.config.integer("mamba_d_state", "head_dimension")
-
-
-def _by_group(source: Source, model: Model, _block: int) -> Source:
-    groups = _groups(model)
-    return Reshaped(source, (groups, source.shape[0] // groups))
 
 
 # -- multipliers -------------------------------------------------------------------------------------------------------
@@ -95,7 +86,7 @@ _BLOCKS: tuple[TensorRule, ...] = (
     exact(f"{_MIXER}conv1d.bias", f"{BLOCK}ssm_conv1d.bias", "channels"),
     exact(f"{_MIXER}dt_bias", f"{BLOCK}ssm_dt.bias", "state_heads"),
     matrix(f"{_MIXER}in_proj", f"{BLOCK}ssm_in", "inner+channels+state_heads hidden", _mixer_input),
-    norm(f"{_MIXER}norm", f"{BLOCK}ssm_norm", "inner", _by_group, weight="optional"),
+    norm(f"{_MIXER}norm", f"{BLOCK}ssm_norm", "inner", by_group(_groups), weight="optional"),
     matrix(f"{_MIXER}out_proj", f"{BLOCK}ssm_out", "hidden inner", multiplied(_single("ssm_out_multiplier"))),
     matrix(
         f"{_FORWARD}gate_proj",

@@ -18,11 +18,11 @@ from modelbuild.convert.families.deepseek import (
     value_size,
 )
 from modelbuild.convert.families.glm import NEXT_TOKEN_TENSORS, glm_moe_tokenizer, is_predicting, predicted_layers
-from modelbuild.convert.families.kimi_linear import four_axes
+from modelbuild.convert.families.kimi_linear import delta_rule
 from modelbuild.convert.families.latent_sparse import INDEXER_TENSORS, indexer_keys, indexer_sizes
 from modelbuild.convert.families.mamba import negative_exponential
 from modelbuild.convert.families.standard import BLOCK, LAYER, block_norms, embeddings
-from modelbuild.convert.family import Count, Family, KeyRule, Number, TensorRule, Value, exact, matrix, norm
+from modelbuild.convert.family import Count, Family, KeyRule, Number, TensorRule, Value, matrix
 from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
 from modelbuild.convert.transforms import Reshaped
@@ -161,27 +161,10 @@ _KEYS: tuple[KeyRule, ...] = (
 )
 _DELTA_RULE: tuple[TensorRule, ...] = (
     *(
-        exact(
-            f"{_ATTENTION}{name}_conv1d.weight",
-            f"{BLOCK}ssm_conv1d_{name}.weight",
-            "heads*kda 1 kernel",
-            four_axes,
-            when=_mixes,
-        )
-        for name in ("q", "k", "v")
-    ),
-    *(
         matrix(f"{_ATTENTION}{name}_proj", f"{BLOCK}attn_{name}", "heads*kda hidden", when=_mixes)
         for name in ("q", "k", "v")
     ),
-    matrix(f"{_ATTENTION}f_a_proj", f"{BLOCK}ssm_f_a", "kda hidden", when=_mixes),
-    matrix(f"{_ATTENTION}f_b_proj", f"{BLOCK}ssm_f_b", "heads*kda kda", when=_mixes),
-    matrix(f"{_ATTENTION}b_proj", f"{BLOCK}ssm_beta", "heads hidden", when=_mixes),
-    exact(f"{_ATTENTION}A_log", f"{BLOCK}ssm_a", "1 1 heads 1", _decay, when=_mixes),
-    exact(f"{_ATTENTION}dt_bias", f"{BLOCK}ssm_dt.bias", "heads*kda", when=_mixes),
-    matrix(f"{_ATTENTION}g_a_proj", f"{BLOCK}ssm_g_a", "kda hidden", when=_mixes),
-    matrix(f"{_ATTENTION}g_b_proj", f"{BLOCK}ssm_g_b", "heads*kda kda", when=_mixes),
-    norm(f"{_ATTENTION}o_norm", f"{BLOCK}ssm_norm", "kda", when=_mixes),
+    *delta_rule(_ATTENTION, _mixes, _decay),
 )
 _LATENT: tuple[TensorRule, ...] = (
     *latent_attention(_ATTENTION, _attends, query="heads*nope", latent="rank"),

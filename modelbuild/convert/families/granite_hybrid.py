@@ -9,7 +9,7 @@ from modelbuild.convert.common_keys import per_layer
 from modelbuild.convert.config import Default
 from modelbuild.convert.families.granite import GRANITE_DEFAULTS, GRANITE_KEYS
 from modelbuild.convert.families.llama import same_heads
-from modelbuild.convert.families.mamba import as_column, decay_column
+from modelbuild.convert.families.mamba import as_column, by_group, decay_column, group_count
 from modelbuild.convert.families.standard import (
     BLOCK,
     LAYER,
@@ -24,7 +24,7 @@ from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
 from modelbuild.convert.rope import llama3_frequencies, partial_factor
 from modelbuild.convert.tokenizers.llama import sentencepiece_or_bpe
-from modelbuild.convert.transforms import Reshaped, interleave_halves_of
+from modelbuild.convert.transforms import interleave_halves_of
 from modelbuild.formats.gguf.writer import KeyValue, boolean, u32
 
 _MIXER, _ATTENTION = f"{LAYER}mamba.", f"{LAYER}self_attn."
@@ -77,11 +77,7 @@ def _state_heads(model: Model) -> int:
     return model.config.integer("mamba_n_heads", "head_count")
 
 
-def _groups(model: Model) -> int:
-    groups = model.config.integer("mamba_n_groups", "head_count")
-    if not groups or _inner(model) % groups:
-        raise model.config.error("mamba_n_groups", f"{groups} groups do not divide {_inner(model)}")
-    return groups
+_groups = group_count("mamba_n_groups", _inner)
 
 
 def _state(model: Model) -> int:
@@ -118,11 +114,6 @@ def _permute(source: Source, model: Model, _block: int) -> Source:
     What is not rotated stays where it is. The reference moves it as well, so that other pairs are rotated.
     """
     return interleave_halves_of(source, source.shape[0] // model.head_dim, _rotated(model))
-
-
-def _by_group(source: Source, model: Model, _block: int) -> Source:
-    groups = _groups(model)
-    return Reshaped(source, (groups, source.shape[0] // groups))
 
 
 def _check(model: Model) -> None:
@@ -163,7 +154,7 @@ _BLOCKS: tuple[TensorRule, ...] = (
     exact(f"{_MIXER}conv1d.bias", f"{BLOCK}ssm_conv1d.bias", "channels", when=_mixes),
     exact(f"{_MIXER}dt_bias", f"{BLOCK}ssm_dt.bias", "state_heads", when=_mixes),
     matrix(f"{_MIXER}in_proj", f"{BLOCK}ssm_in", "inner+channels+state_heads hidden", when=_mixes),
-    norm(f"{_MIXER}norm", f"{BLOCK}ssm_norm", "inner", _by_group, when=_mixes),
+    norm(f"{_MIXER}norm", f"{BLOCK}ssm_norm", "inner", by_group(_groups), when=_mixes),
     matrix(f"{_MIXER}out_proj", f"{BLOCK}ssm_out", "hidden inner", when=_mixes),
     matrix(f"{_ATTENTION}q_proj", f"{BLOCK}attn_q", "q hidden", _permute, when=_attends),
     matrix(f"{_ATTENTION}k_proj", f"{BLOCK}attn_k", "kv hidden", _permute, when=_attends),

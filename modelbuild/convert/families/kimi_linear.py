@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from modelbuild.convert.common_keys import COMMON_KEYS, EXPERT_FEED_FORWARD, VOCAB_SIZE, per_layer
 from modelbuild.convert.config import Config
@@ -17,7 +17,7 @@ from modelbuild.convert.families.deepseek import (
 )
 from modelbuild.convert.families.mamba import negative_exponential
 from modelbuild.convert.families.standard import BLOCK, LAYER, block_norms, embeddings
-from modelbuild.convert.family import Count, Family, Number, TensorRule, Value, exact, matrix, norm
+from modelbuild.convert.family import Count, Family, Number, TensorRule, Transform, Value, exact, matrix, norm
 from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
 from modelbuild.convert.tokenizers.files import content_of
@@ -85,32 +85,38 @@ def _shared_width(model: Model) -> int:
     )
 
 
-def four_axes(source: Source, _model: Model, _block: int) -> Source:
+def _four_axes(source: Source, _model: Model, _block: int) -> Source:
     """Kernels of a convolution by channel, as the runtime wants them."""
     return Reshaped(source, (1, source.shape[0], 1, source.shape[-1]))
 
 
-def _convolution(name: str) -> TensorRule:
-    return exact(
-        f"{_ATTENTION}{name}_conv1d.weight",
-        f"{BLOCK}ssm_conv1d_{name}.weight",
-        "heads*kda 1 kernel",
-        four_axes,
-        when=_mixes,
+def convolutions(attention: str, when: Callable[[Model, int], bool]) -> tuple[TensorRule, ...]:
+    """Of queries, keys and values, before the delta rule."""
+    return tuple(
+        exact(
+            f"{attention}{name}_conv1d.weight",
+            f"{BLOCK}ssm_conv1d_{name}.weight",
+            "heads*kda 1 kernel",
+            _four_axes,
+            when=when,
+        )
+        for name in ("q", "k", "v")
     )
 
 
-_DELTA_RULE: tuple[TensorRule, ...] = (
-    *(_convolution(name) for name in ("q", "k", "v")),
-    matrix(f"{_ATTENTION}f_a_proj", f"{BLOCK}ssm_f_a", "kda hidden", when=_mixes),
-    matrix(f"{_ATTENTION}f_b_proj", f"{BLOCK}ssm_f_b", "heads*kda kda", when=_mixes),
-    matrix(f"{_ATTENTION}b_proj", f"{BLOCK}ssm_beta", "heads hidden", when=_mixes),
-    exact(f"{_ATTENTION}A_log", f"{BLOCK}ssm_a", "1 1 heads 1", negative_exponential, when=_mixes),
-    exact(f"{_ATTENTION}dt_bias", f"{BLOCK}ssm_dt.bias", "heads*kda", when=_mixes),
-    matrix(f"{_ATTENTION}g_a_proj", f"{BLOCK}ssm_g_a", "kda hidden", when=_mixes),
-    matrix(f"{_ATTENTION}g_b_proj", f"{BLOCK}ssm_g_b", "heads*kda kda", when=_mixes),
-    norm(f"{_ATTENTION}o_norm", f"{BLOCK}ssm_norm", "kda", when=_mixes),
-)
+def delta_rule(attention: str, when: Callable[[Model, int], bool], decay: Transform) -> tuple[TensorRule, ...]:
+    """What a block with the delta rule has beside queries, keys, values and output; gates are two narrow matrices."""
+    return (
+        *convolutions(attention, when),
+        matrix(f"{attention}f_a_proj", f"{BLOCK}ssm_f_a", "kda hidden", when=when),
+        matrix(f"{attention}f_b_proj", f"{BLOCK}ssm_f_b", "heads*kda kda", when=when),
+        matrix(f"{attention}b_proj", f"{BLOCK}ssm_beta", "heads hidden", when=when),
+        exact(f"{attention}A_log", f"{BLOCK}ssm_a", "1 1 heads 1", decay, when=when),
+        exact(f"{attention}dt_bias", f"{BLOCK}ssm_dt.bias", "heads*kda", when=when),
+        matrix(f"{attention}g_a_proj", f"{BLOCK}ssm_g_a", "kda hidden", when=when),
+        matrix(f"{attention}g_b_proj", f"{BLOCK}ssm_g_b", "heads*kda kda", when=when),
+        norm(f"{attention}o_norm", f"{BLOCK}ssm_norm", "kda", when=when),
+    )
 
 
 def _queries_shape(model: Model, block: int) -> str:
@@ -178,7 +184,14 @@ FAMILY = Family(
         Value("leading_dense_block_count", _first_experts),
         Number("expert_weights_scale", "routed_scaling_factor"),
     ),
-    tensors=(*embeddings(), *block_norms(), *_BOTH, *_DELTA_RULE, *_LATENT, *_EXPERTS),
+    tensors=(
+        *embeddings(),
+        *block_norms(),
+        *_BOTH,
+        *delta_rule(_ATTENTION, _mixes, negative_exponential),
+        *_LATENT,
+        *_EXPERTS,
+    ),
     sizes={**LATENT_SIZES, "kda": _width, "kernel": _kernel, "shared_ff": _shared_width},
     tokenizer=_tokenizer,
     pre_tokenizers=("kimi-k2",),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from modelbuild.convert.common_keys import EMBEDDING, block_count, file_type
 from modelbuild.convert.config import Default
 from modelbuild.convert.families.standard import BLOCK, squeeze_middle
-from modelbuild.convert.family import Family, KeyRule, Number, TensorRule, Value, exact, matrix, norm
+from modelbuild.convert.family import Family, KeyRule, Number, TensorRule, Transform, Value, exact, matrix, norm
 from modelbuild.convert.model import Model
 from modelbuild.convert.planned import Source
 from modelbuild.convert.tokenizers.llama import sentencepiece_or_bpe
@@ -48,11 +50,19 @@ def _heads(model: Model) -> int:
     return inner_size(model) // width
 
 
-def _groups(model: Model) -> int:
-    groups = model.config.integer("n_groups", "head_count", 1)
-    if not groups or inner_size(model) % groups:
-        raise model.config.error("n_groups", f"{groups} groups do not divide {inner_size(model)}")
+def group_count(key: str, inner: Callable[[Model], int], default: int | None = None) -> Callable[[Model], int]:
+    """The groups of a state by a key of the configuration; InputError CONFIG when they do not divide the width."""
+
+    def groups(model: Model) -> int:
+        count = model.config.integer(key, "head_count", default)
+        if not count or inner(model) % count:
+            raise model.config.error(key, f"{count} groups do not divide {inner(model)}")
+        return count
+
     return groups
+
+
+_groups = group_count("n_groups", inner_size, 1)
 
 
 def negative_exponential(source: Source, _model: Model, _block: int) -> Source:
@@ -70,9 +80,14 @@ def decay_column(source: Source, model: Model, block: int) -> Source:
     return negative_exponential(as_column(source, model, block), model, block)
 
 
-def _by_group(source: Source, model: Model, _block: int) -> Source:
-    groups = _groups(model)
-    return Reshaped(source, (groups, source.shape[0] // groups))
+def by_group(groups: Callable[[Model], int]) -> Transform:
+    """A vector as a row for each group."""
+
+    def transform(source: Source, model: Model, _block: int) -> Source:
+        count = groups(model)
+        return Reshaped(source, (count, source.shape[0] // count))
+
+    return transform
 
 
 def _rename(name: str, model: Model) -> str:
@@ -159,7 +174,7 @@ FAMILIES = (
             exact(f"{_MIXER}conv1d.bias", f"{BLOCK}ssm_conv1d.bias", "channels"),
             exact(f"{_MIXER}dt_bias", f"{BLOCK}ssm_dt.bias", "state_heads"),
             matrix(f"{_MIXER}in_proj", f"{BLOCK}ssm_in", "inner+channels+state_heads hidden"),
-            norm(f"{_MIXER}norm", f"{BLOCK}ssm_norm", "inner", _by_group),
+            norm(f"{_MIXER}norm", f"{BLOCK}ssm_norm", "inner", by_group(_groups)),
         ),
         rename=_rename,
         sizes={

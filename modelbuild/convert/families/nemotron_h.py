@@ -6,13 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from modelbuild.convert.common_keys import COMMON_KEYS, VOCAB_SIZE, head_lengths, per_layer
 from modelbuild.convert.config import Config
-from modelbuild.convert.families.mamba import as_column, decay_column
+from modelbuild.convert.families.mamba import as_column, by_group, decay_column, group_count
 from modelbuild.convert.families.standard import BLOCK, permute_k, permute_q, squeeze_middle
 from modelbuild.convert.family import Count, Family, KeyRule, Number, TensorRule, Value, exact, matrix, norm
 from modelbuild.convert.model import Model
-from modelbuild.convert.planned import Source
 from modelbuild.convert.tokenizers.bpe import byte_level_bpe
-from modelbuild.convert.transforms import Reshaped
 from modelbuild.errors import printable
 from modelbuild.formats.gguf.writer import KeyValue, boolean, u32
 
@@ -107,11 +105,7 @@ def _inner(model: Model) -> int:
     return _state_heads(model) * model.config.integer("mamba_head_dim", "head_dimension")
 
 
-def _groups(model: Model) -> int:
-    groups = model.config.integer("n_groups", "head_count")
-    if not groups or _inner(model) % groups:
-        raise model.config.error("n_groups", f"{groups} groups do not divide {_inner(model)}")
-    return groups
+_groups = group_count("n_groups", _inner)
 
 
 def _state_size(model: Model) -> int:
@@ -189,11 +183,6 @@ def _configs(model: Model) -> Sequence[object]:
     return configs if isinstance(configs, list) else []
 
 
-def _by_group(source: Source, model: Model, _block: int) -> Source:
-    groups = _groups(model)
-    return Reshaped(source, (groups, source.shape[0] // groups))
-
-
 # -- names -------------------------------------------------------------------------------------------------------------
 
 _PREDICTED_NAMES = {
@@ -236,7 +225,7 @@ _TENSORS: tuple[TensorRule, ...] = (
     exact(f"{_MIXER}conv1d.bias", f"{BLOCK}ssm_conv1d.bias", "channels", when=_has_state),
     exact(f"{_MIXER}dt_bias", f"{BLOCK}ssm_dt.bias", "state_heads", when=_has_state),
     matrix(f"{_MIXER}in_proj", f"{BLOCK}ssm_in", "inner+channels+state_heads hidden", when=_has_state),
-    norm(f"{_MIXER}norm", f"{BLOCK}ssm_norm", "inner", _by_group, when=_has_state),
+    norm(f"{_MIXER}norm", f"{BLOCK}ssm_norm", "inner", by_group(_groups), when=_has_state),
     matrix(f"{_MIXER}out_proj", f"{BLOCK}ssm_out", "hidden inner", when=_has_state),
     matrix(f"{_MIXER}q_proj", f"{BLOCK}attn_q", "heads*wide hidden", permute_q, bias="optional", when=_attends),
     matrix(f"{_MIXER}k_proj", f"{BLOCK}attn_k", "kv_heads*wide hidden", permute_k, bias="optional", when=_attends),
