@@ -94,7 +94,7 @@ _GROUP = 8
 _PARTS = ("full_attention", "linear_attention", "mlp")
 
 
-def _is_full(model: Model, block: int) -> bool:  # noqa: ARG001
+def _is_full(_model: Model, block: int) -> bool:
     return block % _GROUP == _GROUP - 1
 
 
