@@ -273,11 +273,11 @@ def test_outputs_are_written_and_kept_up_to_date(space: Space) -> None:
 
 
 def test_output_that_cannot_be_written_is_a_clear_error(space: Space) -> None:
-    """A directory in the way: the path and a hint, the store as built."""
-    (space.root / "dist" / "m.gguf").mkdir(parents=True)
+    """A file where its directory should be: the path and a hint, and the file as it was."""
+    space.write("dist", "mine")
     space.recipe(BASE + "outputs: {gguf: dist/m.gguf}\n")
 
     outcome = space.run("build", "recipe.yaml")
 
     assert (1, True) == (outcome.status, "cannot write" in outcome.stderr), outcome.stderr
-    assert ["m.gguf"] == [path.name for path in (space.root / "dist").iterdir()]
+    assert "mine" == (space.root / "dist").read_text()
