@@ -3,6 +3,6 @@
 connection ─ one TCP connection: limits, errors of the protocol
 guard ────── who may ask: Host, Origin, token
 routes ───── path and method → handler
-blobs, models, create ─ the handlers; they translate requests and answers and decide nothing else
+blobs, models, create, transfer ─ the handlers; they translate requests and answers and decide nothing else
 builds ───── running creates: shared by equal requests, in a queue, ended when nobody waits
 """
