@@ -210,6 +210,10 @@ class Problems(ModelbuildError):
         super().__init__("problems", "\n".join(str(error) for error in self.errors))
 
 
+#: How many mistakes of a recipe are gathered before the search for more ends.
+MISTAKES_LIMIT = 500
+
+
 def _sort_key(error: ModelbuildError) -> tuple[str, int, int]:
     if isinstance(error, RecipeError):
         return (error.position.path, error.position.line, error.position.column)
@@ -219,12 +223,22 @@ def _sort_key(error: ModelbuildError) -> tuple[str, int, int]:
 class ProblemCollector:
     """Gathers errors so that the user sees all of them at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int | None = None) -> None:
+        """limit: of different errors; whoever makes more does not read them, and looking for hints takes time."""
         self.errors: list[ModelbuildError] = []
+        self._limit = limit
+        self._texts = set[str]()
 
     def add(self, error: ModelbuildError) -> None:
-        """Remember one error and go on."""
-        self.errors.extend(error.errors if isinstance(error, Problems) else [error])
+        """Remember one error and go on; raises `Problems` when there are more than the limit."""
+        found = error.errors if isinstance(error, Problems) else (error,)
+        self.errors.extend(found)
+        if self._limit is None:
+            return
+        self._texts.update(map(str, found))
+        if len(self._texts) > self._limit:
+            self.errors.append(UsageError("LIMIT", "there are more mistakes than these"))
+            self.finish()
 
     @contextmanager
     def collect(self) -> Iterator[None]:

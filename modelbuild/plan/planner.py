@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from modelbuild.digest import digest_of
-from modelbuild.errors import ProblemCollector, RecipeError, UsageError, printable
+from modelbuild.errors import MISTAKES_LIMIT, ProblemCollector, RecipeError, UsageError, printable
 from modelbuild.formats.files import does_exist, is_directory
 from modelbuild.formats.json_text import read_json_object
 from modelbuild.model_name import ModelName, parse_name
@@ -32,7 +32,7 @@ def make_plan(recipe: Recipe, store: Store, wanted: Sequence[str] = ()) -> Plan:
     Reads headers and directory listings, never weights, and writes nothing. All problems are raised together.
     """
     planner = _Planner(store, {model.id: model for model in recipe.models})
-    problems = ProblemCollector()
+    problems = ProblemCollector(MISTAKES_LIMIT)
     failed: set[str] = set()
     for model in _select(recipe, wanted):
         if isinstance(model.base, FromModel) and model.base.id in failed:

@@ -23,6 +23,8 @@ from modelbuild.similar_names import similar_names
 EXPANSION_LIMIT = 1 << 20
 TOTAL_EXPANSION_LIMIT = 32 << 20
 
+#: Of a recipe with very many variables, in the hint of a mistake.
+_SHOWN_NAMES = 20
 _START = late_pattern(r"\$?\$\{")
 _NAME = late_pattern(r"[ \t]*([A-Za-z_][A-Za-z0-9_]*)[ \t]*", re.ASCII)
 _FILTER = late_pattern(r"\|[ \t]*([a-z]+)[ \t]*", re.ASCII)
@@ -137,7 +139,7 @@ class Interpolator:
         position = node.position_of(expression.start)
         if found is None:
             near = similar_names(expression.name, self._values, n=3)
-            known = ", ".join(sorted(self._values)) or "none"
+            known = ", ".join(sorted(self._values)[:_SHOWN_NAMES]) or "none"
             hint = f"did you mean {' or '.join(near)}?" if near else f"known variables: {known}"
             if expression.name.isupper() and not near:  # as the names of environment variables are
                 name = printable(expression.name)

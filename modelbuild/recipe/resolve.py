@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from modelbuild.errors import Position, ProblemCollector, RecipeError
+from modelbuild.errors import MISTAKES_LIMIT, Position, ProblemCollector, RecipeError
 from modelbuild.recipe.build_order import check_distinct, in_build_order, resolve_groups
 from modelbuild.recipe.documents import Document, DocumentReader, Parse, parse_recipe
 from modelbuild.recipe.inheritance import MODEL, SCHEMA, Inheritance, RawModel, model_fields, without_nulls
@@ -62,7 +62,7 @@ def load_recipe(path: Path, options: LoadOptions | None = None, parse: Parse = p
 def load_with_sources(path: Path, options: LoadOptions | None = None, parse: Parse = parse_recipe) -> Loaded:
     """The same as `load_recipe`, with the nodes of every model."""
     chosen = options or LoadOptions()
-    problems = ProblemCollector()
+    problems = ProblemCollector(MISTAKES_LIMIT)
     roots = AllowedRoots(path.parent, chosen.roots)
     reader = DocumentReader(roots, problems, partial(_parse, parse=parse))
     document = reader.read(path)
@@ -77,7 +77,7 @@ def _rewriting(recipe: Recipe) -> Recipe:
 def resolve_recipe(root: Node, path: Path, options: LoadOptions | None = None) -> Recipe:
     """The models of a parsed recipe; `path` is the file that its relative paths start from."""
     chosen = options or LoadOptions()
-    problems = ProblemCollector()
+    problems = ProblemCollector(MISTAKES_LIMIT)
     roots = AllowedRoots(path.parent, chosen.roots)
     reader = DocumentReader(roots, problems, _parse)
     document = reader.from_node(root, path)
@@ -288,12 +288,12 @@ class _Resolution:
                 self._warnings.append(RecipeWarning("LITERAL", message, scalar.position))
 
     def _warn_unused(self) -> None:
-        for name in sorted(self._document.own_variables - self._used):
-            if not any(
-                name in str(other.default.value) for other in self._document.variables.values() if other.default
-            ):
-                position = self._document.variables[name].position
-                self._warnings.append(RecipeWarning("UNUSED", f"the variable {name!r} is never used", position))
+        variables = self._document.variables
+        defaults = "\0".join(str(variable.default.value) for variable in variables.values() if variable.default)
+        for name in sorted(self._document.own_variables - self._used)[:MISTAKES_LIMIT]:
+            if name not in defaults:
+                message = f"the variable {name!r} is never used"
+                self._warnings.append(RecipeWarning("UNUSED", message, variables[name].position))
 
 
 def _finish(problems: ProblemCollector) -> None:

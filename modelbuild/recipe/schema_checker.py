@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from typing import Any
 
-from modelbuild.errors import Position, ProblemCollector, RecipeError, printable
+from modelbuild.errors import MISTAKES_LIMIT, Position, ProblemCollector, RecipeError, printable
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from modelbuild.recipe.resolved import RecipeWarning
 from modelbuild.recipe.scalars import Scalar, read_plain
@@ -179,7 +179,7 @@ class Checker:
             message = f"{printable(key)!r} cannot be a name here"
             hint = "letters, digits and '_', not beginning with a digit"
             findings.problems.add(RecipeError("TYPE", message, position, hint=hint))
-        elif self.unknown:
+        elif self.unknown and len(findings.warnings) < MISTAKES_LIMIT:
             near = similar_names(key, self.properties, n=2)
             meant = f"; did you mean {' or '.join(near)}?" if near else ""
             what = "is stored as it is" if self.unknown == "parameter" else "is not stored"

@@ -118,7 +118,7 @@ def variable_values(
     given = dict(assignments)
     for name in given:
         if name not in variables:
-            near = similar_names(name, variables, n=3) or sorted(variables)
+            near = similar_names(name, variables, n=3) or sorted(variables)[:20]
             hint = f"declared are {', '.join(near)}" if near else f"declare it: variables: {{{printable(name)}: {{}}}}"
             raise UsageError("UNKNOWN", f"--var {printable(name)}: the recipe declares no such variable", hint=hint)
     return _Values(variables, given, environment, problems).all()

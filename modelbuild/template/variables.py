@@ -18,6 +18,8 @@ from modelbuild.template.nodes import (
 )
 from modelbuild.template.parser import parse_template
 
+_COMPARED_NAMES = 100
+
 
 def check_template(text: str) -> Template:
     """The template, if Ollama's create API would accept it; TemplateError (code TEMPLATE) otherwise.
@@ -52,8 +54,10 @@ def template_variables(template: Template) -> tuple[str, ...]:
 def mistyped_fields(template: Template) -> Iterator[tuple[int, int, str, str]]:
     """Fields that no conversation has while one is much like them: line, column, name, and the name that is meant.
 
-    They are no errors: Ollama takes them, and puts `<no value>` or nothing into the prompt.
+    They are no errors: Ollama takes them, and puts `<no value>` or nothing into the prompt. Each name comes once, and
+    those behind a hundred are not looked at, since comparing takes its time.
     """
+    seen = set[str]()
     for body in template.definitions.values():
         for node in _visible(body):
             if isinstance(node, FieldNode):
@@ -62,6 +66,9 @@ def mistyped_fields(template: Template) -> Iterator[tuple[int, int, str, str]]:
                 name = node.names[1]
             else:
                 continue
+            if name in seen or len(seen) >= _COMPARED_NAMES:
+                continue
+            seen.add(name)
             if meant := meant_field(name):
                 yield (*template.position_of(node), name, meant)
 

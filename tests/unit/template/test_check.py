@@ -112,6 +112,17 @@ def test_fields_that_are_nearly_known(text: str, found: list[tuple[int, int, str
     assert found == list(mistyped_fields(check_template(text)))
 
 
+def test_comparing_names_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hostile template may have thousands of names, and each may come thousands of times."""
+    compared: list[str] = []
+    monkeypatch.setattr("modelbuild.template.variables.meant_field", lambda name: compared.append(name) or "Role")
+    text = "".join(f"{{{{ .Rolf{number % 1000} }}}}" for number in range(5000))
+
+    found = list(mistyped_fields(check_template(text)))
+
+    assert len(found) == len(set(compared)) == len(compared) == 100
+
+
 @pytest.mark.parametrize("path", sorted(KNOWN.glob("*.gotmpl")), ids=lambda path: path.stem)
 def test_templates_that_are_known_have_no_such_fields(path: Path) -> None:
     """No template that people use is doubted."""
