@@ -28,7 +28,7 @@ from modelbuild.formats.tar import Member, read_tar
 from modelbuild.model_name import ModelName, parse_name
 from modelbuild.records import record
 from modelbuild.store.manifest import MANIFEST_LIMIT_BYTES, Manifest, decode_manifest, read_manifest_bytes
-from modelbuild.store.staged import free_space, no_space
+from modelbuild.store.staged import require_space
 from modelbuild.store.store import Store
 
 _FORMAT = "modelbuild-archive"
@@ -149,9 +149,7 @@ class _Importer:
         if self._store.blobs.size_of(digest) == member.size_bytes:
             self._store.blobs.refresh(digest)
             return
-        needed_bytes = member.size_bytes + _SPACE_MARGIN_BYTES
-        if needed_bytes > free_space(self._store.root):
-            raise no_space(self._store.root, needed_bytes)
+        require_space(self._store.root, member.size_bytes, _SPACE_MARGIN_BYTES)
         hasher = hashlib.sha256()
         with self._store.blobs.stage(member.size_bytes) as staged:
             for chunk in member.chunks:

@@ -13,14 +13,12 @@ from modelbuild.formats.files import size_of_file
 from modelbuild.plan.decide import Result
 from modelbuild.plan.graph import Action, AssembleWork, ExportWork, ImportWork
 from modelbuild.plan.resources import Resources, scarce_for
-from modelbuild.store.staged import free_space
+from modelbuild.store.staged import SPACE_MARGIN_BYTES, free_space
 from modelbuild.store.store import Store
 
 if TYPE_CHECKING:
     from modelbuild.plan.assembly import Assembly
 
-#: Room left beside a result for the small documents and the file system's own needs.
-SPACE_MARGIN_BYTES = 64 << 20
 #: Reading, hashing and copying a file: two buffers, and two threads where weights are hashed by tensor.
 _STREAM_BYTES = 32 << 20
 

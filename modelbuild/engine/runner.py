@@ -12,7 +12,7 @@ from modelbuild.engine.executor import HashTask, Outcome, RunTask, Task
 from modelbuild.engine.facts import decide_all
 from modelbuild.engine.ledger import Ledger, RunSummary
 from modelbuild.engine.locks import ActionLocks, Held, Taken
-from modelbuild.engine.needs import SPACE_MARGIN_BYTES, machine_limits, turns_of
+from modelbuild.engine.needs import machine_limits, turns_of
 from modelbuild.engine.next_task import TaskMaker
 from modelbuild.engine.publish import publish_model
 from modelbuild.engine.run_options import RunOptions
@@ -25,7 +25,7 @@ from modelbuild.plan.decide import Decision, Result
 from modelbuild.plan.graph import Action, AssembleWork, ImportWork, Plan, PublishWork, TextWork
 from modelbuild.plan.resources import Resources, may_start, spread
 from modelbuild.records import record
-from modelbuild.store.staged import free_space, no_space
+from modelbuild.store.staged import require_space
 
 #: What another process works on is asked for again after so long, and after twice as long each time, up to the second.
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.005, 0.2
@@ -105,9 +105,8 @@ class Runner:
                 self._ledger.fail([decision.action], error)
         if self._ledger.is_over:
             self._ledger.raise_problems()
-        root = self._bench.store.root
-        if needed_bytes and needed_bytes + SPACE_MARGIN_BYTES > free_space(root):
-            raise no_space(root, needed_bytes + SPACE_MARGIN_BYTES)
+        if needed_bytes:
+            require_space(self._bench.store.root, needed_bytes)
 
     # -- the loop --------------------------------------------------------------------------------------------------
 

@@ -20,11 +20,9 @@ from modelbuild.store.manifest import (
     decode_manifest,
     read_manifest_bytes,
 )
-from modelbuild.store.staged import StagedFile, free_space, no_space
+from modelbuild.store.staged import StagedFile, require_space
 from modelbuild.store.store import Store
 
-#: Left free beside what is fetched.
-_SPACE_MARGIN_BYTES = 64 << 20
 #: How often a fetch that broke off is continued where it stood.
 _TRIES = 5
 _CHUNK_BYTES = 1 << 20
@@ -217,9 +215,8 @@ def _mount_hint(name: ModelName, layer: Layer) -> str:
 def _check_space(layers: tuple[Layer, ...], store: Store) -> None:
     missing = [layer for layer in layers if store.blobs.size_of(layer.digest) != layer.size_bytes]
     there_bytes = sum(min(layer.size_bytes, store.blobs.arrived_bytes(layer.digest)) for layer in missing)
-    needed_bytes = sum(layer.size_bytes for layer in missing) - there_bytes + _SPACE_MARGIN_BYTES
-    if missing and needed_bytes > free_space(store.root):
-        raise no_space(store.root, needed_bytes)
+    if missing:
+        require_space(store.root, sum(layer.size_bytes for layer in missing) - there_bytes)
 
 
 def _distinct(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:

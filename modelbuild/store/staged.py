@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from modelbuild.store.blobs import BlobStore
 
 BLOB_MODE = 0o644
+#: Room left beside what is written, for the small documents and the file system's own needs.
+SPACE_MARGIN_BYTES = 64 << 20
 #: The disk is told to begin with what was written whenever this much has gathered, so that publishing hardly waits.
 _FLUSHED_BYTES = 32 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -177,6 +179,12 @@ def is_being_written(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def require_space(root: Path, needed_bytes: int, margin_bytes: int = SPACE_MARGIN_BYTES) -> None:
+    """SpaceError when there is no room below a directory for so many bytes and the margin."""
+    if needed_bytes + margin_bytes > free_space(root):
+        raise no_space(root, needed_bytes + margin_bytes)
 
 
 def no_space(root: Path, needed_bytes: int) -> SpaceError:

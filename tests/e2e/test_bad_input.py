@@ -213,9 +213,9 @@ def test_nonfinite_weights_name_tensor_and_row(place: Space) -> None:
 
 def test_full_disk_is_noticed_before_the_work(place: Space, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too little room for the result: the numbers are in the message and nothing was written."""
-    from modelbuild.engine import runner
+    from modelbuild.store import staged
 
-    monkeypatch.setattr(runner, "free_space", lambda root: 1000)
+    monkeypatch.setattr(staged, "free_space", lambda root: 1000)
 
     _fails(place, 1, "not enough room", "bytes needed")
 
