@@ -23,12 +23,13 @@ _WEIGHTS_SUFFIX = ".safetensors"
 class AdapterFiles:
     """files: by the names that an adapter's own directory has. origin: that directory, or a text for messages.
 
-    inputs: the same files as inputs of an action.
+    inputs: the same files as inputs of an action. directory: the one whose listing decided which files there are.
     """
 
     files: Mapping[str, Path]
     origin: str
     inputs: tuple[Input, ...]
+    directory: Path | None = None
 
 
 def find_adapter(entries: Sequence[FileEntry], path_of: Callable[[FileEntry], Path]) -> AdapterFiles | None:
@@ -58,7 +59,7 @@ def _of_directory(directory: Path) -> AdapterFiles | None:
         raise InputError("ADAPTER", message, path=directory)
     found = adapter_files(directory)
     inputs = tuple(_input(name, path) for name, path in found.files.items())
-    return AdapterFiles(dict(found.files), found.origin, inputs)
+    return AdapterFiles(dict(found.files), found.origin, inputs, directory)
 
 
 def _input(name: str, content: Path | Digest) -> FileInput | DigestInput:

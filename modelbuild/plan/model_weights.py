@@ -151,8 +151,8 @@ class WeightsPlanner:
         work = AssembleWork(adapter.files, adapter.origin, preset, base=self._describe_base())
         action = self._actions.assemble("adapter", work, (*adapter.inputs, base))
         self.slots.append(LayerSlot("adapter", action, "", SlotRole.EXTRA))
-        if is_directory(Path(adapter.origin)):
-            self._registry.directories.append(Path(adapter.origin))
+        if adapter.directory is not None:
+            self._registry.directories.append(adapter.directory)
 
     def _describe_base(self) -> AdapterBaseFiles:
         """Where the base of an adapter can be read about."""
