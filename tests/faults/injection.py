@@ -123,7 +123,7 @@ class _Injector:
         for name in CHANGES:
             setattr(os, name, self._wrap(name, getattr(os, name)))
         State._put = self._wrap("record", State._put)  # type: ignore[method-assign]
-        builtins.open = io.open = _open_through_os  # type: ignore[assignment]
+        builtins.open = io.open = _open_through_os
         if self.mode in _DAY_S:
             now, now_ns = time.time, time.time_ns
             time.time = lambda: now() + self._clock_s

@@ -8,7 +8,6 @@ import jsonschema
 import pytest
 
 from modelbuild.errors import ProblemCollector, Problems
-from modelbuild.recipe.matrix import expand_matrix  # noqa: F401 - the matrix has its own schema part
 from modelbuild.recipe.nodes import to_plain
 from modelbuild.recipe.schema import check_node, load_schema, schema_names
 from modelbuild.recipe.schema_checker import Findings
