@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +19,7 @@ class Held:
     """Locks that this process has, until they are released."""
 
     def __init__(self) -> None:
+        self.names: frozenset[str] = frozenset()
         self._files: list[tuple[Path, int]] = []
 
     def add(self, path: Path, fd: int) -> None:
@@ -40,6 +41,21 @@ class Held:
         self.release()
 
 
+class Flag:
+    """Shows that somebody waits; several may show the same."""
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self._path = path
+        self._fd = fd
+
+    def lower(self) -> None:
+        """Wait no more; the last one removes the file."""
+        with suppress(OSError):
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._path.unlink()
+        os.close(self._fd)
+
+
 @record
 class Taken:
     """A name that somebody else has locked. holder: the process id, or a description."""
@@ -54,7 +70,7 @@ class ActionLocks:
     def __init__(self, cache: Path) -> None:
         self._directory = cache / LOCK_DIRECTORY
 
-    def try_hold(self, names: Iterable[str]) -> Held | Taken:
+    def try_hold(self, names: Collection[str]) -> Held | Taken:
         """The locks of all these names, or none of them and the first that somebody else has.
 
         Never waits: a process that has locks and waited for more could wait for one that waits for it.
@@ -69,7 +85,36 @@ class ActionLocks:
         except BaseException:
             held.release()
             raise
+        held.names = frozenset(names)
         return held
+
+    def flag(self, name: str) -> Flag | None:
+        """Show that somebody waits for a name, until the flag is lowered; None when that did not work this time."""
+        with suppress(OSError):
+            self._directory.mkdir(parents=True, exist_ok=True)
+            path = self._flag_path(name)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            with suppress(OSError):  # somebody looks at it at this moment
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                if _stands_at(fd, path):
+                    return Flag(path, fd)
+            os.close(fd)
+        return None
+
+    def is_flagged(self, name: str) -> bool:
+        """Does somebody wait for a name?"""
+        with suppress(OSError):
+            fd = os.open(self._flag_path(name), os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            finally:
+                os.close(fd)
+        return False
+
+    def _flag_path(self, name: str) -> Path:
+        return self._directory / sha256_hex(f"flag: {name}".encode())[:32]
 
     def sweep(self) -> None:
         """Remove what killed processes left of locks whose work nobody has to do again."""

@@ -16,6 +16,7 @@ from modelbuild.engine.needs import machine_limits, turns_of
 from modelbuild.engine.next_task import TaskMaker
 from modelbuild.engine.publish import publish_model
 from modelbuild.engine.run_options import RunOptions
+from modelbuild.engine.turns import TURN, Turns
 from modelbuild.engine.workbench import Workbench
 from modelbuild.errors import ModelbuildError
 from modelbuild.events import ActionStarted, ActionWaiting, RunFinished, RunStarted
@@ -29,8 +30,6 @@ from modelbuild.store.staged import require_space
 
 #: What another process works on is asked for again after so long, and after twice as long each time, up to the second.
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.005, 0.2
-#: Begins the names of locks that stand for a part of the machine; no key and no path begins so.
-_TURN = "turn: "
 
 
 @record
@@ -61,6 +60,7 @@ class Runner:
         self._joined: set[str] = set()
         self._promised: list[Resources] = []
         self._waited_for: dict[str, Taken] = {}
+        self._turns = Turns(self._locks)
 
     def run(self) -> RunSummary:
         """Bring every model of the plan up to date."""
@@ -87,6 +87,7 @@ class Runner:
     def _end(self) -> None:
         """End what still runs, which only an error or an interruption leaves, and sweep up after it."""
         self._executor.close()
+        self._turns.close()
         for running in self._tasks_under_way():
             running.held.release()
         if self._running:
@@ -219,12 +220,18 @@ class Runner:
         """The locks of what a task makes and of its turn, unless somebody has one: then it is said once who that is."""
         is_here = not self._executor.other_machines
         scarce = turns_of(task.actions, task.need, self._limits) if is_here else ()
-        turns = {_TURN + name: name for name in scarce}
-        found = self._locks.try_hold([*(_lock_name(decision) for decision in task.decisions), *turns])
+        turns = {TURN + name: name for name in scarce}
         first = task.actions[0]
+        if not self._turns.may_ask(turns):
+            self._waited_for.setdefault(first.id, Taken("", ""))
+            return None
+        found = self._locks.try_hold([*(_lock_name(decision) for decision in task.decisions), *turns])
         if isinstance(found, Held):
+            self._turns.begin(turns)
             self._waited_for.pop(first.id, None)
             return found
+        if found.name in turns:
+            self._turns.wait_for(found.name)
         if self._waited_for.get(first.id) != found:
             self._waited_for[first.id] = found
             self._emit(ActionWaiting(first.id, first.title, found.holder, turns.get(found.name, "")))
@@ -303,6 +310,7 @@ class Runner:
                     self._ledger.finish_run(decision, result)
         finally:
             running.held.release()
+            self._turns.end(name for name in running.held.names if name.startswith(TURN))
 
 
 def _lock_name(decision: Decision) -> str:

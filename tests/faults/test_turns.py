@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from modelbuild.engine import blocks
+from modelbuild.engine import blocks, turns
 from modelbuild.engine.build import BuildRequest, build_recipe
 from modelbuild.engine.check import rebuild_and_compare
-from modelbuild.engine.locks import ActionLocks, Held
+from modelbuild.engine.locks import ActionLocks, Flag, Held
 from modelbuild.engine.run_options import RunOptions
-from modelbuild.events import ActionFinished, ActionWaiting, Event
+from modelbuild.events import ActionFinished, ActionStarted, ActionWaiting, Event
 from modelbuild.store.state import State
 from tests.checkpoints import write_checkpoint
 from tests.small_gguf import write_gguf
 from tests.space import Space
 
-RECIPE = """models:
-  large: {from: ./checkpoint, pre_tokenizer: llama-bpe, quantize: Q8_0}
-  imported: {from: ./weights.gguf}
+CONVERTED = "pre_tokenizer: llama-bpe, quantize: Q8_0"
+RECIPE = f"""models:
+  large: {{from: ./checkpoint, {CONVERTED}}}
+  imported: {{from: ./weights.gguf}}
 """
 
 
@@ -97,6 +101,45 @@ def test_one_that_leaves_room_for_another_does_not_wait(place: Space) -> None:
 
     assert [] == turn.waits()
     assert "convert checkpoint to Q8_0" in ran
+
+
+@pytest.mark.parametrize("has_waiter", [True, False])
+def test_a_run_of_many_conversions_lets_others_go_between(
+    place: Space, monkeypatch: pytest.MonkeyPatch, has_waiter: bool
+) -> None:
+    """Whoever waits has the next turn; where nobody does, no time is lost."""
+    monkeypatch.setattr(turns, "STANDING_BACK_S", 3600.0)
+    write_checkpoint(place.root / "other")
+    place.recipe(
+        "models:\n" + "".join(f"  {name}: {{from: ./{name}, {CONVERTED}}}\n" for name in ("checkpoint", "other"))
+    )
+    locks, order, waiting = ActionLocks(place.cache), [], []
+
+    def take_a_turn(flag: Flag) -> None:
+        time.sleep(1.0)  # a run that does not stand back has begun its second conversion by then
+        while not isinstance(held := locks.try_hold(["turn: cores"]), Held):
+            time.sleep(0.005)
+        order.append("another run")
+        flag.lower()
+        held.release()
+
+    def note(event: Event) -> None:
+        if isinstance(event, ActionStarted) and event.title.startswith("convert "):
+            order.append(event.title)
+            if has_waiter and not waiting:
+                flag = locks.flag("turn: cores")
+                assert flag is not None
+                waiting.append(threading.Thread(target=take_a_turn, args=(flag,)))
+                waiting[0].start()
+
+    with closing(State(place.cache)) as state:
+        build_recipe(_request(place, RunOptions()), state, note)
+    for thread in waiting:
+        thread.join()
+
+    conversions = ["convert checkpoint to Q8_0", "convert other to Q8_0"]
+    assert [conversions[0], *(["another run"] if has_waiter else []), conversions[1]] == order
+    assert [] == list((place.cache / "locks").iterdir())
 
 
 def test_a_check_takes_its_turn(place: Space) -> None:
