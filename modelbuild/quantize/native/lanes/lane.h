@@ -46,9 +46,7 @@
 #endif
 
 /* Before a loop over the weights of a sub-block: counting would be a fifth of its instructions. */
-#if defined __SANITIZE_ADDRESS__
-#define UNROLLED /* four times the code to check, for minutes of compiling */
-#elif defined __clang__
+#if defined __clang__
 #define UNROLLED _Pragma("clang loop unroll_count(4)")
 #else
 #define UNROLLED _Pragma("GCC unroll 4")
