@@ -19,6 +19,7 @@ from modelbuild.events import (
     ActionStarted,
     Emit,
     Event,
+    ModelFinished,
     RunFinished,
     RunStarted,
     Warned,
@@ -31,6 +32,8 @@ RUNS_DIRECTORY = "runs"
 KEPT_RUNS = 30
 #: A run of ten thousand actions writes some megabytes.
 _FILE_LIMIT_BYTES = 64 << 20
+#: Events of which a run may have thousands within a second; they are written with the next one of another kind.
+_MANY = (ActionFinished, ModelFinished)
 #: Progress is for the eye; a stored run needs few points of it.
 _PROGRESS_INTERVAL_S = 1.0
 
@@ -57,6 +60,8 @@ class RecordedRun:
             self._next_progress_s = now_s + _PROGRESS_INTERVAL_S
             with self._or_without():
                 self._write(json.dumps({"at": round(now_s, 3)})[:-1] + "," + encode_event(event)[1:] + "\n")
+                if self._file is not None and not isinstance(event, _MANY):
+                    self._file.flush()  # a run may be killed at any time, and then tell what it was doing
         self._emit(event)
 
     def __enter__(self) -> RecordedRun:

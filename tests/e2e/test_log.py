@@ -7,6 +7,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from modelbuild.engine.run_log import RecordedRun, stored_runs
+from modelbuild.events import ActionStarted, RunStarted, ignore_event
 from tests.space import Space
 from tests.tinydocs import copy_checkpoint, with_header
 
@@ -77,6 +79,19 @@ def test_run_that_headers_refuse_has_failed(space: Space) -> None:
     assert 1 == space.run("build").status
 
     assert "0 ran, 0 up to date, 1 failed" in space.run("log").stdout
+
+
+def test_killed_run_tells_what_it_was_doing(space: Space) -> None:
+    """Whatever has not been closed: the models, and the action that had begun."""
+    started = ActionStarted("m:latest/weights", "assemble", "convert m", ("never built",), 1)
+    with RecordedRun(space.cache, ignore_event) as run:
+        for event in (RunStarted(("m:latest",), 2), started):
+            run(event)
+
+        (found,) = stored_runs(space.cache)
+
+    assert (("m:latest",), None) == (found.models, found.finish)
+    assert {"m:latest/weights": ("never built",)} == found.reasons()
 
 
 def test_log_that_loses_a_run_meanwhile_shows_the_others(twice: Space) -> None:
