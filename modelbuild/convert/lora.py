@@ -20,6 +20,7 @@ from modelbuild.convert.lora_config import AdapterConfig, read_adapter_config
 from modelbuild.convert.lora_experts import possible_names, split_experts
 from modelbuild.convert.lora_names import AdapterTensors, read_pairs
 from modelbuild.convert.lora_pairs import LowRank, factor, transposed, transposed_pair
+from modelbuild.convert.lora_runtime import notes_on
 from modelbuild.convert.mapping import Match, RuleIndex, map_tensors
 from modelbuild.convert.metadata import ParameterCount, general_keys
 from modelbuild.convert.model import Model
@@ -57,7 +58,8 @@ def plan_adapter(files: Checkpoint, base: AdapterBase, float_type: str = "source
     planned = tuple(_typed(model, changes, float_type, wanted_type(float_type, stored)))
     _check_base(base, planned)
     _check_embedding(base, model, planned)
-    return Conversion(_keys(files, base, config, planned), planned)
+    notes = notes_on(base.architecture, (tensor.name for tensor in planned))
+    return Conversion(_keys(files, base, config, planned), planned, notes)
 
 
 def _check_ranks(config: AdapterConfig, tensors: AdapterTensors) -> None:

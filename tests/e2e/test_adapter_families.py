@@ -165,3 +165,29 @@ def test_runtime_applies_what_was_trained(tmp_path: Path, hf_class: str) -> None
     scale = float(np.abs(wanted).max())
     assert float(np.abs(wanted - without).max()) > 0.05 * scale
     np.testing.assert_allclose(found / scale, wanted / scale, atol=5e-3, rtol=0)
+
+
+@pytest.mark.llamacpp
+@pytest.mark.parametrize("hf_class", ["DeepseekV2ForCausalLM", "MiniCPM3ForCausalLM"])
+def test_remark_names_what_the_runtime_does_not_apply(tmp_path: Path, hf_class: str) -> None:
+    """Changes of these matrices alone leave the logits of real llama.cpp as they are; of others there is no remark."""
+    directory = write_family_checkpoint(tmp_path / "base", hf_class)
+    weights = load_file(directory / "model.safetensors")
+    base = base_of_checkpoint(Checkpoint.of_directory(directory))
+    pairs = pairs_for(weights)
+    latent = {name: pair for name, pair in pairs.items() if name.endswith(("q_a_proj", "kv_a_proj_with_mqa"))}
+    other = {name: pair for name, pair in pairs.items() if name.endswith("mlp.down_proj")}
+    plain = write_conversion(convert_f32(directory), tmp_path / "base.gguf")
+    ineffective = plan_adapter(write_adapter(tmp_path / "latent", latent), base)
+    effective = plan_adapter(write_adapter(tmp_path / "other", other), base)
+
+    with llama(plain) as model:
+        without = model.logits([5, 99, 7])
+        model.forget()
+        model.use_adapter(write_conversion(ineffective, tmp_path / "adapter.gguf"))
+        found = model.logits([5, 99, 7])
+
+    (note,) = ineffective.notes
+    assert "attn_q_a, attn_kv_a_mqa" in note
+    assert () == effective.notes
+    np.testing.assert_array_equal(without, found)
