@@ -50,7 +50,7 @@ def main() -> None:
     from distributed import LocalCluster
 
     with LocalCluster(
-        n_workers=2, threads_per_worker=2, host="127.0.0.1", dashboard_address=None, silence_logs="CRITICAL"
+        n_workers=2, threads_per_worker=2, host="127.0.0.1", dashboard_address=":0", silence_logs="CRITICAL"
     ) as cluster:
         sys.stdout.write(f"{cluster.scheduler_address}\n")
         sys.stdout.flush()

@@ -12,6 +12,7 @@ from functools import cache
 from modelbuild.errors import Position, ProblemCollector, RecipeError, printable
 from modelbuild.recipe.nodes import MappingNode, Node, ScalarNode, SequenceNode, is_null, to_plain
 from modelbuild.recipe.schema import properties_of
+from modelbuild.recipe.value_budget import ValueBudget
 from modelbuild.records import record
 from modelbuild.similar_names import similar_names
 
@@ -116,6 +117,7 @@ class Inheritance:
 
     def __init__(self, models: Mapping[str, RawModel]) -> None:
         self._models = models
+        self._budget = ValueBudget()
         self._done: dict[str, MappingNode] = {}
         self._bad: set[str] = set()
 
@@ -130,6 +132,7 @@ class Inheritance:
             if key in self._done:
                 own = self._done[key]
                 complete[key] = without_nulls(own if model.defaults is None else merge_fields(model.defaults, own))
+                self._budget.take(complete[key], 1, model.position)
         return complete
 
     def _fields(self, key: str, chain: list[str]) -> MappingNode:
@@ -152,6 +155,7 @@ class Inheritance:
                 return fields
             fields = merge_fields(fields, self._fields(parent, [*chain, key]))
         self._done[key] = merge_fields(fields, model.node)
+        self._budget.take(self._done[key], 1, model.position)
         return self._done[key]
 
     def _cycle(self, chain: list[str], parent: str, position: Position) -> RecipeError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from modelbuild.errors import Position, RecipeError, printable
 from modelbuild.late_pattern import late_pattern
@@ -22,7 +22,11 @@ from modelbuild.similar_names import similar_names
 #: What the texts of one model, and those of all models of a recipe, may grow to through interpolation.
 EXPANSION_LIMIT = 1 << 20
 TOTAL_EXPANSION_LIMIT = 32 << 20
+#: Of all models of a recipe together; variants count each.
+EXPRESSIONS_LIMIT = 1_000_000
 
+#: Gives the place of an expression.
+Place = Callable[[], Position]
 #: Of a recipe with very many variables, in the hint of a mistake.
 _SHOWN_NAMES = 20
 _START = late_pattern(r"\$?\$\{")
@@ -67,9 +71,10 @@ class _Expression:
 
 @record(frozen=False)
 class Expansion:
-    """How much text interpolation has made in all, shared by the models of a recipe."""
+    """How much text interpolation has made in all, of how many expressions; shared by the models of a recipe."""
 
     size: int = 0
+    expressions: int = 0
 
 
 class _BadExpressionError(Exception):
@@ -129,14 +134,14 @@ class Interpolator:
             found = self._evaluate(parts[0], node)
             return ScalarNode(found.value, node.position, found.text, via=self._via(parts))
         text = "".join([part if isinstance(part, str) else self._evaluate(part, node).text or "" for part in parts])
-        self._charge(len(text), node.position)
+        self._charge(len(text), lambda: node.position)
         if all(isinstance(part, str) for part in parts):  # only escapes: what was text stays text
             return ScalarNode(text, node.position, None if node.text is None else text)
         return ScalarNode(text, node.position, text, via=self._via(parts))
 
     def _evaluate(self, expression: _Expression, node: ScalarNode) -> VariableValue:
         found = self._values.get(expression.name)
-        position = node.position_of(expression.start)
+        place = partial(node.position_of, expression.start)  # worked out where something is wrong: it takes a while
         if found is None:
             near = similar_names(expression.name, self._values, n=3)
             known = ", ".join(sorted(self._values)[:_SHOWN_NAMES]) or "none"
@@ -145,26 +150,29 @@ class Interpolator:
                 name = printable(expression.name)
                 hint = f"declare it: variables: {{{name}: {{env: {name}}}}}"
             hint += "; a literal ${ is written $${"
-            raise RecipeError("UNKNOWN", f"no variable {printable(expression.name)!r}", position, hint=hint)
+            raise RecipeError("UNKNOWN", f"no variable {printable(expression.name)!r}", place(), hint=hint)
+        self._total.expressions += 1
+        if self._total.expressions > EXPRESSIONS_LIMIT:
+            raise RecipeError("LIMIT", f"more than {EXPRESSIONS_LIMIT:,} expressions in all", place())
         self.used.add(expression.name)
         for item in expression.filters:
-            found = self._apply(item, found, expression.name, position)
+            found = self._apply(item, found, expression.name, place)
         if found.text is None:
-            raise self._missing(expression.name, position)
-        self._charge(len(found.text), position)
+            raise self._missing(expression.name, place())
+        self._charge(len(found.text), place)
         return found
 
-    def _apply(self, item: _Filter, found: VariableValue, name: str, position: Position) -> VariableValue:
+    def _apply(self, item: _Filter, found: VariableValue, name: str, place: Place) -> VariableValue:
         if item.name == "default":
             text = item.arguments[0]
-            return VariableValue(text, text, f"default at {position}") if found.text is None else found
+            return VariableValue(text, text, f"default at {place()}") if found.text is None else found
         if found.text is None:
-            raise self._missing(name, position, *item.arguments)
+            raise self._missing(name, place(), *item.arguments)
         if item.name == "required":
             return found
         if item.name == "replace":
             old, new = item.arguments
-            self._charge(found.text.count(old) * max(0, len(new) - len(old)), position)
+            self._charge(found.text.count(old) * max(0, len(new) - len(old)), place)
             text = found.text.replace(old, new)
         else:
             text = found.text.lower() if item.name == "lower" else found.text.upper()
@@ -175,12 +183,12 @@ class Interpolator:
         text = printable(message) if message else f"the variable {name!r} has no value"
         return RecipeError("MISSING", text, position, hint=f"give one with --var {name}=…{about}")
 
-    def _charge(self, size: int, position: Position) -> None:
+    def _charge(self, size: int, place: Place) -> None:
         self._size += size
         self._total.size += size
         for made, limit in ((self._size, EXPANSION_LIMIT), (self._total.size, TOTAL_EXPANSION_LIMIT)):
             if made > limit:
-                raise RecipeError("LIMIT", f"interpolation makes more than {limit:,} characters", position)
+                raise RecipeError("LIMIT", f"interpolation makes more than {limit:,} characters", place())
 
     def _via(self, parts: Sequence[str | _Expression]) -> tuple[str, ...]:
         names = dict.fromkeys(part.name for part in parts if isinstance(part, _Expression))

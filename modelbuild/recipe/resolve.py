@@ -28,6 +28,7 @@ from modelbuild.recipe.roots import AllowedRoots
 from modelbuild.recipe.schema import check_node
 from modelbuild.recipe.schema_checker import INTERPOLATION, Findings
 from modelbuild.recipe.text_kind import is_modelfile
+from modelbuild.recipe.value_budget import ValueBudget
 from modelbuild.recipe.variables import describe_variable, variable_values, written
 from modelbuild.records import record
 from modelbuild.similar_names import similar_names
@@ -110,6 +111,7 @@ class _Resolution:
         self._models = ModelReader(roots)
         self._warnings: list[RecipeWarning] = reader.warnings
         self._total = Expansion()
+        self._budget = ValueBudget()
         self._used: set[str] = set()
         self._values: dict[str, VariableValue] = {}
         self._overrides = Overrides()
@@ -211,6 +213,7 @@ class _Resolution:
             with self._problems.collect():
                 node = node.having("matrix", self._interpolator(self._values).node(matrix), node.keys["matrix"])
         variants = expand_matrix(raw.key, node, own, room)
+        self._budget.take(node.without("matrix"), len(variants), raw.position)
         used: set[str] = set()
         made = [self._source(raw, variant, own, used) for variant in variants]
         if isinstance(matrix, MappingNode):
