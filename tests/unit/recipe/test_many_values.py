@@ -1,4 +1,4 @@
-"""Recipes whose few lines are taken over by thousands of models: what they come to is bounded before it is worked out."""
+"""Recipes whose few lines are taken over by thousands of models: what they come to is bounded beforehand."""
 
 from __future__ import annotations
 
