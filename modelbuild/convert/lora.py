@@ -184,12 +184,12 @@ def _check_embedding(base: AdapterBase, model: Model, planned: tuple[PlannedTens
     """A change of an embedding that is the output as well: the runtime would multiply by it as it looks rows up."""
     if base.architecture in _WITHOUT_OUTPUT or all(tensor.name != f"{_EMBEDDING}.lora_a" for tensor in planned):
         return
-    rules = (rule for rule in model.family.tensors if "output" in rule.targets)
-    has_output = (
-        "output.weight" in base.shapes
-        if base.shapes is not None
-        else any(f"{rule.source}.weight" in model.stored for rule in rules)
-    )
+    names = {
+        f"{rule.source}.weight" if rule.suffixed else rule.source
+        for rule in model.family.tensors
+        if not {"output", "output.weight"}.isdisjoint(rule.targets)
+    }
+    has_output = "output.weight" in base.shapes if base.shapes is not None else not names.isdisjoint(model.stored)
     if not has_output:
         message = "the adapter changes the embedding, which is the output of its base as well; llama.cpp stops there"
         hint = "merge the adapter into its base model and build from the merged checkpoint"

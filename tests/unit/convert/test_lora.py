@@ -241,7 +241,7 @@ def _embedding_adapter(directory: Path, module: str, rows: int, columns: int) ->
 
 
 def test_embedding_that_is_the_output_cannot_be_changed(tmp_path: Path, base: AdapterBase) -> None:
-    """Llama.cpp aborts at the output of such a model; a model without an output has no such trouble."""
+    """Llama.cpp aborts at the output of such a model."""
     files = _embedding_adapter(tmp_path / "adapter", "model.embed_tokens", 12, 32)
     file = write_conversion(convert(write_checkpoint(tmp_path / "base")), tmp_path / "base.gguf")
     for tied in (base, base_of_header(open_gguf(file))):
@@ -249,10 +249,22 @@ def test_embedding_that_is_the_output_cannot_be_changed(tmp_path: Path, base: Ad
             plan_adapter(files, tied)
         assert "ADAPTER" == caught.value.code
 
-    encoder = base_of_checkpoint(Checkpoint.of_directory(write_family_checkpoint(tmp_path / "bert", "JinaBertModel")))
-    files = _embedding_adapter(tmp_path / "adapter", "embeddings.word_embeddings", 288, 64)
+
+@pytest.mark.parametrize(
+    ("hf_class", "module"),
+    [
+        ("JinaBertModel", "embeddings.word_embeddings"),
+        ("LlamaForCausalLM", "model.embed_tokens"),
+        ("TalkieForCausalLM", "model.embed"),
+    ],
+)
+def test_embedding_that_is_no_output_can_be_changed(tmp_path: Path, hf_class: str, module: str) -> None:
+    """Of a model that has none, or one of its own, under whatever name."""
+    base = base_of_checkpoint(Checkpoint.of_directory(write_family_checkpoint(tmp_path / "base", hf_class)))
+    files = _embedding_adapter(tmp_path / "adapter", module, 288, 64)
+
     assert ["token_embd.weight.lora_a", "token_embd.weight.lora_b"] == [
-        tensor.name for tensor in plan_adapter(files, encoder).tensors
+        tensor.name for tensor in plan_adapter(files, base).tensors
     ]
 
 
