@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from modelbuild.digest import Digest
-from modelbuild.formats.files import InputFile
+from modelbuild.formats.files import InputFile, read_buffer
 
 #: Large enough that hashing is bound by SHA-256 itself, small enough to stay in the L2 cache.
 HASH_CHUNK_BYTES = 1 << 20
@@ -24,7 +24,7 @@ def digest_of_file(
     import hashlib  # loads OpenSSL, which an edit of a text can do without
 
     hasher = hashlib.sha256()
-    buffer = memoryview(bytearray(HASH_CHUNK_BYTES))
+    buffer = read_buffer(min(HASH_CHUNK_BYTES, source.size_bytes))
     done_bytes = 0
     while done_bytes < source.size_bytes:
         chunk = buffer[: min(HASH_CHUNK_BYTES, source.size_bytes - done_bytes)]

@@ -15,7 +15,7 @@ from threading import Lock
 from blake3 import blake3
 
 from modelbuild.digest import Digest
-from modelbuild.formats.files import InputFile
+from modelbuild.formats.files import InputFile, read_buffer
 from modelbuild.formats.gguf.reader import open_gguf
 from modelbuild.formats.safetensors import open_safetensors
 from modelbuild.records import record
@@ -74,7 +74,7 @@ def _tensor_spans(path: Path) -> list[_Span]:
 
 def _digest_span(source: InputFile, span: _Span, report: _Reporter) -> str:
     hasher = blake3()
-    buffer = memoryview(bytearray(min(_CHUNK_BYTES, span.size_bytes)))
+    buffer = read_buffer(min(_CHUNK_BYTES, span.size_bytes))
     done_bytes = 0
     while done_bytes < span.size_bytes and not report.is_stopped:
         chunk = buffer[: min(_CHUNK_BYTES, span.size_bytes - done_bytes)]

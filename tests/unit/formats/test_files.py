@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from modelbuild.errors import InputError
-from modelbuild.formats.files import InputFile, does_exist, is_directory, is_regular, open_input
+from modelbuild.formats.files import InputFile, does_exist, is_directory, is_regular, open_input, read_buffer
 from modelbuild.formats.hashing import digest_of_file
 
 
@@ -148,3 +148,16 @@ def test_impossible_names_name_nothing(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError) as caught:
         open_input(path)
     assert "PATH" == caught.value.code
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 65535, 65536, 1 << 20])
+def test_read_buffers_are_writable_and_large_ones_begin_at_a_page(size_bytes: int) -> None:
+    """Whatever the size; some processors copy to pages at twice the speed."""
+    import ctypes
+    import mmap
+
+    buffer = read_buffer(size_bytes)
+
+    assert (size_bytes, False, bytes(size_bytes)) == (len(buffer), buffer.readonly, bytes(buffer))
+    if size_bytes >= 65536:
+        assert 0 == ctypes.addressof(ctypes.c_char.from_buffer(buffer)) % mmap.PAGESIZE
